@@ -1,0 +1,196 @@
+r"""Attention, once: a formula to read and a kernel to run, behind one function.
+
+``attend`` computes scaled dot-product attention (https://arxiv.org/abs/1706.03762, §3.2.1)
+
+$$\mathrm{attend}(Q, K, V) = \mathrm{softmax}\!\left(\frac{QK^\top}{\sqrt{D}} + \text{bias}\right) V$$
+
+over [B, H, T, D]. Every scheme of masking arrives as a boolean ``mask`` (True = may attend) and every scheme of
+relative positions as a float ``bias``, so callers never branch on either. ``backend="eager"`` is the formula line
+by line and can return the weights; ``backend="sdpa"`` hands the same to PyTorch's fused kernels. A query that may
+attend to nothing gets 0 from both (a plain softmax would give NaN).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from llmbook.model.cache import LayerCache
+from llmbook.model.config import Backend
+from llmbook.model.masks import causal_mask
+from llmbook.model.rotary import rotate
+
+
+def attend(
+    q: Float[Tensor, "B H T D"],
+    k: Float[Tensor, "B Hk S D"],
+    v: Float[Tensor, "B Hk S Dv"],
+    *,
+    mask: Bool[Tensor, "..."] | None = None,
+    bias: Float[Tensor, "..."] | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    backend: Backend = "sdpa",
+    need_weights: bool = False,
+) -> tuple[Float[Tensor, "B H T Dv"], Float[Tensor, "B H T S"] | None]:
+    """Mix the values by how well each query matches each key.
+
+    Args:
+        q, k, v: queries, keys, values; the key heads Hk divide the query heads H, each serving H / Hk of them.
+        mask: True where a query may attend to a key; broadcasts to [B, H, T, S].
+        bias: added to the scores; broadcasts to [B, H, T, S].
+        causal: also forbid the future, the T queries being the last of the S positions.
+        scale: multiplies the scores; 1/sqrt(D) unless given.
+        dropout: probability with which a weight is dropped (training only: the caller passes 0 otherwise).
+        backend: "sdpa" (fused) or "eager" (the formula).
+        need_weights: also return the weights [B, H, T, S], before dropout; eager only.
+
+    Returns:
+        The mixture [B, H, T, D] and the weights, or None in their place.
+
+    Raises:
+        ValueError: head counts do not match, the backend is unknown or cannot return weights.
+    """
+    if q.shape[1] % k.shape[1]:
+        raise ValueError(f"{q.shape[1]} query heads cannot share {k.shape[1]} key heads: not a multiple")
+    if backend not in ("sdpa", "eager"):
+        raise ValueError(f"backend={backend!r} is not one of 'sdpa', 'eager'")
+    if need_weights and backend == "sdpa":
+        raise ValueError("backend='sdpa' never holds the weights; ask for them with backend='eager'")
+    groups = q.shape[1] // k.shape[1]
+    if groups > 1:
+        k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # [B, H, S, D]
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    if backend == "eager":
+        return _eager(q, k, v, _allowed(q, k, mask, causal), bias, scale, dropout, need_weights)
+    return _sdpa(q, k, v, mask, bias, causal, scale, dropout), None
+
+
+def _eager(q, k, v, allowed, bias, scale, dropout, need_weights):
+    scores = q @ k.transpose(-2, -1) * scale  # [B, H, T, S]
+    if bias is not None:
+        scores = scores + bias
+    if allowed is not None:
+        blind = ~allowed.any(-1, keepdim=True)  # queries that may read nothing
+        scores = scores.masked_fill(~allowed, -math.inf).masked_fill(blind, 0.0)
+    weights = scores.softmax(dim=-1)
+    if allowed is not None:
+        weights = weights.masked_fill(blind, 0.0)
+    return F.dropout(weights, dropout) @ v, (weights if need_weights else None)
+
+
+def _sdpa(q, k, v, mask, bias, causal, scale, dropout):
+    # The kernel's own is_causal aligns the first query with the first key: right only when T = S.
+    kernel_causal = causal and mask is None and bias is None and q.shape[2] == k.shape[2]
+    if kernel_causal:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scale)
+    allowed = _allowed(q, k, mask, causal)
+    if allowed is None:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=scale)
+    blind = ~allowed.any(-1, keepdim=True)
+    allowed = allowed | blind  # let blind queries read anything, then erase what they read
+    attn_mask = allowed
+    if bias is not None:
+        attn_mask = torch.where(allowed, bias.to(q.dtype), -math.inf)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, dropout_p=dropout, scale=scale)
+    return out.masked_fill(blind, 0.0)
+
+
+def _allowed(q, k, mask, causal) -> Bool[Tensor, "..."] | None:
+    """``mask`` and the causal rule as one boolean tensor; None when everything is allowed."""
+    q_len, k_len = q.shape[2], k.shape[2]
+    if not causal or q_len == 1:  # the last position may read everything anyway
+        return mask
+    past = causal_mask(q_len, k_len, device=q.device)
+    return past if mask is None else mask & past
+
+
+class MultiHeadAttention(nn.Module):
+    r"""Project, attend in ``n_heads`` subspaces at once, project back (https://arxiv.org/abs/1706.03762, §3.2.2).
+
+    $$\mathrm{head}_h = \mathrm{attend}(XW^Q_h,\; YW^K_h,\; YW^V_h) \qquad
+      \mathrm{MHA}(X, Y) = [\mathrm{head}_1 \dots \mathrm{head}_H]\,W^O$$
+
+    with Y = X for self-attention and Y = ``context`` for cross-attention. With ``n_kv_heads`` below ``n_heads``
+    several query heads share one key and value head (grouped queries, https://arxiv.org/abs/2305.13245).
+    ``qk_norm`` normalises each query and key before they meet (https://arxiv.org/abs/2010.04245).
+    """
+
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        n_heads: int,
+        n_kv_heads: int | None = None,
+        d_head: int | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+        qk_norm: bool = False,
+        norm_eps: float = 1e-5,
+        backend: Backend = "sdpa",
+    ):
+        super().__init__()
+        n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
+        if d_head is None and d_model % n_heads:
+            raise ValueError(
+                f"d_model={d_model} is not divisible by n_heads={n_heads}; change one or give d_head"
+            )
+        if n_heads % n_kv_heads:
+            raise ValueError(f"n_heads={n_heads} is not a multiple of n_kv_heads={n_kv_heads}")
+        self.n_heads, self.n_kv_heads = n_heads, n_kv_heads
+        self.d_head = d_model // n_heads if d_head is None else d_head
+        self.dropout, self.backend = dropout, backend
+        self.q_proj = nn.Linear(d_model, n_heads * self.d_head, bias=bias)
+        self.k_proj = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
+        self.v_proj = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
+        self.o_proj = nn.Linear(n_heads * self.d_head, d_model, bias=bias)
+        self.q_norm = nn.RMSNorm(self.d_head, eps=norm_eps) if qk_norm else nn.Identity()
+        self.k_norm = nn.RMSNorm(self.d_head, eps=norm_eps) if qk_norm else nn.Identity()
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T C"],
+        context: Float[Tensor, "B S C"] | None = None,
+        *,
+        mask: Bool[Tensor, "..."] | None = None,
+        bias: Float[Tensor, "..."] | None = None,
+        causal: bool = False,
+        angles: tuple[Tensor, Tensor] | None = None,
+        cache: LayerCache | None = None,
+        need_weights: bool = False,
+    ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B H T S"] | None]:
+        """Attend from ``x`` to itself (and to what ``cache`` remembers), or to ``context``.
+
+        Args:
+            angles: cosines and sines of this layer's rotary positions; self-attention only.
+            cache: this layer's memory of earlier keys and values, appended to.
+            need_weights: also return the weights; this call then takes the eager backend.
+
+        Raises:
+            ValueError: ``context`` together with ``causal``, ``angles`` or ``cache``: those describe one sequence.
+        """
+        if context is not None and (causal or angles is not None or cache is not None):
+            raise ValueError(
+                "cross-attention reads another sequence: causal, angles and cache have no meaning there"
+            )
+        source = x if context is None else context
+        q = self.q_norm(self._heads(self.q_proj(x), self.n_heads))  # [B, H, T, D]
+        k = self.k_norm(self._heads(self.k_proj(source), self.n_kv_heads))  # [B, Hk, S, D]
+        v = self._heads(self.v_proj(source), self.n_kv_heads)  # [B, Hk, S, D]
+        if angles is not None:
+            q, k = rotate(q, *angles), rotate(k, *angles)
+        if cache is not None:
+            k, v = cache.append(k, v)
+        mixed, weights = attend(
+            q, k, v, mask=mask, bias=bias, causal=causal,
+            dropout=self.dropout if self.training else 0.0,
+            backend="eager" if need_weights else self.backend, need_weights=need_weights,
+        )  # fmt: skip
+        mixed = mixed.transpose(1, 2).flatten(2)  # [B, H, T, D] -> [B, T, H·D]
+        return self.o_proj(mixed), weights
+
+    def _heads(self, x: Float[Tensor, "B T HD"], n_heads: int) -> Float[Tensor, "B H T D"]:
+        return x.unflatten(-1, (n_heads, self.d_head)).transpose(1, 2)

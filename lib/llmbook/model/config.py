@@ -1,0 +1,185 @@
+"""What a Transformer is made of, as one frozen value.
+
+A configuration is data: it validates itself when it is made, never changes afterwards, and travels as JSON
+beside the weights. The presets are the published architectures in our vocabulary of parts; every number can
+be overridden, so ``TransformerConfig.gpt2(n_layers=4, d_model=128, n_heads=4)`` is a GPT-2 that fits a laptop.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self, get_args
+
+Positions = Literal["none", "sinusoidal", "learned", "t5", "alibi", "rope"]
+Norm = Literal["layernorm", "rmsnorm"]
+NormPosition = Literal["pre", "post"]
+Activation = Literal["relu", "gelu", "gelu_tanh", "relu2", "swiglu", "geglu"]
+Backend = Literal["sdpa", "eager"]
+
+GATED = ("swiglu", "geglu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """How rotary positions are stretched to read beyond the length they were trained at.
+
+    ``linear`` divides every position by ``factor`` (https://arxiv.org/abs/2306.15595); ``ntk`` raises the base so
+    that the slowest rotation is stretched by ``factor`` and the fastest hardly at all; ``yarn`` interpolates by
+    wavelength and sharpens the scores (https://arxiv.org/abs/2309.00071).
+    """
+
+    kind: Literal["linear", "ntk", "yarn"]
+    factor: float
+    original_max_seq_len: int
+
+    def __post_init__(self):
+        _one_of("kind", self.kind, ("linear", "ntk", "yarn"))
+        if self.factor < 1:
+            raise ValueError(f"factor={self.factor} would shorten the context; give a factor of at least 1")
+        _at_least_one(self, "original_max_seq_len")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """Sizes and choices of one Transformer.
+
+    Sizes left at ``None`` follow from the others: ``n_kv_heads = n_heads`` (multi-head attention; fewer is grouped
+    queries, 1 is multi-query), ``d_head = d_model / n_heads``, ``d_ff = 4 d_model`` (gated: 8/3 of it, rounded up to
+    a multiple of 32, which keeps the parameter count). ``max_seq_len`` is a hard limit for learned positions and
+    the length the model is meant for under every other scheme.
+
+    Raises:
+        ValueError: a size or choice is impossible; the message names it and what would be possible.
+    """
+
+    vocab_size: int
+    max_seq_len: int = 1024
+    d_model: int = 768
+    n_layers: int = 12
+    n_heads: int = 12
+    n_kv_heads: int | None = None
+    d_head: int | None = None
+    d_ff: int | None = None
+    positions: Positions = "learned"
+    rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    norm: Norm = "layernorm"
+    norm_position: NormPosition = "pre"
+    norm_eps: float = 1e-5
+    embedding_norm: bool = False
+    qk_norm: bool = False
+    feed_forward: Activation = "gelu"
+    bias: bool = True
+    tie_embeddings: bool = True
+    n_segments: int = 0
+    dropout: float = 0.0
+    init_std: float = 0.02
+    attention_backend: Backend = "sdpa"
+
+    def __post_init__(self):
+        for name in ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads"):
+            _at_least_one(self, name)
+        derived = tuple(n for n in ("n_kv_heads", "d_head", "d_ff") if getattr(self, n) is None)
+        object.__setattr__(self, "_derived", derived)
+        if self.n_kv_heads is None:
+            object.__setattr__(self, "n_kv_heads", self.n_heads)
+        if self.d_head is None:
+            if self.d_model % self.n_heads:
+                raise ValueError(
+                    f"d_model={self.d_model} is not divisible by n_heads={self.n_heads}; change one of them or give d_head"
+                )
+            object.__setattr__(self, "d_head", self.d_model // self.n_heads)
+        if self.d_ff is None:
+            width = -(-8 * self.d_model // (3 * 32)) * 32 if self.feed_forward in GATED else 4 * self.d_model
+            object.__setattr__(self, "d_ff", width)
+        for name in ("n_kv_heads", "d_head", "d_ff"):
+            _at_least_one(self, name)
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(f"n_heads={self.n_heads} is not a multiple of n_kv_heads={self.n_kv_heads}")
+        for name, choices in _CHOICES.items():
+            _one_of(name, getattr(self, name), choices)
+        if self.positions == "rope" and self.d_head % 2:
+            raise ValueError(f"rotary positions turn pairs of numbers: d_head={self.d_head} must be even")
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise ValueError(f"sinusoidal positions come in pairs: d_model={self.d_model} must be even")
+        if self.rope_scaling is not None and self.positions != "rope":
+            raise ValueError(f"rope_scaling needs positions='rope', not {self.positions!r}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout={self.dropout} is not a probability below 1")
+
+    @classmethod
+    def gpt2(cls, **overrides: Any) -> Self:
+        """GPT-2 small (https://openai.com/index/better-language-models/): pre-norm, GELU, learned positions."""
+        preset = dict(vocab_size=50_257, max_seq_len=1024, feed_forward="gelu_tanh")
+        return cls(**{**preset, **overrides})
+
+    @classmethod
+    def llama(cls, **overrides: Any) -> Self:
+        """Llama's parts (https://arxiv.org/abs/2302.13971) at SmolLM2-135M's size: RMSNorm, RoPE, SwiGLU, no biases."""
+        preset = dict(
+            vocab_size=49_152, max_seq_len=8192, d_model=576, n_layers=30, n_heads=9, n_kv_heads=3, d_ff=1536,
+            positions="rope", rope_theta=100_000.0, norm="rmsnorm", feed_forward="swiglu", bias=False,
+        )  # fmt: skip
+        if {"d_model", "n_heads"} & overrides.keys():  # another size: let the dependent widths follow
+            preset |= dict(n_kv_heads=None, d_ff=None)
+        return cls(**{**preset, **overrides})
+
+    @classmethod
+    def bert(cls, **overrides: Any) -> Self:
+        """BERT base (https://arxiv.org/abs/1810.04805): post-norm, GELU, learned positions, two segments."""
+        preset = dict(
+            vocab_size=30_522, max_seq_len=512, norm_position="post", norm_eps=1e-12, embedding_norm=True,
+            n_segments=2,
+        )  # fmt: skip
+        return cls(**{**preset, **overrides})
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some values changed; sizes that were derived are derived anew."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return type(self)(**{**values, **dict.fromkeys(self._derived), **changes})
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The configuration ``to_dict`` described.
+
+        Raises:
+            ValueError: an entry is unknown (a foreign or newer file); its name is given.
+        """
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ValueError(
+                f"not fields of {cls.__name__}: {sorted(unknown)}; is this another model's config?"
+            )
+        values = dict(values)
+        if isinstance(values.get("rope_scaling"), dict):
+            values["rope_scaling"] = RopeScaling(**values["rope_scaling"])
+        return cls(**values)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        return cls.from_dict(json.loads(text))
+
+
+_CHOICES = {
+    "positions": get_args(Positions),
+    "norm": get_args(Norm),
+    "norm_position": get_args(NormPosition),
+    "feed_forward": get_args(Activation),
+    "attention_backend": get_args(Backend),
+}
+
+
+def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}")
+
+
+def _at_least_one(config: Any, name: str) -> None:
+    value = getattr(config, name)
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least 1")

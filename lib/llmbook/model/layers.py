@@ -1,0 +1,95 @@
+r"""The layer a Transformer repeats, and the parts of it that are not attention.
+
+    pre-norm (GPT-2, Llama)                      post-norm (the original, BERT)
+
+    x ──┬── norm ── attention ──┐                x ──┬── attention ──┐
+        └───────────────────────+── x                └───────────────+── norm ── x
+    x ──┬── norm ── feed-forward ─┐              x ──┬── feed-forward ─┐
+        └─────────────────────────+── x              └─────────────────+── norm ── x
+
+Pre-norm leaves an untouched path from input to output, which is why deep stacks train without a warm-up
+(https://arxiv.org/abs/2002.04745).
+"""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from llmbook.model.attention import MultiHeadAttention
+from llmbook.model.config import GATED, TransformerConfig
+
+ACTIVATIONS = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu2": lambda x: F.relu(x).square(),  # https://arxiv.org/abs/2109.08668
+    "swiglu": F.silu,
+    "geglu": F.gelu,
+}
+
+
+def make_norm(config: TransformerConfig) -> nn.Module:
+    """LayerNorm (https://arxiv.org/abs/1607.06450) or RMSNorm (https://arxiv.org/abs/1910.07467) over C."""
+    if config.norm == "rmsnorm":
+        return nn.RMSNorm(config.d_model, eps=config.norm_eps)
+    return nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=config.bias)
+
+
+class FeedForward(nn.Module):
+    r"""What each position computes alone: widen, bend, narrow.
+
+    $$\mathrm{FF}(x) = W_{down}\,\sigma(W_{up}\,x) \qquad \text{gated: } W_{down}\,(\sigma(W_{gate}\,x) \odot W_{up}\,x)$$
+
+    The gated forms are those of https://arxiv.org/abs/2002.05202.
+    """
+
+    def __init__(self, *, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True):
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        self.activation = ACTIVATIONS[activation]
+        self.gate_proj = nn.Linear(d_model, d_ff, bias=bias) if activation in GATED else None
+        self.up_proj = nn.Linear(d_model, d_ff, bias=bias)
+        self.down_proj = nn.Linear(d_ff, d_model, bias=bias)
+
+    def forward(self, x: Float[Tensor, "*P C"]) -> Float[Tensor, "*P C"]:
+        if self.gate_proj is None:
+            return self.down_proj(self.activation(self.up_proj(x)))
+        return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Block(nn.Module):
+    """Attention moves information between positions, the feed-forward net works on it; both add to the stream."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.pre_norm = config.norm_position == "pre"
+        self.attention_norm = make_norm(config)
+        self.attention = MultiHeadAttention(
+            d_model=config.d_model,
+            n_heads=config.n_heads,
+            n_kv_heads=config.n_kv_heads,
+            d_head=config.d_head,
+            bias=config.bias,
+            dropout=config.dropout,
+            qk_norm=config.qk_norm,
+            norm_eps=config.norm_eps,
+            backend=config.attention_backend,
+        )
+        self.feed_forward_norm = make_norm(config)
+        self.feed_forward = FeedForward(
+            d_model=config.d_model, d_ff=config.d_ff, activation=config.feed_forward, bias=config.bias
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Float[Tensor, "B T C"], **attention_inputs
+    ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B H T S"] | None]:
+        """One step of the residual stream; the keywords go to ``MultiHeadAttention.forward``."""
+        if self.pre_norm:
+            read, weights = self.attention(self.attention_norm(x), **attention_inputs)
+            x = x + self.dropout(read)
+            return x + self.dropout(self.feed_forward(self.feed_forward_norm(x))), weights
+        read, weights = self.attention(x, **attention_inputs)
+        x = self.attention_norm(x + self.dropout(read))
+        return self.feed_forward_norm(x + self.dropout(self.feed_forward(x))), weights

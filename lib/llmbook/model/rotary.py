@@ -1,0 +1,78 @@
+"""Positions as rotations of queries and keys: RoPE (https://arxiv.org/abs/2104.09864).
+
+The third of three places where a position can enter attention. Each pair of numbers is a point in a plane;
+position p turns it by the angle p·θ_i. A query at m and a key at n then meet at the angle (m - n)·θ_i, so their
+score depends on the distance alone. Pairs are (i, i + D/2), the half-split layout of Hugging Face's Llama, not
+the neighbours (2i, 2i + 1) of the paper; the two differ by a fixed permutation of the weights.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from llmbook.model.config import RopeScaling
+
+
+def rope_frequencies(
+    d_head: int, *, base: float = 10_000.0, scaling: RopeScaling | None = None
+) -> Float[Tensor, "D/2"]:
+    """Radians per position of each pair, fastest first: θ_i = base^(-2i/D), stretched as ``scaling`` says."""
+    if d_head % 2:
+        raise ValueError(f"d_head={d_head} must be even: rotations act on pairs")
+    if scaling is not None and scaling.kind == "ntk":
+        base = base * scaling.factor ** (d_head / (d_head - 2))
+    theta = base ** -(torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)
+    if scaling is None or scaling.kind == "ntk":
+        return theta
+    if scaling.kind == "linear":
+        return theta / scaling.factor
+    return _yarn(theta, d_head, base, scaling)
+
+
+def _yarn(theta: Tensor, d_head: int, base: float, scaling: RopeScaling, fast=32.0, slow=1.0) -> Tensor:
+    """Keep pairs that turn more than ``fast`` times over the trained length, interpolate those below ``slow``."""
+
+    def pair_turning(turns: float) -> float:
+        return d_head * math.log(scaling.original_max_seq_len / (turns * 2 * math.pi)) / (2 * math.log(base))
+
+    low, high = max(math.floor(pair_turning(fast)), 0), min(math.ceil(pair_turning(slow)), d_head - 1)
+    ramp = ((torch.arange(d_head // 2) - low) / max(high - low, 1e-3)).clamp(0, 1)  # 0 keeps, 1 interpolates
+    return theta * (1 - ramp) + theta / scaling.factor * ramp
+
+
+class Rotary(nn.Module):
+    """Turns a position into the cosines and sines that ``rotate`` needs; holds no parameter."""
+
+    def __init__(self, *, d_head: int, base: float = 10_000.0, scaling: RopeScaling | None = None):
+        super().__init__()
+        self.d_head, self.base, self.scaling = d_head, base, scaling
+        self.register_buffer(
+            "frequencies", rope_frequencies(d_head, base=base, scaling=scaling), persistent=False
+        )
+        # YaRN also sharpens the scores; scaling cosines and sines scales q and k alike.
+        yarn = scaling is not None and scaling.kind == "yarn"
+        self.amplitude = 0.1 * math.log(scaling.factor) + 1 if yarn else 1.0
+
+    def _apply(self, fn, recurse=True):
+        """A model cast to bf16 keeps its angles in fp32: position 1000 times a rounded frequency is a wrong angle."""
+        super()._apply(fn, recurse)
+        exact = rope_frequencies(self.d_head, base=self.base, scaling=self.scaling)
+        self.frequencies = exact.to(self.frequencies.device)
+        return self
+
+    def forward(
+        self, positions: Int[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B 1 T D/2"], Float[Tensor, "B 1 T D/2"]]:
+        angles = (positions[..., None].float() * self.frequencies)[:, None]  # [B, 1, T, D/2]
+        return angles.cos() * self.amplitude, angles.sin() * self.amplitude
+
+
+def rotate(
+    x: Float[Tensor, "B H T D"], cos: Float[Tensor, "#B 1 T D/2"], sin: Float[Tensor, "#B 1 T D/2"]
+) -> Float[Tensor, "B H T D"]:
+    """Turn each pair (x_i, x_{i+D/2}) by its angle: (x cos - y sin, y cos + x sin)."""
+    a, b = x.chunk(2, dim=-1)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
