@@ -135,9 +135,7 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
         if d_head is None and d_model % n_heads:
-            raise ValueError(
-                f"d_model={d_model} is not divisible by n_heads={n_heads}; change one or give d_head"
-            )
+            raise ValueError(f"d_model={d_model} is not divisible by n_heads={n_heads}; change one or give d_head")
         if n_heads % n_kv_heads:
             raise ValueError(f"n_heads={n_heads} is not a multiple of n_kv_heads={n_kv_heads}")
         self.n_heads, self.n_kv_heads = n_heads, n_kv_heads
@@ -173,9 +171,7 @@ class MultiHeadAttention(nn.Module):
             ValueError: ``context`` together with ``causal``, ``angles`` or ``cache``: those describe one sequence.
         """
         if context is not None and (causal or angles is not None or cache is not None):
-            raise ValueError(
-                "cross-attention reads another sequence: causal, angles and cache have no meaning there"
-            )
+            raise ValueError("cross-attention reads another sequence: causal, angles and cache have no meaning there")
         source = x if context is None else context
         q = self.q_norm(self._heads(self.q_proj(x), self.n_heads))  # [B, H, T, D]
         k = self.k_norm(self._heads(self.k_proj(source), self.n_kv_heads))  # [B, Hk, S, D]

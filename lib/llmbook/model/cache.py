@@ -67,9 +67,7 @@ class LayerCache:
                 f"{k.shape[2]} more do not fit; make it with a larger max_len"
             )
         if k.shape[0] != keys.shape[0]:
-            raise ValueError(
-                f"a cache made for a batch of {keys.shape[0]} cannot take a batch of {k.shape[0]}"
-            )
+            raise ValueError(f"a cache made for a batch of {keys.shape[0]} cannot take a batch of {k.shape[0]}")
         if k.requires_grad:
             raise RuntimeError("a cache does not carry gradients: run the model under torch.no_grad()")
         keys[:, :, start:end], values[:, :, start:end] = k, v

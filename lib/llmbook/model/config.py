@@ -85,7 +85,7 @@ class TransformerConfig:
         if self.d_head is None:
             if self.d_model % self.n_heads:
                 raise ValueError(
-                    f"d_model={self.d_model} is not divisible by n_heads={self.n_heads}; change one of them or give d_head"
+                    f"d_model={self.d_model} is not divisible by n_heads={self.n_heads}; change one or give d_head"
                 )
             object.__setattr__(self, "d_head", self.d_model // self.n_heads)
         if self.d_ff is None:
@@ -152,9 +152,7 @@ class TransformerConfig:
         """
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
-            raise ValueError(
-                f"not fields of {cls.__name__}: {sorted(unknown)}; is this another model's config?"
-            )
+            raise ValueError(f"not fields of {cls.__name__}: {sorted(unknown)}; is this another model's config?")
         values = dict(values)
         if isinstance(values.get("rope_scaling"), dict):
             values["rope_scaling"] = RopeScaling(**values["rope_scaling"])

@@ -38,7 +38,8 @@ def make_norm(config: TransformerConfig) -> nn.Module:
 class FeedForward(nn.Module):
     r"""What each position computes alone: widen, bend, narrow.
 
-    $$\mathrm{FF}(x) = W_{down}\,\sigma(W_{up}\,x) \qquad \text{gated: } W_{down}\,(\sigma(W_{gate}\,x) \odot W_{up}\,x)$$
+    $$\mathrm{FF}(x) = W_{down}\,\sigma(W_{up}\,x) \qquad
+      \mathrm{gated}(x) = W_{down}\,(\sigma(W_{gate}\,x) \odot W_{up}\,x)$$
 
     The gated forms are those of https://arxiv.org/abs/2002.05202.
     """

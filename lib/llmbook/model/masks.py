@@ -28,9 +28,7 @@ def sliding_window_mask(
     return (distance >= 0) & (distance < window)
 
 
-def prefix_mask(
-    q_len: int, k_len: int | None = None, *, prefix_len: int, device: Device = None
-) -> Bool[Tensor, "T S"]:
+def prefix_mask(q_len: int, k_len: int | None = None, *, prefix_len: int, device: Device = None) -> Bool[Tensor, "T S"]:
     """The first ``prefix_len`` positions are read by all, in both directions; after them the mask is causal."""
     if prefix_len < 0:
         raise ValueError(f"prefix_len={prefix_len} is negative; 0 gives the causal mask")

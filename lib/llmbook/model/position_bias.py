@@ -69,9 +69,7 @@ def t5_bucket(
 class T5Bias(nn.Module):
     """A learned number per head and bucket of distance, shared by all layers."""
 
-    def __init__(
-        self, *, n_heads: int, n_buckets: int = 32, max_distance: int = 128, bidirectional: bool = False
-    ):
+    def __init__(self, *, n_heads: int, n_buckets: int = 32, max_distance: int = 128, bidirectional: bool = False):
         super().__init__()
         self.n_buckets, self.max_distance, self.bidirectional = n_buckets, max_distance, bidirectional
         self.table = nn.Embedding(n_buckets, n_heads)

@@ -9,9 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
-def sinusoidal_encoding(
-    positions: Int[Tensor, "*P"], d_model: int, *, base: float = 10_000.0
-) -> Float[Tensor, "*P C"]:
+def sinusoidal_encoding(positions: Int[Tensor, "*P"], d_model: int, *, base: float = 10_000.0) -> Float[Tensor, "*P C"]:
     r"""Sines and cosines of each position at geometrically spaced frequencies (https://arxiv.org/abs/1706.03762, §3.5).
 
     $$PE_{p,2i} = \sin(p\, b^{-2i/C}) \qquad PE_{p,2i+1} = \cos(p\, b^{-2i/C})$$

@@ -48,9 +48,7 @@ class Rotary(nn.Module):
     def __init__(self, *, d_head: int, base: float = 10_000.0, scaling: RopeScaling | None = None):
         super().__init__()
         self.d_head, self.base, self.scaling = d_head, base, scaling
-        self.register_buffer(
-            "frequencies", rope_frequencies(d_head, base=base, scaling=scaling), persistent=False
-        )
+        self.register_buffer("frequencies", rope_frequencies(d_head, base=base, scaling=scaling), persistent=False)
         # YaRN also sharpens the scores; scaling cosines and sines scales q and k alike.
         yarn = scaling is not None and scaling.kind == "yarn"
         self.amplitude = 0.1 * math.log(scaling.factor) + 1 if yarn else 1.0
@@ -62,9 +60,7 @@ class Rotary(nn.Module):
         self.frequencies = exact.to(self.frequencies.device)
         return self
 
-    def forward(
-        self, positions: Int[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "B 1 T D/2"], Float[Tensor, "B 1 T D/2"]]:
+    def forward(self, positions: Int[Tensor, "B T"]) -> tuple[Float[Tensor, "B 1 T D/2"], Float[Tensor, "B 1 T D/2"]]:
         angles = (positions[..., None].float() * self.frequencies)[:, None]  # [B, 1, T, D/2]
         return angles.cos() * self.amplitude, angles.sin() * self.amplitude
 

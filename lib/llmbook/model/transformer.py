@@ -86,9 +86,7 @@ class Body(nn.Module):
         }.get(config.positions, lambda: None)()
         rope = config.positions == "rope"
         self.rotary = (
-            Rotary(d_head=config.d_head, base=config.rope_theta, scaling=config.rope_scaling)
-            if rope
-            else None
+            Rotary(d_head=config.d_head, base=config.rope_theta, scaling=config.rope_scaling) if rope else None
         )
         initialise(self, config)
 
