@@ -1,0 +1,36 @@
+"""Four tokenizers behind one interface, and the one function that opens any of their files."""
+
+import json
+import os
+from pathlib import Path
+
+from .bpe import BPETokenizer
+from .byte import ByteTokenizer
+from .char import CharTokenizer
+from .hf import HFTokenizer
+from .protocol import FORMAT, Tokenizer
+
+__all__ = ["BPETokenizer", "ByteTokenizer", "CharTokenizer", "HFTokenizer", "Tokenizer", "load_tokenizer"]
+
+_KINDS = {cls.kind: cls for cls in (CharTokenizer, ByteTokenizer, BPETokenizer, HFTokenizer)}
+
+
+def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+    """Open a tokenizer saved by any ``.save(path)``, or a ``tokenizer.json`` of Hugging Face.
+
+    Raises FileNotFoundError if there is no such file, ValueError if it is not a tokenizer.
+    """
+    try:
+        state = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON, so not a tokenizer file: {error}") from None
+    if isinstance(state, dict) and "model" in state and "pre_tokenizer" in state:
+        return HFTokenizer.from_file(path)
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"{path} is JSON but not a tokenizer: it has no \"format\": \"{FORMAT}\"")
+    if state.get("kind") not in _KINDS:
+        raise ValueError(f"{path} holds a tokenizer of unknown kind {state.get('kind')!r}; known: {list(_KINDS)}")
+    try:
+        return _KINDS[state["kind"]].from_dict(state)
+    except KeyError as error:
+        raise ValueError(f"{path} lacks {error} or holds a wrong token: save the tokenizer again") from None
