@@ -1,0 +1,286 @@
+"""The training loop: what surrounds the step. When to look, when to save, how to stop, how to go on.
+
+Two promises shape it. A run that is killed at any moment and resumed ends with the same weights, bit for bit,
+as one that never stopped. And nothing waits for the device between two log points: losses stay there as
+tensors until ``log_every`` steps have been queued.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from llmbook.training.callbacks import Callback
+from llmbook.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    restore_model,
+    save_checkpoint,
+)
+from llmbook.training.config import TrainConfig
+from llmbook.training.evaluate import mean_loss
+from llmbook.training.history import History
+from llmbook.training.interrupt import deferred_interrupt
+from llmbook.training.objectives import Batch, Objective, causal_lm_loss
+from llmbook.training.optim import adamw, cosine_schedule
+from llmbook.training.rng import preserved_rng, rng_state, set_rng_state
+from llmbook.training.runtime import Runtime, choose_device
+from llmbook.training.step import StepResult, train_step
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on; the message says at which step, why, and what to try."""
+
+
+class Trainer:
+    """Train ``model`` on ``batches``.
+
+    batches: an endless iterator of dicts of tensors, with ``state_dict`` and ``load_state_dict`` if the run is to be
+    resumed (``LMBatches`` has them). valid_batches: a collection that can be read again at every evaluation.
+    folder: where ``last.pt`` and ``best.pt`` go (None: no checkpoints). callbacks may read every attribute:
+    ``model``, ``step``, ``config``, ``history``, ``runtime``, ``folder``; ``stop()`` ends the run after the step.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Iterable[Batch],
+        config: TrainConfig,
+        *,
+        objective: Objective = causal_lm_loss,
+        valid_batches: Iterable[Batch] | None = None,
+        callbacks: Sequence[Callback] = (),
+        runtime: Runtime | None = None,
+        folder: str | Path | None = None,
+    ):
+        if valid_batches is not None and iter(valid_batches) is valid_batches:
+            raise ValueError("valid_batches can be read only once, but every evaluation reads it: wrap it in list(...)")
+        if folder is not None and not hasattr(batches, "state_dict"):
+            raise ValueError(
+                f"{type(batches).__name__} has no state_dict, so a run from {folder} could not be resumed where it "
+                "stopped: use batches with state_dict and load_state_dict, or folder=None"
+            )
+        self.runtime = runtime or choose_device()
+        self.model = model.to(self.runtime.device)
+        self.batches, self.valid_batches = batches, valid_batches
+        self.config, self.objective, self.callbacks = config, objective, tuple(callbacks)
+        self.folder = None if folder is None else Path(folder)
+        self.optimizer = adamw(
+            model,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            betas=(config.beta1, config.beta2),
+            eps=config.eps,
+        )
+        self.scaler = self.runtime.grad_scaler()
+        self.step = 0
+        self.history = History()
+        self._trained_model = torch.compile(model) if config.compile else model
+        self._iterator = iter(batches)
+        self._unread: list[tuple[int, float, float, StepResult]] = []  # steps whose loss is still on the device
+        self._last_shape: tuple[int, ...] | None = None
+        self._stop = False
+
+    def run(self, *, resume: bool = False) -> History:
+        """Train up to ``config.steps`` and return what happened.
+
+        With ``resume`` the run goes on from ``folder/last.pt`` if there is one. An interrupt finishes the step,
+        writes a checkpoint and returns the history so far; calling ``run`` again continues. Raises
+        TrainingError when the loss is no longer finite or memory runs out, CheckpointError when the folder
+        holds another run.
+        """
+        self._open_folder(resume)
+        self._stop = False
+        self._clock = time.perf_counter() - (self.history.seconds[-1] if self.history.seconds else 0.0)
+        self._call("on_start")
+        self.model.train()
+        with deferred_interrupt() as interrupt, self._memory_advice():
+            if self.step == 0 and not self.history.valid_steps:
+                self._evaluate()
+            while self.step < self.config.steps and not (self._stop or interrupt.requested):
+                self._advance()
+                if self._due(self.config.log_every):
+                    self._read_losses()
+                if self._due(self.config.eval_every):
+                    self._evaluate()
+                if self._due(self.config.checkpoint_every or self.config.eval_every):
+                    self.save("last.pt")
+            if self.step < self.config.steps:  # stopped on the way
+                self.save("last.pt")
+        self._call("on_end")
+        return self.history
+
+    def stop(self) -> None:
+        """End the run after the present step; for callbacks."""
+        self._stop = True
+
+    def save(self, name: str) -> None:
+        """Write a checkpoint of this moment to ``folder/name``; without a folder, nothing.
+
+        Losses are read first: weights are only kept once their losses are known to be finite.
+        """
+        self._read_losses()
+        if self.folder is None:
+            return
+        model_config = getattr(self.model, "config", None)
+        state = Checkpoint(
+            step=self.step,
+            model=dict(self.model.state_dict()),
+            optimizer=self.optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
+            rng=rng_state(),
+            data=self.batches.state_dict(),
+            history=self.history.to_dict(),
+            train_config=self.config.to_dict(),
+            model_config=model_config.to_dict() if hasattr(model_config, "to_dict") else None,
+        )
+        save_checkpoint(self.folder / name, state)
+
+    def resume(self, path: str | Path) -> None:
+        """Return to the moment ``path`` was written. Raises CheckpointError if it belongs to another run."""
+        saved = load_checkpoint(path)
+        if differences := self.config.differences(saved.train_config):
+            raise CheckpointError(
+                f"{path} is a run with other settings ({'; '.join(differences)}): "
+                "use TrainConfig.from_dict(load_checkpoint(path).train_config), or another folder"
+            )
+        restore_model(self.model, saved.model, source=path)
+        try:
+            self.optimizer.load_state_dict(saved.optimizer)
+        except ValueError as error:
+            raise CheckpointError(f"{path} trained other parameters ({error}): freeze the same ones") from error
+        self.scaler.load_state_dict(saved.scaler)
+        self.batches.load_state_dict(saved.data)
+        self._iterator = iter(self.batches)
+        self.history = History.from_dict(saved.history)
+        self.step = saved.step
+        self._unread.clear()
+        set_rng_state(saved.rng)
+
+    def _advance(self) -> None:
+        """Take one step, and leave its loss on the device."""
+        config = self.config
+        lr = cosine_schedule(
+            self.step + 1,
+            steps=config.steps,
+            lr=config.lr,
+            warmup_steps=config.warmup_steps,
+            min_lr_ratio=config.min_lr_ratio,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        result = train_step(
+            self._trained_model,
+            [self._next_batch() for _ in range(config.accumulation_steps)],
+            objective=self.objective,
+            optimizer=self.optimizer,
+            scaler=self.scaler,
+            runtime=self.runtime,
+            clip_norm=config.clip_norm,
+        )
+        self.step += 1
+        self._unread.append((self.step, lr, time.perf_counter() - self._clock, result))
+
+    def _next_batch(self) -> dict[str, torch.Tensor]:
+        try:
+            batch = next(self._iterator)
+        except StopIteration:
+            raise TrainingError(
+                f"the batches ended at step {self.step + 1} of {self.config.steps}: give an endless iterator "
+                "(LMBatches is one) or fewer steps"
+            ) from None
+        self._last_shape = next((tuple(tensor.shape) for tensor in batch.values()), None)
+        return self.runtime.to_device(batch)
+
+    def _read_losses(self) -> None:
+        """Wait for the device, check the losses of the steps since the last time, and write them down."""
+        if not self._unread:
+            return
+        results = [result for *_, result in self._unread]
+        losses, n_targets, norms = (torch.stack(column).tolist() for column in zip(*results, strict=True))
+        now = time.perf_counter() - self._clock
+        unread, self._unread = self._unread, []
+        for (step, lr, seconds, _), loss, n, norm in zip(unread, losses, n_targets, norms, strict=True):
+            overflowed = self.scaler.is_enabled() and not math.isfinite(norm)  # its step was skipped: no harm
+            if not math.isfinite(loss) or not (math.isfinite(norm) or overflowed):
+                raise TrainingError(self._why_not_finite(step, lr, loss, n, norm))
+            history = self.history
+            history.steps.append(step)
+            history.train_loss.append(loss)
+            history.lr.append(lr)
+            history.grad_norm.append(0.0 if overflowed else norm)
+            history.tokens.append(int(n) + (history.tokens[-1] if history.tokens else 0))
+            history.seconds.append(now if step == self.step else seconds)
+        self._call("on_log", self.step)
+
+    def _evaluate(self) -> None:
+        """Validation loss, then whoever wants to look; neither moves the run's random state."""
+        if self.valid_batches is None:
+            return
+        self._read_losses()
+        with preserved_rng():
+            loss = mean_loss(self.model, self.valid_batches, objective=self.objective, runtime=self.runtime)
+            if not math.isfinite(loss):
+                raise TrainingError(f"validation loss {loss} at step {self.step}: {self._advice()}")
+            is_best = loss < self.history.best_valid_loss
+            self.history.valid_steps.append(self.step)
+            self.history.valid_loss.append(loss)
+            self._call("on_evaluate", self.step)
+            self.model.train()
+        if is_best and self.step > 0:
+            self.save("best.pt")
+
+    def _due(self, every: int | None) -> bool:
+        return self.step == self.config.steps or (every is not None and self.step % every == 0)
+
+    def _call(self, hook: str, *arguments: int) -> None:
+        for callback in self.callbacks:
+            getattr(callback, hook)(self, *arguments)
+
+    def _open_folder(self, resume: bool) -> None:
+        """Go on with what the folder holds, or make sure that nothing is overwritten."""
+        if resume and self.folder is None:
+            raise ValueError("resume=True needs a folder to resume from: Trainer(..., folder=...)")
+        if self.folder is None or self.step > 0:
+            return
+        last = self.folder / "last.pt"
+        if resume and last.exists():
+            self.resume(last)
+        elif last.exists():
+            raise CheckpointError(
+                f"{last} holds an earlier run: continue it with run(resume=True), choose another folder, or delete it"
+            )
+
+    def _why_not_finite(self, step: int, lr: float, loss: float, n_targets: float, norm: float) -> str:
+        if n_targets == 0:
+            return f"step {step} has no target token: every label of its batch is -100"
+        return f"loss {loss}, gradient norm {norm} at step {step} with learning rate {lr:.3g}: {self._advice()}"
+
+    def _advice(self) -> str:
+        last = None if self.folder is None else self.folder / "last.pt"
+        kept = f"the last good checkpoint is {last}" if last and last.exists() else "no checkpoint was kept"
+        return (
+            f"training has diverged; {kept}. Try a lower lr, more warmup_steps or a smaller clip_norm "
+            f"(now {self.config.clip_norm})"
+        )
+
+    @contextmanager
+    def _memory_advice(self) -> Iterator[None]:
+        try:
+            yield
+        except (MemoryError, RuntimeError) as error:
+            text = str(error).lower()
+            if not isinstance(error, MemoryError) and not any(
+                sign in text for sign in ("out of memory", "can't allocate memory")
+            ):
+                raise
+            raise TrainingError(
+                f"out of memory on {self.runtime.device} at step {self.step + 1} with micro-batches of shape "
+                f"{self._last_shape}: halve batch_size and double accumulation_steps (the gradient stays the same), "
+                "shorten seq_len, or make the model smaller"
+            ) from error

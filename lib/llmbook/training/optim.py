@@ -1,0 +1,62 @@
+"""AdamW with sensible parameter groups, and a learning rate that is a pure function of the step.
+
+AdamW (https://arxiv.org/abs/1711.05101) shrinks weights apart from the gradient step. Our choice of what is
+shrunk: every trainable tensor with two or more dimensions, that is matrices and embedding tables (the token
+table is often tied to the output matrix, so it is treated as one). Norm gains and biases are not: pulling a
+gain of 1 towards 0 changes what the layer computes, and there are too few of them to overfit.
+
+The schedule has no state. Step n has one learning rate, whether the run was ever interrupted or not.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+
+def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict]:
+    """Two groups for an optimiser: tensors of two or more dimensions decay, the others do not.
+
+    Frozen parameters are left out; tied ones appear once. Raises ValueError if nothing is trainable.
+    """
+    trainable = [p for p in model.parameters() if p.requires_grad]  # .parameters() lists a tied tensor once
+    if not trainable:
+        raise ValueError(f"{type(model).__name__} has no trainable parameter: is requires_grad off everywhere?")
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def adamw(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float = 0.1,
+    betas: tuple[float, float] = (0.9, 0.95),
+    eps: float = 1e-8,
+) -> torch.optim.AdamW:
+    """AdamW over ``parameter_groups(model)``, fused into one kernel where torch has one.
+
+    β₂ is 0.95, not Adam's 0.999, as in GPT-3 (https://arxiv.org/abs/2005.14165): it forgets a spike sooner.
+    Create it after the model is on its device.
+    """
+    groups = parameter_groups(model, weight_decay=weight_decay)
+    fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=fused)
+
+
+def cosine_schedule(step: int, *, steps: int, lr: float, warmup_steps: int = 0, min_lr_ratio: float = 0.1) -> float:
+    """The learning rate of update number ``step``, counted from 1 to ``steps``.
+
+    A straight line up to ``lr``, reached at ``step = warmup_steps``; then half a cosine
+    (https://arxiv.org/abs/1608.03983) down to ``min_lr_ratio * lr``, reached at ``step = steps``.
+    """
+    if step < warmup_steps:
+        return lr * step / warmup_steps
+    if step >= steps:
+        return lr * min_lr_ratio
+    progress = (step - warmup_steps) / (steps - warmup_steps)  # 0 at the peak, 1 at the end
+    cosine = 0.5 * (1 + math.cos(math.pi * progress))  # 1 → 0
+    return lr * (min_lr_ratio + (1 - min_lr_ratio) * cosine)
