@@ -1,0 +1,67 @@
+# `make book` builds the site, `make test` proves it. Nothing but Python 3.11–3.13 and make is needed.
+
+.DEFAULT_GOAL := help
+.PHONY: help book serve lab test check tidy refresh address clean distclean env
+
+VENV ?= .venv
+PORT ?= 8000
+BIN := $(VENV)/bin
+RUN = PYTHONPATH=lib $(BIN)/python -m publishing
+RUFF_FIX = $(BIN)/ruff check --quiet --fix-only --config lib/pyproject.toml lib tests chapters \
+  && $(BIN)/ruff format --quiet --config lib/pyproject.toml lib tests chapters
+
+help:
+	@echo "make book                               run every chapter, build the site, say where it is"
+	@echo "make book CHAPTER=2-concepts/attention  run this chapter alone (the others as they were)"
+	@echo "make book SCALE=full                    the large runs, for one GPU (SCALE=quick for the small ones)"
+	@echo "make serve                              show the site under a local address (PORT=$(PORT))"
+	@echo "make lab                                open the chapters in JupyterLab"
+	@echo "make test                               style, contract, tests, checked outputs"
+	@echo "make check                              the contract of the notebooks alone"
+	@echo "make tidy                               bring notebooks and code into their normal form"
+	@echo "make refresh CHAPTER=...                run a chapter and renew its checked outputs"
+	@echo "make address URL=... [BRANCH=...]       move the book to another repository"
+	@echo "make clean                              remove what was built (distclean: the environment too)"
+	@echo "PYTHON=python3.12 chooses the Python of a new environment."
+
+# The first Python that runs and fits; a name that exists is not enough, version managers leave empty ones.
+env:
+	@for p in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python); do \
+	  if "$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then \
+	    exec "$$p" lib/publishing/environment.py "$(VENV)"; \
+	  fi; \
+	done; \
+	echo "error: $(if $(PYTHON),$(PYTHON) is not,there is no) Python 3.11, 3.12 or 3.13: install one, or name it with PYTHON=." >&2; \
+	exit 1
+
+book: env
+	@$(RUN) build $(if $(CHAPTER),--chapter "$(CHAPTER)") $(if $(SCALE),--scale "$(SCALE)")
+
+serve: env
+	@$(RUN) serve --port $(PORT)
+
+lab: env
+	@PYTHONPATH=lib $(BIN)/jupyter lab chapters
+
+test: env
+	@$(RUN) test
+
+check: env
+	@$(RUN) check
+
+tidy: env
+	@$(RUN) tidy $(CHAPTER)
+	@$(RUFF_FIX)
+	@$(RUN) tidy $(CHAPTER)
+
+refresh: env
+	@$(RUN) refresh $(CHAPTER)
+
+address: env
+	@$(RUN) address "$(URL)" $(if $(BRANCH),--branch "$(BRANCH)")
+
+clean:
+	rm -rf _build
+
+distclean: clean
+	rm -rf $(VENV)

@@ -1,0 +1,89 @@
+"""`python -m publishing {build,tidy,refresh,check,test,address,serve,vendor}`; `make` calls it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .book import ROOT, Book, BookError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it went well, 1 with one clear message when not, 130 after Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options, Book(options.root.resolve())) or 0
+    except BookError as error:
+        print(f"error: {error}" if "\n" not in str(error) else str(error), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        if options.command != "serve":
+            print("\nInterrupted: what had finished is kept; run it again to go on.", file=sys.stderr)
+        return 130 if options.command != "serve" else 0
+
+
+def _run(options: argparse.Namespace, book: Book) -> int | None:
+    match options.command:
+        case "build":
+            from .build import build
+
+            build(book, chapter=options.chapter, scale=options.scale, workers=options.workers)
+        case "tidy" | "refresh":
+            from .tidy import refresh, tidy
+
+            sources = [book.find(name) for name in options.chapters] or book.notebooks
+            execute = options.command == "refresh" or options.execute
+            for name in (refresh if execute else tidy)(book, sources):
+                print(f"changed {name}")
+        case "check":
+            from .tidy import check
+
+            if problems := check(book):
+                raise BookError("\n".join(problems))
+        case "test":
+            from .suite import run
+
+            return run(book, options.workers)
+        case "address":
+            from .address import change
+
+            changed = change(book, options.url, options.branch)
+            print("\n".join(f"changed {name}" for name in changed) or "nothing to change")
+        case "serve":
+            from .serve import serve
+
+            serve(book, options.port)
+        case "vendor":
+            from .vendor import vendor
+
+            vendor(book)
+    return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="publishing", description="Build and check the book.")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout (default: this one)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    build = commands.add_parser("build", help="run the notebooks and render the site")
+    build.add_argument("--chapter", help="only this one, for example 2-concepts/attention")
+    build.add_argument("--scale", help="quick or full; without it every notebook decides by the machine")
+    build.add_argument("--workers", type=int, default=2, help="notebooks run at a time")
+    tidy = commands.add_parser("tidy", help="bring notebooks into their normal form")
+    tidy.add_argument("--execute", action="store_true", help="run them and refresh their checked outputs")
+    tidy.add_argument("chapters", nargs="*", help="all of them when none is named")
+    refresh = commands.add_parser("refresh", help="tidy --execute")
+    refresh.add_argument("chapters", nargs="*", help="all of them when none is named")
+    commands.add_parser("check", help="check the contract of every notebook")
+    test = commands.add_parser("test", help="style, contract, tests and checked outputs")
+    test.add_argument("--workers", type=int, default=2)
+    address = commands.add_parser("address", help="move the book to another repository")
+    address.add_argument("url", help="https://github.com/OWNER/NAME")
+    address.add_argument("--branch")
+    serve = commands.add_parser("serve", help="show the built site under a local address")
+    serve.add_argument("--port", type=int, default=8000)
+    commands.add_parser("vendor", help="fetch plotly.js and MathJax again (needs npm)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""What the site adds to Jupyter Book: everything from its own origin, and nothing that a reader does not need.
+
+Assets come from `web/`, not from a folder called `_static`: Jupyter Book loads every script and style it finds in one
+of those on every page. Here two styles and one small script are loaded; the explorer fetches plotly.js itself,
+when a figure comes into view.
+"""
+
+import html
+import re
+import shutil
+from pathlib import Path
+
+from docutils import nodes
+
+from .book import ROOT
+
+SCRIPTS, STYLES = ("explorer.js", "site.js"), ("book.css", "explorer.css")
+# Thebe runs cells on a foreign server; fontawesome.js draws as SVG the icons that the theme's fonts draw already.
+DEAD = ("scripts/fontawesome.js", "sphinx-thebe.js", "sphinx-thebe.css")
+FONTAWESOME = re.compile(r"\s*<(?:script|link)[^>]*fontawesome\.js[^>]*>(?:\s*</script>)?")
+
+
+def setup(app):
+    """Entry point that Sphinx calls."""
+    app.add_config_value("book_description", "", "html")
+    app.connect("config-inited", _assets)
+    app.connect("html-page-context", _page, priority=900)
+    app.connect("build-finished", _finish)
+    web = ROOT / "web"
+    for name in STYLES:
+        if (web / name).is_file():
+            app.add_css_file(name, priority=900)
+    for name in SCRIPTS:
+        if (web / name).is_file():
+            app.add_js_file(name, loading_method="defer")
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _assets(app, config):
+    config.html_static_path.append(str(ROOT / "web"))
+    config.mathjax_path = "vendor/mathjax/tex-chtml.js"
+    # No menu: its speech and colour tools would be fetched from elsewhere, and it makes every formula a tab stop.
+    config.mathjax3_config = {"options": {"enableMenu": False}} | (config.mathjax3_config or {})
+
+
+def _page(app, pagename, templatename, context, doctree):
+    context["script_files"] = [file for file in context.get("script_files", []) if not _thebe(file)]
+    context["css_files"] = [file for file in context.get("css_files", []) if not _thebe(file)]
+    description = _first_paragraph(doctree) or app.config.book_description
+    context["metatags"] = (
+        context.get("metatags", "") + f'\n<meta name="description" content="{html.escape(description)}">'
+    )
+
+
+def _thebe(file) -> bool:
+    body = (getattr(file, "attributes", None) or {}).get("body") or ""
+    return "thebe" in str(getattr(file, "filename", file)).lower() or "thebe" in body.lower()
+
+
+def _first_paragraph(doctree) -> str:
+    """The opening sentence or two of a page, for search engines: its question, in most chapters."""
+    if doctree is None:
+        return ""
+    for paragraph in doctree.findall(nodes.paragraph):
+        words = " ".join(paragraph.astext().split())
+        if len(words) >= 40 and not re.search(r"\bquick\b.*\bfull\b", words, re.I):
+            return words if len(words) <= 160 else words[:157].rsplit(" ", 1)[0] + " …"
+    return ""
+
+
+def _finish(app, exception):
+    if exception or app.builder.format != "html":
+        return
+    out = Path(app.outdir)
+    for page in out.rglob("*.html"):
+        before = page.read_text(encoding="utf-8")
+        after = FONTAWESOME.sub("", before)
+        if after != before:
+            page.write_text(after, encoding="utf-8")
+    for dead in DEAD:
+        (out / "_static" / dead).unlink(missing_ok=True)
+    for unwanted in list(out.rglob("*.map")):
+        unwanted.unlink()
+    # Readers download the notebook as it is committed, without the outputs of this build. srcdir is _build/src.
+    for name in app.env.found_docs:
+        source = Path(app.srcdir).parents[1] / f"{name}.ipynb"
+        copy = out / "_sources" / f"{name}.ipynb"
+        if source.is_file() and copy.is_file():
+            shutil.copyfile(source, copy)

@@ -1,0 +1,69 @@
+"""Run one notebook with papermill in a process of its own: `python -m publishing.worker SOURCE TARGET PARAMETERS`.
+
+One line of JSON on standard output for every cell that starts, and one for a failure. The target is written when
+every cell has run, and not otherwise.
+"""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+CELL_TIMEOUT = 3600  # seconds: the longest cell of a full-scale run
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def run(source: Path, target: Path, parameters: dict) -> bool:
+    """Execute `source` into `target`; False when a cell failed."""
+    import papermill
+
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    total = len(json.loads(source.read_text(encoding="utf-8"))["cells"])
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(partial),
+            parameters=parameters,
+            cwd=str(source.parent),
+            kernel_name="python3",
+            progress_bar=False,
+            execution_timeout=CELL_TIMEOUT,
+            on_cell_start=lambda cell, cell_index: _say(cell=cell_index + 1, of=total),
+        )
+        os.replace(partial, target)
+        return True
+    except papermill.PapermillExecutionError as error:
+        _say(failed=_failure(source, partial, error))
+    except Exception as error:  # the kernel died, a cell ran out of time, the disk is full
+        _say(failed={"error": f"{type(error).__name__}: {error}".strip(), "traceback": []})
+    finally:
+        partial.unlink(missing_ok=True)
+    return False
+
+
+def _failure(source: Path, partial: Path, error: Exception) -> dict:
+    cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
+    done = json.loads(partial.read_text(encoding="utf-8"))["cells"] if partial.exists() else []
+    broken = [c["id"] for c in done if any(o["output_type"] == "error" for o in c.get("outputs", []))]
+    number = next((k for k, cell in enumerate(cells, 1) if cell.get("id") in broken), None)
+    trace = [line for part in error.traceback for line in ANSI.sub("", part).splitlines()]
+    return {
+        "cell": number,
+        "id": broken[0] if broken else None,
+        "source": error.source,
+        "error": f"{error.ename}: {error.evalue}",
+        "traceback": trace,
+    }
+
+
+def _say(**what: object) -> None:
+    print(json.dumps(what), flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        ok = run(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0 if ok else 1)
