@@ -2,15 +2,15 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("LLMBOOK_STATIC", "1")
-
-from jaxtyping import install_import_hook
-
-install_import_hook("llmbook", "beartype.beartype")
-
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+import tests.shapes  # noqa: F401  the hook looks the checker up by this name
+
+os.environ.setdefault("LLMBOOK_STATIC", "1")
+torch.set_num_threads(1)  # two workers on two cores: a second thread each would only spin
+install_import_hook("llmbook", "tests.shapes.check_shapes")
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ be overridden, so ``TransformerConfig.gpt2(n_layers=4, d_model=128, n_heads=4)``
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, get_args
 
 Positions = Literal["none", "sinusoidal", "learned", "t5", "alibi", "rope"]
 Norm = Literal["layernorm", "rmsnorm"]
@@ -107,13 +107,13 @@ class TransformerConfig:
             raise ValueError(f"dropout={self.dropout} is not a probability below 1")
 
     @classmethod
-    def gpt2(cls, **overrides: Any) -> Self:
+    def gpt2(cls, **overrides: Any) -> "TransformerConfig":
         """GPT-2 small (https://openai.com/index/better-language-models/): pre-norm, GELU, learned positions."""
         preset = dict(vocab_size=50_257, max_seq_len=1024, feed_forward="gelu_tanh")
         return cls(**{**preset, **overrides})
 
     @classmethod
-    def llama(cls, **overrides: Any) -> Self:
+    def llama(cls, **overrides: Any) -> "TransformerConfig":
         """Llama's parts (https://arxiv.org/abs/2302.13971) at SmolLM2-135M's size: RMSNorm, RoPE, SwiGLU, no biases."""
         preset = dict(
             vocab_size=49_152, max_seq_len=8192, d_model=576, n_layers=30, n_heads=9, n_kv_heads=3, d_ff=1536,
@@ -124,7 +124,7 @@ class TransformerConfig:
         return cls(**{**preset, **overrides})
 
     @classmethod
-    def bert(cls, **overrides: Any) -> Self:
+    def bert(cls, **overrides: Any) -> "TransformerConfig":
         """BERT base (https://arxiv.org/abs/1810.04805): post-norm, GELU, learned positions, two segments."""
         preset = dict(
             vocab_size=30_522, max_seq_len=512, norm_position="post", norm_eps=1e-12, embedding_norm=True,
@@ -132,7 +132,7 @@ class TransformerConfig:
         )  # fmt: skip
         return cls(**{**preset, **overrides})
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self, **changes: Any) -> "TransformerConfig":
         """A copy with some values changed; sizes that were derived are derived anew."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return type(self)(**{**values, **dict.fromkeys(self._derived), **changes})
@@ -144,7 +144,7 @@ class TransformerConfig:
         return json.dumps(self.to_dict(), indent=2)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: dict[str, Any]) -> "TransformerConfig":
         """The configuration ``to_dict`` described.
 
         Raises:
@@ -159,7 +159,7 @@ class TransformerConfig:
         return cls(**values)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str) -> "TransformerConfig":
         return cls.from_dict(json.loads(text))
 
 

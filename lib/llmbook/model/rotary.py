@@ -3,7 +3,8 @@
 The third of three places where a position can enter attention. Each pair of numbers is a point in a plane;
 position p turns it by the angle p·θ_i. A query at m and a key at n then meet at the angle (m - n)·θ_i, so their
 score depends on the distance alone. Pairs are (i, i + D/2), the half-split layout of Hugging Face's Llama, not
-the neighbours (2i, 2i + 1) of the paper; the two differ by a fixed permutation of the weights.
+the neighbours (2i, 2i + 1) of the paper; the two differ by a fixed permutation of the weights. R = D/2 counts the
+pairs.
 """
 
 import math
@@ -15,9 +16,7 @@ from torch import Tensor, nn
 from llmbook.model.config import RopeScaling
 
 
-def rope_frequencies(
-    d_head: int, *, base: float = 10_000.0, scaling: RopeScaling | None = None
-) -> Float[Tensor, "D/2"]:
+def rope_frequencies(d_head: int, *, base: float = 10_000.0, scaling: RopeScaling | None = None) -> Float[Tensor, "R"]:
     """Radians per position of each pair, fastest first: θ_i = base^(-2i/D), stretched as ``scaling`` says."""
     if d_head % 2:
         raise ValueError(f"d_head={d_head} must be even: rotations act on pairs")
@@ -60,13 +59,13 @@ class Rotary(nn.Module):
         self.frequencies = exact.to(self.frequencies.device)
         return self
 
-    def forward(self, positions: Int[Tensor, "B T"]) -> tuple[Float[Tensor, "B 1 T D/2"], Float[Tensor, "B 1 T D/2"]]:
+    def forward(self, positions: Int[Tensor, "B T"]) -> tuple[Float[Tensor, "B 1 T R"], Float[Tensor, "B 1 T R"]]:
         angles = (positions[..., None].float() * self.frequencies)[:, None]  # [B, 1, T, D/2]
         return angles.cos() * self.amplitude, angles.sin() * self.amplitude
 
 
 def rotate(
-    x: Float[Tensor, "B H T D"], cos: Float[Tensor, "#B 1 T D/2"], sin: Float[Tensor, "#B 1 T D/2"]
+    x: Float[Tensor, "B H T D"], cos: Float[Tensor, "#B 1 T R"], sin: Float[Tensor, "#B 1 T R"]
 ) -> Float[Tensor, "B H T D"]:
     """Turn each pair (x_i, x_{i+D/2}) by its angle: (x cos - y sin, y cos + x sin)."""
     a, b = x.chunk(2, dim=-1)

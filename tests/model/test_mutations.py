@@ -1,0 +1,147 @@
+"""Classic mistakes, made on purpose: for each, a named test of this folder must notice.
+
+A suite that stays green when the rotation is left out proves nothing about rotation. Each case patches one mistake
+into the library, runs the test that is meant to catch it, and demands that the test fails.
+"""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from llmbook.interop import huggingface
+from llmbook.model import attention, layers, position_bias, position_embeddings, rotary, transformer
+from tests.interop import test_huggingface
+from tests.model import test_attention, test_positions, test_transformer
+
+ROPE, LEARNED, ALIBI = (
+    next(p for p in test_transformer.PARTS if p["positions"] == n) for n in ("rope", "learned", "alibi")
+)
+real = dict(
+    rotate=rotary.rotate,
+    attend=attention.attend,
+    positions=transformer.Body._positions,
+    block=layers.Block.__init__,
+)
+
+
+def kernel_causal(q, k, v, mask, bias, causal, scale, dropout):
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+
+
+def plain_softmax(q, k, v, allowed, bias, scale, dropout, need_weights):
+    return (q @ k.transpose(-2, -1) * scale).masked_fill(~allowed, -math.inf).softmax(-1) @ v, None
+
+
+def future_by_one(q_len, k_len=None, *, device=None):
+    k_len = q_len if k_len is None else k_len
+    return torch.ones(q_len, k_len, dtype=torch.bool).tril(k_len - q_len + 1)
+
+
+def counts_padding(body, input_ids, attention_mask, n_past):
+    return real["positions"](body, input_ids, None, n_past)
+
+
+def forgets_the_cache(body, input_ids, attention_mask, n_past):
+    batch, q_len = input_ids.shape
+    return torch.arange(q_len).expand(batch, q_len)
+
+
+def always_pre_norm(block, config):
+    real["block"](block, config)
+    block.pre_norm = True
+
+
+def fused_not_transposed(config):
+    return huggingface.Family(
+        config.outside, tuple(huggingface.Entry(e.theirs, e.ours) for e in config.layer), config.unused
+    )
+
+
+MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
+    "rotation left out": (
+        attention, "rotate", lambda x, cos, sin: x,
+        lambda: test_huggingface.test_same_outputs_and_gradients("llama"),
+    ),
+    "rotation the other way": (
+        attention, "rotate", lambda x, cos, sin: real["rotate"](x, cos, -sin),
+        lambda: test_huggingface.test_same_outputs_and_gradients("llama"),
+    ),
+    "rotation of one of query and key reversed": (
+        test_positions, "rotate", lambda x, cos, sin: real["rotate"](x, cos, sin * x.flatten()[0].sign()),
+        test_positions.test_scores_depend_on_the_distance_alone,
+    ),
+    "1/sqrt(D) dropped": (
+        attention, "attend", lambda *a, **k: real["attend"](*a, **{**k, "scale": 1.0}),
+        lambda: test_attention.test_multi_head_attention_equals_torch(cross=False),
+    ),
+    "key heads tiled instead of repeated": (
+        torch.Tensor, "repeat_interleave", lambda x, n, dim: x.repeat(1, n, 1, 1),
+        test_attention.test_grouped_queries_share_neighbouring_heads,
+    ),
+    "causal mask shifted by one": (
+        attention, "causal_mask", future_by_one,
+        lambda: test_attention.test_eager_equals_sdpa(causal=True, masked=False, biased=False, q_len=5, kv_heads=4),
+    ),
+    "the kernel's causal rule with a cache": (
+        attention, "_sdpa", kernel_causal,
+        lambda: test_attention.test_causal_queries_are_the_last_of_the_keys("sdpa"),
+    ),
+    "position offset of the cache forgotten, rotary": (
+        transformer.Body, "_positions", forgets_the_cache,
+        lambda: test_transformer.test_cached_chunks_equal_one_pass(ROPE),
+    ),
+    "position offset of the cache forgotten, learned": (
+        transformer.Body, "_positions", forgets_the_cache,
+        lambda: test_transformer.test_cached_chunks_equal_one_pass(LEARNED),
+    ),
+    "padding counted as a position": (
+        transformer.Body, "_positions", counts_padding,
+        lambda: test_transformer.test_left_padding_changes_nothing(LEARNED),
+    ),
+    "padding read": (
+        transformer, "padding_mask", lambda mask: torch.ones_like(mask, dtype=torch.bool)[:, None, None],
+        lambda: test_transformer.test_left_padding_changes_nothing(ROPE),
+    ),
+    "bias without the cache's offset": (
+        position_bias, "relative_positions",
+        lambda q, k, device=None: torch.arange(k)[None] - torch.arange(q)[:, None],
+        lambda: test_transformer.test_cached_chunks_equal_one_pass(ALIBI),
+    ),
+    "ALiBi's slopes for the wrong number of heads": (
+        test_positions, "alibi_slopes", lambda n: torch.tensor([2 ** (-8 * (i + 1) / n) for i in range(n)]),
+        lambda: test_positions.test_alibi_equals_transformers(12),
+    ),
+    "sine and cosine exchanged": (
+        position_embeddings.torch, "stack", lambda ab, dim: torch.cat([x[..., None] for x in ab[::-1]], -1),
+        test_positions.test_sinusoids_by_the_formula,
+    ),
+    "pre-norm where post-norm was asked": (
+        layers.Block, "__init__", always_pre_norm,
+        lambda: test_huggingface.test_same_outputs_and_gradients("bert"),
+    ),
+    "exact GELU where the tanh form was asked": (
+        layers, "ACTIVATIONS", {**layers.ACTIVATIONS, "gelu_tanh": torch.relu},
+        lambda: test_huggingface.test_same_outputs_and_gradients("gpt2"),
+    ),
+    "GPT-2's matrices not transposed": (
+        huggingface, "FAMILIES", {"gpt2": fused_not_transposed(huggingface.FAMILIES["gpt2"])},
+        lambda: test_huggingface.test_same_outputs_and_gradients("gpt2"),
+    ),
+    "a blind query gives NaN": (
+        attention, "_eager", plain_softmax,
+        lambda: test_attention.test_a_row_that_may_read_nothing_is_zero("eager"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_the_mistake_is_noticed(name, monkeypatch):
+    """A test that would pass whatever the library computes."""
+    owner, attribute, mistake, test = MUTATIONS[name]
+    test()  # it holds without the mistake
+    monkeypatch.setattr(owner, attribute, mistake)
+    with pytest.raises((AssertionError, RuntimeError)):
+        test()

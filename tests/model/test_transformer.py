@@ -1,0 +1,177 @@
+"""What must hold of every model, whatever its parts."""
+
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from llmbook.model import DecoderLM, Encoder, KVCache, RopeScaling, TransformerConfig
+from tests.model.helpers import POSITIONS, random_ids, shake, small_config, small_lm
+
+PARTS = [
+    dict(positions=p, norm=n, norm_position=w, feed_forward=f, n_kv_heads=kv, qk_norm=qk)
+    for p, n, w, f, kv, qk in [
+        ("none", "layernorm", "pre", "gelu", 4, False),
+        ("sinusoidal", "layernorm", "post", "relu", 4, False),
+        ("learned", "layernorm", "pre", "gelu_tanh", 2, False),
+        ("t5", "rmsnorm", "pre", "geglu", 4, False),
+        ("alibi", "layernorm", "post", "relu2", 1, True),
+        ("rope", "rmsnorm", "pre", "swiglu", 2, True),
+    ]
+]
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=lambda p: p["positions"])
+def test_the_future_does_not_reach_the_past(parts):
+    """A causal mask missing or shifted: changing token 6 must leave logits 0 … 5 bit for bit."""
+    model, ids = small_lm(**parts), random_ids(2, 9)
+    changed = ids.clone()
+    changed[:, 6] = (changed[:, 6] + 1) % 31
+    before, after = model(ids).logits, model(changed).logits
+    assert torch.equal(before[:, :6], after[:, :6])
+    assert (before[:, 6:] - after[:, 6:]).abs().amax(-1).gt(1e-4).all()
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=lambda p: p["positions"])
+def test_cached_chunks_equal_one_pass(parts):
+    """A forgotten position offset, or the kernel's causal rule with a cache: chunks of 7, 1, 3 and 5 = 16 at once."""
+    model, ids = small_lm(**parts), random_ids(2, 16)
+    cache = KVCache(model.config, batch_size=2, max_len=20)
+    with torch.no_grad():
+        pieces = [model(chunk, cache=cache).logits for chunk in ids.split([7, 1, 3, 5], dim=1)]
+        torch.testing.assert_close(torch.cat(pieces, 1), model(ids).logits, atol=1e-4, rtol=1e-4)
+    assert cache.length == 16
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=lambda p: p["positions"])
+def test_left_padding_changes_nothing(parts):
+    """Padding that is read, or counted as a position: short prompts beside long ones."""
+    model, ids = small_lm(**parts), random_ids(1, 6)
+    padded = F.pad(ids, (3, 0), value=5)
+    mask = torch.tensor([[0] * 3 + [1] * 6])
+    with torch.no_grad():
+        alone = model(ids).logits
+        beside = model(padded, attention_mask=mask).logits[:, 3:]
+        cache = KVCache(model.config, max_len=9)
+        model(padded[:, :5], attention_mask=mask[:, :5], cache=cache)
+        cached = model(padded[:, 5:], attention_mask=mask, cache=cache).logits
+    torch.testing.assert_close(beside, alone, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(cached, alone[:, 2:], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_eager_model_equals_sdpa_model(positions):
+    """A path of the model that only one backend sees."""
+    model, ids = small_lm(positions=positions), random_ids(2, 8)
+    fast, slow = model(ids), model(ids, need_weights=True, need_hidden=True)
+    torch.testing.assert_close(fast.logits, slow.logits, atol=1e-4, rtol=1e-4)
+    assert [w.shape for w in slow.attentions] == [(2, 4, 8, 8)] * 2
+    assert len(slow.hidden_states) == 3
+    assert fast.attentions is None
+
+
+def test_without_positions_an_encoder_cannot_tell_order():
+    """Order leaking in: permuted tokens must give permuted vectors, and a scheme of positions must break that."""
+    ids, order = random_ids(1, 7), torch.tensor([3, 0, 6, 2, 5, 1, 4])
+    blind = shake(Encoder(small_config(positions="none")))
+    gap = blind(ids[:, order]).last_hidden_state - blind(ids).last_hidden_state[:, order]
+    assert gap.abs().max() < 1e-5
+    for scheme in POSITIONS[1:]:
+        seeing = shake(Encoder(small_config(positions=scheme)))
+        gap = seeing(ids[:, order]).last_hidden_state - seeing(ids).last_hidden_state[:, order]
+        assert gap.abs().max() > 1e-3, scheme
+
+
+def test_an_untrained_model_knows_nothing():
+    """An initialisation far from uniform: the first loss must be ln V."""
+    torch.manual_seed(3)
+    model = DecoderLM(TransformerConfig.gpt2(vocab_size=200, d_model=64, n_layers=4, n_heads=4, max_seq_len=64))
+    ids = torch.randint(200, (8, 64))
+    loss = F.cross_entropy(model(ids[:, :-1]).logits.flatten(0, 1), ids[:, 1:].flatten())
+    assert loss.item() == pytest.approx(math.log(200), abs=0.05)
+
+
+def test_published_sizes():
+    """A part too many or too few: parameters of the published models, tied tables counted once."""
+    with torch.device("meta"):
+        assert DecoderLM(TransformerConfig.gpt2()).num_parameters() == 124_439_808
+        assert DecoderLM(TransformerConfig.llama()).num_parameters() == 134_515_008
+        assert Encoder(TransformerConfig.bert()).num_parameters() == 108_891_648
+
+
+def test_learned_positions_end():
+    """A sequence beyond the table must be refused by name; other schemes read on."""
+    ids = random_ids(1, 40)
+    with pytest.raises(ValueError, match=r"40 tokens.*max_seq_len=32"):
+        small_lm(positions="learned")(ids)
+    assert small_lm(positions="rope")(ids).logits.shape == (1, 40, 31)
+
+
+def test_cache_refuses_what_it_cannot_hold():
+    """A cache that overflows, mixes batches or swallows gradients in silence."""
+    model = small_lm(positions="rope")
+    with torch.no_grad(), pytest.raises(ValueError, match="room for 4"):
+        model(random_ids(1, 5), cache=KVCache(model.config, max_len=4))
+    with torch.no_grad(), pytest.raises(ValueError, match="batch of 2"):
+        model(random_ids(1, 5), cache=KVCache(model.config, batch_size=2))
+    with pytest.raises(RuntimeError, match="no_grad"):
+        model(random_ids(1, 5), cache=KVCache(model.config))
+
+
+def test_attention_mask_must_cover_the_cache():
+    """A mask for the new tokens only, which would silently shift positions."""
+    model = small_lm(positions="rope")
+    cache = KVCache(model.config)
+    with torch.no_grad():
+        model(random_ids(1, 4), cache=cache)
+        with pytest.raises(ValueError, match="all 6 positions"):
+            model(
+                random_ids(1, 2),
+                attention_mask=torch.ones(1, 2, dtype=torch.long),
+                cache=cache,
+            )
+
+
+def test_config_travels_as_json():
+    """A value lost on the way to disk, the nested one above all."""
+    scaling = RopeScaling(kind="yarn", factor=2.0, original_max_seq_len=64)
+    config = TransformerConfig.llama(vocab_size=100, d_model=64, n_heads=4, rope_scaling=scaling)
+    assert TransformerConfig.from_json(config.to_json()) == config
+    with pytest.raises(ValueError, match="n_embd"):
+        TransformerConfig.from_dict({**json.loads(config.to_json()), "n_embd": 3})
+
+
+def test_replace_derives_sizes_anew():
+    """A feed-forward width left over from the old model width."""
+    config = TransformerConfig.gpt2(d_model=128, n_heads=4)
+    assert (config.d_ff, config.replace(d_model=256).d_ff) == (512, 1024)
+    assert config.replace(d_ff=100).replace(d_model=256).d_ff == 100
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(d_model=100, n_heads=12), "d_model=100 is not divisible by n_heads=12"),
+        (dict(n_heads=4, n_kv_heads=3), "n_heads=4 is not a multiple of n_kv_heads=3"),
+        (dict(positions="rotary"), "positions='rotary'"),
+        (dict(dropout=1.0), "dropout=1.0"),
+        (dict(vocab_size=0), "vocab_size=0"),
+        (dict(d_model=12, n_heads=4, positions="rope"), "d_head=3"),
+        (
+            dict(rope_scaling=RopeScaling(kind="ntk", factor=2, original_max_seq_len=8)),
+            "needs positions='rope'",
+        ),
+    ],
+)
+def test_impossible_configs_are_refused_by_name(changes, message):
+    """A size or choice that cannot work, accepted until it fails somewhere else."""
+    with pytest.raises(ValueError, match=message):
+        TransformerConfig(**{**dict(vocab_size=10), **changes})
+
+
+def test_scaling_that_would_shorten_is_refused():
+    """A factor given the wrong way round."""
+    with pytest.raises(ValueError, match=r"factor=0\.5"):
+        RopeScaling(kind="linear", factor=0.5, original_max_seq_len=8)
