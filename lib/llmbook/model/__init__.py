@@ -1,6 +1,7 @@
 """The Transformer: what readers import. Everything else is found in the module its name says."""
 
 from llmbook.model.attention import MultiHeadAttention, attend
+from llmbook.model.baselines import LSTMLM, ConvLM
 from llmbook.model.cache import KVCache
 from llmbook.model.config import RopeScaling, TransformerConfig
 from llmbook.model.layers import Block, FeedForward
@@ -16,8 +17,10 @@ from llmbook.model.rotary import Rotary, rope_frequencies, rotate
 from llmbook.model.transformer import DecoderLM, Encoder, Output
 
 __all__ = [
+    "LSTMLM",
     "AlibiBias",
     "Block",
+    "ConvLM",
     "DecoderLM",
     "Encoder",
     "FeedForward",
