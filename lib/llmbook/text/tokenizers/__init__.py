@@ -10,7 +10,14 @@ from .char import CharTokenizer
 from .hf import HFTokenizer
 from .protocol import FORMAT, Tokenizer
 
-__all__ = ["BPETokenizer", "ByteTokenizer", "CharTokenizer", "HFTokenizer", "Tokenizer", "load_tokenizer"]
+__all__ = [
+    "BPETokenizer",
+    "ByteTokenizer",
+    "CharTokenizer",
+    "HFTokenizer",
+    "Tokenizer",
+    "load_tokenizer",
+]
 
 _KINDS = {cls.kind: cls for cls in (CharTokenizer, ByteTokenizer, BPETokenizer, HFTokenizer)}
 
@@ -27,7 +34,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     if isinstance(state, dict) and "model" in state and "pre_tokenizer" in state:
         return HFTokenizer.from_file(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ValueError(f"{path} is JSON but not a tokenizer: it has no \"format\": \"{FORMAT}\"")
+        raise ValueError(f'{path} is JSON but not a tokenizer: it has no "format": "{FORMAT}"')
     if state.get("kind") not in _KINDS:
         raise ValueError(f"{path} holds a tokenizer of unknown kind {state.get('kind')!r}; known: {list(_KINDS)}")
     try:

@@ -16,7 +16,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from .pretokenize import byte_characters, from_characters, split_special, to_characters, words
+from .pretokenize import (
+    byte_characters,
+    from_characters,
+    split_special,
+    to_characters,
+    words,
+)
 from .protocol import Tokenizer, printable, utf8
 
 Pair = tuple[int, int]
@@ -77,7 +83,11 @@ class BPETokenizer(Tokenizer):
                     frequencies.update(words(piece))
         alphabet = [utf8(token) for token in special_tokens] + [bytes([byte]) for byte in byte_characters()]
         vocab, merges = learn_merges(
-            frequencies, alphabet, vocab_size=vocab_size, min_frequency=min_frequency, first=len(special_tokens)
+            frequencies,
+            alphabet,
+            vocab_size=vocab_size,
+            min_frequency=min_frequency,
+            first=len(special_tokens),
         )
         return cls(vocab, merges, {token: index for index, token in enumerate(special_tokens)})
 
@@ -91,7 +101,11 @@ class BPETokenizer(Tokenizer):
         made = {to_characters(left + right) for left, right in merges} | set(byte_characters().values())
         special = {token: index for token, index in ids.items() if token not in made}
         by_id = sorted(ids, key=ids.__getitem__)
-        return cls([utf8(t) if t in special else from_characters(t) for t in by_id], merges, special)
+        return cls(
+            [utf8(t) if t in special else from_characters(t) for t in by_id],
+            merges,
+            special,
+        )
 
     @property
     def vocab_size(self) -> int:

@@ -44,7 +44,10 @@ def split_special(text: str, special_tokens: Sequence[str]) -> Iterator[tuple[st
     pieces = re.split("(" + "|".join(map(re.escape, longest_first)) + ")", text)
     for index, piece in enumerate(pieces):
         if piece:
-            yield piece, index % 2 == 1  # re.split puts the captured separators at the odd places
+            yield (
+                piece,
+                index % 2 == 1,
+            )  # re.split puts the captured separators at the odd places
 
 
 @cache
@@ -55,7 +58,11 @@ def byte_characters() -> dict[int, str]:
     is Ġ and the newline Ċ. BPE itself needs none of this: it is how merges are written in files, and it fixes the
     ids (``!`` is 0), which decide between pairs of equal count.
     """
-    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    visible = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     hidden = [byte for byte in range(256) if byte not in visible]
     return {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}
 

@@ -1,0 +1,181 @@
+"""Windows of a token stream: random ones to train on, consecutive ones to evaluate on.
+
+The choice: batch number k is a pure function of (seed, k). There is no iterator state beyond the number k, so a
+resumed run sees exactly the batches the killed one would have seen, and any batch can be looked at by itself.
+Windows are drawn with replacement from every possible start; over a run shorter than an epoch this differs little
+from shuffling, and it needs no permutation of millions of starts to be remembered.
+
+Shapes: B batch, T seq_len. Windows hold T+1 tokens: T inputs and, shifted by one, T targets.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+IGNORED = -100
+
+
+def as_tokens(tokens: Sequence[int] | np.ndarray | Tensor, *, vocab_size: int | None = None) -> np.ndarray:
+    """Ids as a 1-D array: uint16 where ``vocab_size`` allows it, else int32. Integer arrays are not copied.
+
+    Raises ValueError for ids that are not a non-empty flat list of integers, and for the first id outside
+    0 … ``vocab_size`` − 1, naming it and its position.
+    """
+    given = tokens.detach().cpu().numpy() if isinstance(tokens, Tensor) else tokens
+    array = given if isinstance(given, np.ndarray) else np.asarray(given, dtype=None if len(given) else np.int32)
+    if array.ndim != 1:
+        raise ValueError(f"tokens must be one flat sequence of ids, got shape {array.shape}")
+    if len(array) == 0:
+        raise ValueError("there are no tokens: the text was empty")
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"tokens must be integers, got {array.dtype}: encode the text first")
+    limit = np.iinfo(np.int32).max + 1 if vocab_size is None else vocab_size
+    outside = (array < 0) | (array >= limit)
+    if outside.any():
+        position = int(outside.argmax())
+        raise ValueError(
+            f"id {array[position]} at position {position:,} is outside the vocabulary (0 to {limit - 1}): "
+            "the tokens were made by another tokenizer"
+        )
+    if isinstance(given, np.ndarray) and vocab_size is None:
+        return array
+    return array.astype(np.uint16 if limit <= 2**16 else np.int32, copy=False)
+
+
+class LMBatches:
+    """An endless iterator of random windows for language modelling.
+
+    Each item is ``{"input_ids": LongTensor[B, T+1]}``. ``tokens`` may be a list, array (also memory-mapped) or
+    tensor; ``vocab_size``, if given, is checked against every id. Raises ValueError if the corpus has no window
+    of ``seq_len`` + 1 tokens.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[int] | np.ndarray | Tensor,
+        *,
+        batch_size: int,
+        seq_len: int,
+        seed: int = 0,
+        vocab_size: int | None = None,
+    ):
+        _check_sizes(batch_size, seq_len)
+        if seed < 0:
+            raise ValueError(f"seed must be at least 0, got {seed}")
+        self.tokens = as_tokens(tokens, vocab_size=vocab_size)
+        if len(self.tokens) < seq_len + 1:
+            raise ValueError(
+                f"the corpus has {len(self.tokens)} tokens, too few for one window of seq_len + 1 = {seq_len + 1}: "
+                "use a longer text or a smaller seq_len"
+            )
+        self.batch_size, self.seq_len, self.seed = batch_size, seq_len, seed
+        self.step = 0
+
+    def starts(self, step: int) -> Int[np.ndarray, "B"]:
+        """Where the windows of batch number ``step`` begin."""
+        generator = np.random.default_rng([self.seed, step])
+        return generator.integers(0, len(self.tokens) - self.seq_len, size=self.batch_size)
+
+    def batch(self, step: int) -> dict[str, Int[Tensor, "B width"]]:
+        """Batch number ``step``, whatever has been drawn before. width = T + 1."""
+        places = self.starts(step)[:, None] + np.arange(self.seq_len + 1)  # [B, T+1]
+        return {"input_ids": torch.from_numpy(self.tokens[places].astype(np.int64))}
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> dict[str, Int[Tensor, "B width"]]:
+        batch = self.batch(self.step)
+        self.step += 1
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of the next batch, and what it is counted in."""
+        return {"step": self.step, **self._identity()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where ``state`` was taken. Raises ValueError if it belongs to other data, seed or sizes."""
+        for name, value in self._identity().items():
+            if state.get(name) != value:
+                raise ValueError(
+                    f"this state was saved with {name}={state.get(name)}, but these batches have {name}={value}: "
+                    "resume with the settings of the interrupted run"
+                )
+        self.step = state["step"]
+
+    def _identity(self) -> dict[str, int]:
+        names = ("seed", "batch_size", "seq_len")
+        return {name: getattr(self, name) for name in names} | {"n_tokens": len(self.tokens)}
+
+
+def eval_windows(
+    tokens: Sequence[int] | np.ndarray | Tensor,
+    *,
+    batch_size: int,
+    seq_len: int,
+    vocab_size: int | None = None,
+) -> Iterator[dict[str, Int[Tensor, "B width"]]]:
+    """Consecutive windows in which every token after the first is a target exactly once.
+
+    Yields ``{"input_ids": [B, T+1], "labels": [B, T+1]}``; neighbouring windows share one token, which is the
+    last target of one and the first input of the next. Labels are −100 at each window's first token (nothing
+    precedes it) and beyond the end of the last window, where ``input_ids`` is 0. The last batch may have fewer
+    rows. Raises ValueError, when called and not at the first item, for fewer than 2 tokens.
+    """
+    _check_sizes(batch_size, seq_len)
+    ids = as_tokens(tokens, vocab_size=vocab_size)
+    if len(ids) < 2:
+        raise ValueError("evaluation needs at least 2 tokens, one to read and one to predict; there is 1")
+    return _windows(ids, batch_size, seq_len)
+
+
+def _windows(ids: np.ndarray, batch_size: int, seq_len: int) -> Iterator[dict[str, Int[Tensor, "B width"]]]:
+    starts = np.arange(0, len(ids) - 1, seq_len)
+    for first in range(0, len(starts), batch_size):
+        places = starts[first : first + batch_size, None] + np.arange(seq_len + 1)  # [B, T+1]
+        real = places < len(ids)
+        inputs = np.where(real, ids[np.minimum(places, len(ids) - 1)].astype(np.int64), 0)
+        labels = np.where(real, inputs, IGNORED)
+        labels[:, 0] = IGNORED
+        yield {
+            "input_ids": torch.from_numpy(inputs),
+            "labels": torch.from_numpy(labels),
+        }
+
+
+def save_tokens(
+    path: str | os.PathLike[str],
+    tokens: Sequence[int] | np.ndarray | Tensor,
+    *,
+    vocab_size: int,
+) -> None:
+    """Store ids as a .npy file, two bytes each up to 65,536 ids; the file appears whole or not at all."""
+    path = Path(path)
+    array = as_tokens(tokens, vocab_size=vocab_size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, array)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_tokens(path: str | os.PathLike[str]) -> np.ndarray:
+    """Ids stored by :func:`save_tokens`, memory-mapped: only the windows one reads are loaded."""
+    return np.load(path, mmap_mode="r")
+
+
+def _check_sizes(batch_size: int, seq_len: int) -> None:
+    for name, value in (("batch_size", batch_size), ("seq_len", seq_len)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
