@@ -81,9 +81,9 @@ def parameters_for(source: Path, scale: str | None) -> dict:
     return {"scale": scale} if scale and tagged else {}
 
 
-def environment(static: bool) -> dict[str, str]:
-    """The variables a kernel of the book sees: one thread, no hash seed, this Python and no other."""
-    path = [str(LIBRARY), *filter(None, [os.environ.get("PYTHONPATH")])]
+def environment(book: Book, *, static: bool) -> dict[str, str]:
+    """The variables a kernel of the book sees: its own library, one thread, no hash seed, this Python and no other."""
+    path = [str(book.root / "lib"), str(LIBRARY), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {
         "LLMBOOK_STATIC": "1" if static else "0",
         "PYTHONHASHSEED": "0",
@@ -153,7 +153,7 @@ class _Pool:
                 if self.stopped:
                     raise KeyboardInterrupt
                 process = subprocess.Popen(
-                    command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(self.static)
+                    command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(self.book, static=self.static)
                 )
                 self.live[name] = process
             failed = None

@@ -45,7 +45,7 @@ def run(book: Book, workers: int = 2) -> int:
 
 def _stage(book: Book, name: str, command: list[str]) -> int:
     print(f"— {name}", flush=True)
-    env = environment(static=False)
+    env = environment(book, static=False)
     # The suite decides about its own mode; only the kernels of nbval are told to be live.
     if name == "tests":
         del env["LLMBOOK_STATIC"]
