@@ -96,17 +96,22 @@ def read_plays(files: dict[str, Path]) -> dict[str, str]:
 def clean_play(markdown: str) -> str:
     """One play without headings and stage directions; speeches are separated by an empty line."""
     speeches: list[list[str]] = []
-    closing = ""  # the mark that ends the stage direction we are in, if any
-    for line in markdown.splitlines():
-        line = re.sub(r"& (?:amp; )?([cC])\b", r"&\1", line.replace("&amp;", "&")).replace("—", "--").strip()
-        if closing or (line.startswith(("_", "*")) and not line.startswith("**")):
-            closing = closing or line[0]
-            if line.endswith(closing) or not line:
-                closing = ""
+    closing = ""  # what ends the stage direction we are in: its mark, an empty line ("\n"), or "" outside one
+    for raw in markdown.splitlines():
+        line = raw.replace("&amp;", "&").replace("—", "--").strip()
+        if closing:
+            closing = "" if not line or line.endswith(closing) else closing
+        elif re.fullmatch(r"_?\\?\[.*\]_", line):
+            pass  # a direction on a line of its own, at times without the opening mark
         elif line.startswith("**"):
             speeches.append([line.strip("*") + ":"])
+        elif line.startswith(("_", "*")):
+            closing = "" if len(line) > 1 and line.endswith(line[0]) else line[0]
+        elif re.match(r"\d+\\\.", line):
+            closing = "\n"  # the numbered order of a procession
         elif line and not line.startswith("#") and speeches:
-            speeches[-1].append(line)
+            line = re.sub(r"& ([cC])\b", r"&\1", re.sub(r"\\(?=[-.\[\]])", "", line))
+            speeches[-1].append(line.replace("_", ""))
     return "\n\n".join("\n".join(speech) for speech in speeches if len(speech) > 1) + "\n"
 
 

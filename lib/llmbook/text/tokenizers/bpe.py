@@ -13,6 +13,7 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -171,7 +172,7 @@ def learn_merges(
     counts: defaultdict[Pair, int] = defaultdict(int)  # pair → occurrences in the corpus
     places: defaultdict[Pair, set[int]] = defaultdict(set)  # pair → the words that hold it
     for place, symbols in enumerate(spelled):
-        for pair in zip(symbols, symbols[1:], strict=False):
+        for pair in pairwise(symbols):
             counts[pair] += times[place]
             places[pair].add(place)
 
@@ -207,7 +208,7 @@ def learn_merges(
 
 
 def merge_in_place(symbols: list[int], left: int, right: int, merged: int) -> list[tuple[Pair, int]]:
-    """Replace every ``left, right`` by ``merged``, from the left; return which neighbouring pairs came (+1), went (−1)."""
+    """Replace every ``left, right`` by ``merged``, from the left; return the pairs that came (+1) or went (−1)."""
     changes: list[tuple[Pair, int]] = []
     i = 0
     while i + 1 < len(symbols):

@@ -92,6 +92,8 @@ class HFTokenizer(Tokenizer):
     def token(self, index: int) -> str:
         (index,) = self._checked([index])
         text = self.backend.id_to_token(index)
+        if text is None:  # a vocabulary may skip numbers
+            return f"⟨unused {index}⟩"
         if self._byte_level and index not in self._special:
             return printable(from_characters(text))
         return printable(utf8(text))
