@@ -1,0 +1,30 @@
+"""Figures of the book: builders, one theme, and ``sweep``, which turns a function into an explorer.
+
+Every builder returns a plotly figure and asks for ``alt``, what the figure says to a reader who cannot see
+it. In a notebook plotly draws; when the book is built (``LLMBOOK_STATIC=1``) every figure becomes a small
+self-contained ``<figure>`` that ``web/explorer.js`` draws, without a kernel.
+"""
+
+from llmbook.figures import page
+from llmbook.figures.curves import bars, curves, loss_curve
+from llmbook.figures.explore import Sweep, sweep
+from llmbook.figures.heatmaps import attention_grid, attention_map, heatmap
+from llmbook.figures.theme import FigureError, describe, show
+from llmbook.figures.tokens import token_strip
+
+page.register()
+
+__all__ = [
+    "FigureError",
+    "Sweep",
+    "attention_grid",
+    "attention_map",
+    "bars",
+    "curves",
+    "describe",
+    "heatmap",
+    "loss_curve",
+    "show",
+    "sweep",
+    "token_strip",
+]

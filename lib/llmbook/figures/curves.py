@@ -1,0 +1,309 @@
+"""Lines with bands, losses and bars, labelled where they end: the eye does not travel to a legend.
+
+On a phone the labels move into a legend below (web/explorer.js); the numbers stay.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from llmbook.figures.theme import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    FigureError,
+    as_array,
+    describe,
+    index_axis,
+    printable,
+    rgba,
+)
+
+DIRECT_LABEL = "direct-label"  # the name by which web/explorer.js finds a label that needs the room beside
+
+
+def curves(
+    series: Mapping[str, Any],
+    *,
+    alt: str,
+    x: Any = None,
+    title: str = "",
+    caption: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    log_x: bool = False,
+    log_y: bool = False,
+    xlim: tuple[float, float] | None = None,
+    ylim: tuple[float, float] | None = None,
+    markers: bool | None = None,
+    height: int = 360,
+) -> go.Figure:
+    """One line a name: y values (over ``x``, or 0, 1, 2 …), or ``(x, y)``, or ``(x, y, low, high)`` with a band.
+
+    xlim, ylim: fix the axes (in a sweep: so that the frames compare). markers: by default drawn up to 16 points.
+    Raises FigureError naming the series whose lengths differ.
+    """
+    if not series:
+        raise FigureError("curves: no series; give {'name': y} or {'name': (x, y)}")
+    fig = go.Figure()
+    ends: list[tuple[str, float, float]] = []
+    lowest, highest = np.inf, -np.inf
+    for i, (name, values) in enumerate(series.items()):
+        xs, ys, band = _series(name, values, x)
+        colour, dash = (
+            COLOURS[i % len(COLOURS)],
+            DASHES[(i + i // len(COLOURS)) % len(DASHES)],
+        )
+        if band is not None:
+            outline = np.concatenate([band[1], band[0][::-1]])
+            fill = {
+                "fill": "toself",
+                "fillcolor": rgba(colour, 0.18),
+                "line": {"width": 0},
+                "mode": "lines",
+            }
+            fig.add_scatter(
+                x=np.concatenate([xs, xs[::-1]]),
+                y=outline,
+                hoverinfo="skip",
+                showlegend=False,
+                **fill,
+            )
+        dotted = len(xs) <= 16 if markers is None else markers
+        fig.add_scatter(
+            x=xs,
+            y=ys,
+            name=printable(name),
+            mode="lines+markers" if dotted else "lines",
+            line={"color": colour, "dash": dash, "width": 2.2},
+            marker={"symbol": MARKERS[i % len(MARKERS)], "size": 7, "color": colour},
+            showlegend=False,
+            hovertemplate=f"{printable(name)}<br>%{{x:.4g}}: %{{y:.4g}}<extra></extra>",
+        )
+        fine = np.isfinite(ys) & np.isfinite(xs) & ((ys > 0) | (not log_y))
+        if fine.any():
+            ends.append((name, float(xs[fine][-1]), float(ys[fine][-1])))
+            lowest, highest = (
+                min(lowest, float(ys[fine].min())),
+                max(highest, float(ys[fine].max())),
+            )
+        else:  # keep one label a line, so that the frames of a sweep stay alike
+            ends.append((name, float("nan"), float("nan")))
+    fig.update_xaxes(
+        title_text=xlabel, type="log" if log_x else "linear", showgrid=False
+    )
+    fig.update_yaxes(title_text=ylabel, type="log" if log_y else "linear")
+    for axis, limits, log in (("xaxis", xlim, log_x), ("yaxis", ylim, log_y)):
+        if limits is not None:
+            fig.layout[axis].range = (
+                [float(np.log10(v)) for v in limits] if log else list(limits)
+            )
+    span = ylim or ((lowest, highest) if np.isfinite(lowest) else (0.0, 1.0))
+    width = 16
+    if len(series) > 1:
+        width = 40 + 7 * max(len(name) for name in series)
+        for annotation in _direct_labels(ends, span, log_y, height - 92):
+            fig.add_annotation(**annotation)
+    fig.update_layout(
+        title_text=title,
+        height=height,
+        margin={"r": min(width, 190)},
+        hovermode="closest",
+    )
+    return describe(
+        fig, alt=alt, caption=caption, series=len(series) if len(series) > 1 else 0
+    )
+
+
+def loss_curve(
+    history: Any,
+    *,
+    alt: str,
+    title: str = "",
+    caption: str = "",
+    smooth: int = 1,
+    references: Mapping[str, float] | None = None,
+    log_x: bool = False,
+) -> go.Figure:
+    """Training and validation loss over optimiser steps, from a ``History`` or its dict.
+
+    smooth: average the training loss over so many steps, the raw one behind it. references: named horizontal
+    lines, such as {"ln V": 4.17}. Raises FigureError when there is nothing to draw.
+    """
+    get = (
+        history.get
+        if isinstance(history, Mapping)
+        else lambda key: getattr(history, key, None)
+    )
+    steps, train = list(get("steps") or []), list(get("train_loss") or [])
+    valid_steps, valid = list(get("valid_steps") or []), list(get("valid_loss") or [])
+    if not train and not valid:
+        raise FigureError(
+            "loss_curve: the history has no losses yet; run the trainer first"
+        )
+    if len(steps) != len(train) or len(valid_steps) != len(valid):
+        raise FigureError(
+            f"loss_curve: {len(steps)} steps for {len(train)} training losses and "
+            f"{len(valid_steps)} for {len(valid)} validation losses"
+        )
+    first = min((s for s in [*steps, *valid_steps] if s > 0 or not log_x), default=0)
+    last = max([*steps, *valid_steps])
+    series: dict[str, Any] = {}
+    if train:
+        k = max(1, min(smooth, len(train)))
+        window = np.convolve(train, np.ones(k), "valid") / k
+        series["training"] = (steps[k - 1 :], window)
+    if valid:
+        series["validation"] = (valid_steps, valid)
+    for name, value in (references or {}).items():
+        series[name] = ([first, last], [value, value])
+    fig = curves(
+        series,
+        alt=alt,
+        title=title,
+        caption=caption,
+        xlabel="optimiser step",
+        ylabel="loss, nats per token",
+        log_x=log_x,
+        markers=False,
+    )
+    if valid:
+        fig.update_traces(mode="lines+markers", selector={"name": "validation"})
+    for trace in fig.data:
+        if trace.name in map(printable, references or {}):
+            trace.update(line={"color": "#808080", "dash": "dot", "width": 1.5})
+    if train and smooth > 1:
+        raw = go.Scatter(
+            x=steps,
+            y=train,
+            line={"color": rgba(COLOURS[0], 0.3), "width": 1},
+            hoverinfo="skip",
+        )
+        fig.add_trace(raw.update(showlegend=False, mode="lines"))
+        fig.data = (fig.data[-1], *fig.data[:-1])
+    return fig
+
+
+def bars(
+    values: Mapping[str, Any] | Sequence[tuple[str, Any]],
+    *,
+    alt: str,
+    title: str = "",
+    caption: str = "",
+    xlabel: str = "",
+    xlim: tuple[float, float] | None = None,
+    digits: int = 3,
+    height: int | None = None,
+) -> go.Figure:
+    """Horizontal bars, one a name, the value written at its end; a value may be ``(value, low, high)``.
+
+    values: a mapping, or pairs where names repeat (tokens do). Raises FigureError when there is none.
+    """
+    pairs = list(values.items()) if isinstance(values, Mapping) else list(values)
+    if not pairs:
+        raise FigureError("bars: no values; give {'name': value}")
+    names = [str(name) for name, _ in pairs]
+    try:
+        rows = np.array(
+            [
+                [float(v)] * 3 if np.ndim(v) == 0 else [float(u) for u in v]
+                for _, v in pairs
+            ]
+        )
+        middle, low, high = rows.T
+    except (TypeError, ValueError):
+        raise FigureError(
+            f"bars: each value is a number or (value, low, high); got {dict(pairs)!r:.200}"
+        ) from None
+    error = {
+        "type": "data",
+        "symmetric": False,
+        "array": high - middle,
+        "arrayminus": middle - low,
+    }
+    spread = bool(np.any(high != low))
+    fig = go.Figure(
+        go.Bar(
+            x=middle,
+            y=np.arange(len(pairs)),
+            orientation="h",
+            marker={"color": COLOURS[0]},
+            text=[f"{v:.{digits}f}" for v in middle] if not spread else None,
+            textposition="outside",
+            cliponaxis=False,
+            error_x={**error, "color": "#808080", "thickness": 1.5} if spread else None,
+            hovertemplate=f"%{{y}}: %{{x:.{digits + 1}f}}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    fig.update_xaxes(
+        title_text=xlabel, range=list(xlim) if xlim else None, rangemode="tozero"
+    )
+    fig.update_yaxes(**index_axis(names), range=[len(pairs) - 0.5, -0.5])
+    height = height or 90 + 28 * len(pairs)
+    fig.update_layout(title_text=title, height=height, bargap=0.3, margin={"r": 52})
+    return describe(fig, alt=alt, caption=caption, narrow_height=height)
+
+
+def _series(
+    name: str, values: Any, shared: Any
+) -> tuple[np.ndarray, np.ndarray, tuple | None]:
+    """(x, y, (low, high) or None) of one entry of ``curves``."""
+    parts = (
+        values
+        if isinstance(values, tuple)
+        and len(values) in (2, 4)
+        and np.ndim(values[0]) == 1
+        else None
+    )
+    if parts is None:
+        parts = (np.arange(len(values)) if shared is None else shared, values)
+    arrays = [as_array(part, f"curves: {name!r}", 1) for part in parts]
+    if len({len(a) for a in arrays}) > 1:
+        raise FigureError(
+            f"curves: {name!r} has lengths {[len(a) for a in arrays]}; x and y must agree"
+        )
+    xs, *rest = (a.astype(float) if a.dtype.kind == "b" else a for a in arrays)
+    return xs, rest[0], tuple(rest[1:]) or None
+
+
+def _direct_labels(
+    ends: list, span: tuple[float, float], log: bool, pixels: int
+) -> list[dict]:
+    """Annotations at the right edge, pushed apart to 17 pixels so that none covers another."""
+    scale = np.log10 if log else (lambda v: v)
+    low, high = scale(span[0]), scale(span[1])
+    at = {
+        name: (scale(y) - low) / ((high - low) or 1) * pixels
+        for name, _, y in ends
+        if np.isfinite(y)
+    }
+    placed, floor = {}, -np.inf
+    for name in sorted(at, key=at.get):
+        placed[name] = floor = max(at[name], floor + 17)
+    excess = max(0.0, max(placed.values(), default=0.0) - pixels)
+    labels = []
+    for i, (name, _, y) in enumerate(ends):
+        shift = (
+            placed[name] - at[name] - min(excess, placed[name] - at[name])
+            if name in placed
+            else 0
+        )
+        sign = f"<span style='color:{COLOURS[i % len(COLOURS)]}'>{'━' if i % 2 == 0 else '╍'}</span>"
+        labels.append(
+            {
+                "name": DIRECT_LABEL,
+                "text": f"{sign} {printable(name)}",
+                "x": 1,
+                "xref": "paper",
+                "xanchor": "left",
+                "y": float(scale(y)) if name in placed else float(low),
+                "yshift": round(float(shift), 1),
+                "visible": name in placed,
+                "showarrow": False,
+                "align": "left",
+            }
+        )
+    return labels

@@ -1,0 +1,103 @@
+"""The form a figure has on the site: a ``<figure>`` that web/explorer.js draws, and the renderer that makes it.
+
+Controls are native and written here, not by the script, and the height is reserved by CSS: nothing jumps while a
+page loads, and without JavaScript the description is still there to read.
+"""
+
+import html
+import json
+import re
+from typing import Any
+
+import plotly.io as pio
+from plotly.io.base_renderers import MimetypeRenderer
+
+from llmbook.figures import payload, theme
+
+
+def figure_html(
+    packed: dict, *, title: str = "", dials: list[dict] | None = None
+) -> str:
+    """Markup of a packed figure. dials: name, label, options (texts), at (index), kind ("range" or "select")."""
+    dials = dials or []
+    layout = packed["fig"]["layout"]
+    meta = layout.get("meta") or {}
+    own = plain_text((layout.get("title") or {}).get("text") or "")
+    height = int(layout.get("height") or 380)
+    style = f"--llm-height:{height}px;--llm-narrow:{int(meta.get('narrow_height') or min(height, 380))}px"
+    if layout.get("width"):
+        style += f";--llm-width:{int(layout['width'])}px"
+    heading = title or own
+    second = own if title and own and own != title else ""
+    parts = [f'<figure class="llm-figure" style="{style}">']
+    if heading:
+        parts.append(f'<p class="llm-title">{html.escape(heading)}</p>')
+    if dials:
+        controls = "".join(_control(i, dial) for i, dial in enumerate(dials))
+        label = html.escape(f"Controls: {heading}" if heading else "Controls")
+        parts.append(
+            f'<div class="llm-controls" role="group" aria-label="{label}">{controls}</div>'
+        )
+    if second or (
+        title
+        and any(path == ["layout", "title", "text"] for path, *_ in packed["vary"])
+    ):
+        parts.append(f'<p class="llm-subtitle">{html.escape(second) or "&nbsp;"}</p>')
+    alt = html.escape(meta.get("alt", ""))
+    parts.append(f'<div class="llm-plot" role="img" aria-label="{alt}"></div>')
+    if dials:
+        parts.append('<p class="llm-status" role="status" aria-live="polite"></p>')
+    caption = html.escape(meta.get("caption", ""))
+    parts.append(f'<figcaption><span class="llm-caption">{caption}</span></figcaption>')
+    data = json.dumps(
+        {**packed, "dials": dials},
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
+    )
+    parts.append(
+        f'<script type="application/json">{data.replace("<", chr(92) + "u003c")}</script>'
+    )
+    parts.append(
+        f"<noscript><p>This figure is drawn by JavaScript. What it shows: {alt}</p></noscript></figure>"
+    )
+    return "".join(parts)
+
+
+def plain_text(text: str) -> str:
+    """A plotly title without its HTML."""
+    return html.unescape(re.sub(r"<[^>]*>", "", re.sub(r"<br\s*/?>", " ", text)))
+
+
+class SiteRenderer(MimetypeRenderer):
+    """plotly's hook for "show this figure": a figure displayed while the book is built goes through here."""
+
+    def to_mimebundle(self, fig_dict: dict) -> dict:
+        frame = payload.plain(fig_dict)
+        alt = theme.alt_text(frame)
+        packed = payload.pack([frame], ["the figure"])
+        return {"text/html": figure_html(packed), "text/plain": f"[figure: {alt}]"}
+
+
+def register() -> None:
+    """Draw figures the site's way, only while the book is built: a reader's plotly is left as it was."""
+    if theme.is_static():
+        pio.renderers["llmbook"] = SiteRenderer()
+        pio.renderers.default = "llmbook"
+
+
+def _control(index: int, dial: dict[str, Any]) -> str:
+    label, options, at = html.escape(dial["label"]), dial["options"], dial["at"]
+    if dial["kind"] == "range":
+        value = html.escape(options[at])
+        widest = max(map(len, options))
+        return (
+            f'<label><span>{label}</span><input type="range" data-dial="{index}" min="0" max="{len(options) - 1}" '
+            f'step="1" value="{at}" aria-valuetext="{value}" autocomplete="off" disabled>'
+            f'<output style="min-width:{widest}ch">{value}</output></label>'
+        )
+    choices = "".join(
+        f'<option value="{i}"{" selected" if i == at else ""}>{html.escape(option)}</option>'
+        for i, option in enumerate(options)
+    )
+    return f'<label><span>{label}</span><select data-dial="{index}" autocomplete="off" disabled>{choices}</select></label>'
