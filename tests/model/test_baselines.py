@@ -34,3 +34,10 @@ def test_a_kernel_of_one_is_refused():
     """A model that reads only the present, trained for minutes before anyone notices."""
     with pytest.raises(ValueError, match="kernel_size=1"):
         ConvLM(vocab_size=31, d_model=16, kernel_size=1)
+
+
+@pytest.mark.parametrize("model", [LSTMLM(vocab_size=31, d_model=8), ConvLM(vocab_size=31, d_model=8)])
+def test_padding_is_refused(model):
+    """Padding read as text in silence."""
+    with pytest.raises(ValueError, match="cut sequences"):
+        model(random_ids(1, 4), attention_mask=torch.ones(1, 4, dtype=torch.long))

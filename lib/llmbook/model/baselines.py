@@ -1,7 +1,7 @@
 """What came before attention, in the same clothes: language models by recurrence and by convolution.
 
 They take token numbers and return logits like ``DecoderLM``, so every loss, loop and evaluation serves all three.
-Neither has a cache or attention weights; asking for them is an error of the caller.
+Neither has a cache, attention weights or a way to skip padding.
 """
 
 import torch.nn.functional as F
@@ -23,7 +23,8 @@ class LSTMLM(nn.Module):
         self.lstm = nn.LSTM(d_model, d_model, n_layers, batch_first=True)
         self.lm_head = nn.Linear(d_model, vocab_size, bias=False)
 
-    def forward(self, input_ids: Int[Tensor, "B T"]) -> Output:
+    def forward(self, input_ids: Int[Tensor, "B T"], *, attention_mask: Tensor | None = None) -> Output:
+        _refuse_padding(self, attention_mask)
         hidden, _ = self.lstm(self.tokens(input_ids))  # [B, T, C]
         return Output(logits=self.lm_head(hidden), last_hidden_state=hidden)
 
@@ -60,7 +61,8 @@ class ConvLM(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(d_model) for _ in range(n_layers))
         self.lm_head = nn.Linear(d_model, vocab_size, bias=False)
 
-    def forward(self, input_ids: Int[Tensor, "B T"]) -> Output:
+    def forward(self, input_ids: Int[Tensor, "B T"], *, attention_mask: Tensor | None = None) -> Output:
+        _refuse_padding(self, attention_mask)
         x = self.tokens(input_ids)  # [B, T, C]
         for norm, conv in zip(self.norms, self.convs, strict=True):
             x = x + F.gelu(conv(norm(x)))
@@ -68,3 +70,8 @@ class ConvLM(nn.Module):
 
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())
+
+
+def _refuse_padding(model: nn.Module, attention_mask: Tensor | None) -> None:
+    if attention_mask is not None:
+        raise ValueError(f"{type(model).__name__} reads every token it is given: cut sequences to one length instead")
