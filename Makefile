@@ -7,8 +7,8 @@ VENV ?= .venv
 PORT ?= 8000
 BIN := $(VENV)/bin
 RUN = PYTHONPATH=lib $(BIN)/python -m publishing
-RUFF_FIX = $(BIN)/ruff check --quiet --fix-only --config lib/pyproject.toml lib tests chapters \
-  && $(BIN)/ruff format --quiet --config lib/pyproject.toml lib tests chapters
+RUFF_FIX = $(BIN)/ruff check --quiet --fix-only lib tests chapters \
+  && $(BIN)/ruff format --quiet lib tests chapters
 
 help:
 	@echo "make book                               run every chapter, build the site, say where it is"

@@ -19,10 +19,9 @@ def run(book: Book, workers: int = 2) -> int:
     start, total = time.monotonic(), Counter()
     reports = book.build / "test"
     reports.mkdir(parents=True, exist_ok=True)
-    config = ["--config", str(book.root / "lib" / "pyproject.toml")]
     stages = {
-        "ruff check": [*RUFF, "check", "--quiet", *config, *SOURCES],
-        "ruff format": [*RUFF, "format", "--quiet", "--check", *config, *SOURCES],
+        "ruff check": [*RUFF, "check", "--quiet", *SOURCES],
+        "ruff format": [*RUFF, "format", "--quiet", "--check", *SOURCES],
         "publishing check": [sys.executable, "-m", "publishing", "check"],
     }
     for name, command in stages.items():
