@@ -41,6 +41,8 @@ def generate(
     check_dials(temperature, top_k, top_p)
     if max_new_tokens < 0:
         raise ValueError(f"max_new_tokens={max_new_tokens}: must not be negative")
+    if eos_token_id is not None and not 0 <= eos_token_id < model.config.vocab_size:
+        raise ValueError(f"eos_token_id={eos_token_id} is outside the vocabulary 0…{model.config.vocab_size - 1}")
     _check_prompt(model, input_ids, attention_mask)
     ids, mask = input_ids, attention_mask
     finished = torch.zeros_like(ids[:, :1], dtype=torch.bool)  # B 1
@@ -49,7 +51,7 @@ def generate(
         for _ in range(max_new_tokens):
             logits = _last_logits(model, ids, mask, cache)  # B V
             probabilities = to_distribution(logits, temperature=temperature, top_k=top_k, top_p=top_p)
-            token = probabilities.argmax(-1, keepdim=True) if temperature == 0 else sample(probabilities, generator)
+            token = sample(probabilities, generator)  # B 1
             if eos_token_id is not None:
                 token = token.masked_fill(finished, eos_token_id)
                 finished |= token == eos_token_id
@@ -109,6 +111,8 @@ def _inference(model: nn.Module) -> Iterator[None]:
 
 
 def _check_prompt(model: nn.Module, ids: Tensor, mask: Tensor | None) -> None:
+    if ids.ndim != 2:
+        raise ValueError(f"input_ids has shape {tuple(ids.shape)}: expected [batch, tokens], as torch.tensor([ids])")
     if ids.numel() == 0:
         raise ValueError(
             f"input_ids has shape {tuple(ids.shape)}: an empty prompt predicts nothing; start with one token at "

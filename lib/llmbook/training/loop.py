@@ -100,7 +100,7 @@ class Trainer:
         self._call("on_start")
         self.model.train()
         with deferred_interrupt() as interrupt, self._memory_advice():
-            if self.step == 0 and not self.history.valid_steps:
+            if self._due(self.config.eval_every):
                 self._evaluate()
             while self.step < self.config.steps and not (self._stop or interrupt.requested):
                 self._advance()
@@ -220,8 +220,8 @@ class Trainer:
 
     def _evaluate(self) -> None:
         """Validation loss, then whoever wants to look; neither moves the run's random state."""
-        if self.valid_batches is None:
-            return
+        if self.valid_batches is None or self.step in self.history.valid_steps[-1:]:
+            return  # nothing to look at, or seen just before the run was stopped
         self._read_losses()
         with preserved_rng():
             loss = mean_loss(self.model, self.valid_batches, objective=self.objective, runtime=self.runtime)
@@ -236,7 +236,7 @@ class Trainer:
             self.save("best.pt")
 
     def _due(self, every: int | None) -> bool:
-        return self.step == self.config.steps or (every is not None and self.step % every == 0)
+        return self.step in (0, self.config.steps) or (every is not None and self.step % every == 0)
 
     def _call(self, hook: str, *arguments: int) -> None:
         for callback in self.callbacks:

@@ -1,0 +1,39 @@
+"""Settings and history travel as JSON, and settings that make no sense are refused."""
+
+import json
+
+import pytest
+
+from llmbook.training import History, TrainConfig
+from tests.training.helpers import tiny_trainer
+
+
+def test_config_survives_json():
+    """Catches a field lost on the way, and a misspelt one accepted."""
+    config = TrainConfig(steps=7, lr=3e-4, clip_norm=None, eval_every=2)
+    assert TrainConfig.from_json(config.to_json()) == config
+    with pytest.raises(ValueError, match="no field learning_rate"):
+        TrainConfig.from_dict({"steps": 7, "learning_rate": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0), ("lr", 0.0), ("lr", float("nan")), ("warmup_steps", 11), ("warmup_steps", -1),
+        ("min_lr_ratio", 1.5), ("weight_decay", -0.1), ("beta1", 1.0), ("beta2", -0.1), ("eps", 0.0),
+        ("clip_norm", -1.0), ("accumulation_steps", 0), ("eval_every", 0), ("log_every", 0), ("checkpoint_every", -5),
+    ],
+)  # fmt: skip
+def test_a_senseless_value_is_named(name, value):
+    """Catches a run that fails an hour later, or a rate that rises to its end."""
+    with pytest.raises(ValueError, match=f"{name}={value}"):
+        TrainConfig(**{"steps": 10, name: value})
+
+
+def test_history_is_plain_json():
+    """Catches tensors or numpy numbers in what is meant for a plot or a file."""
+    history = tiny_trainer().run()
+    text = history.to_json()
+    assert History.from_json(text) == history
+    assert {type(x) for entries in json.loads(text).values() for x in entries} == {int, float}
+    assert {type(x) for entries in history.to_dict().values() for x in entries} == {int, float}

@@ -1,0 +1,293 @@
+"""The loop: resume is exact, trouble is named, and looking changes nothing."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from llmbook.training import (
+    Callback,
+    CheckpointError,
+    Loss,
+    TrainConfig,
+    Trainer,
+    TrainingError,
+    causal_lm_loss,
+    load_checkpoint,
+)
+from tests.training.helpers import (
+    CPU,
+    CountingBatches,
+    Disturbed,
+    same_parameters,
+    tiny_model,
+    tiny_trainer,
+    valid_batches,
+)
+
+ROOT = Path(__file__).parents[2]
+
+KILLED = """
+import os, signal, sys
+import llmbook.training.checkpoint as checkpoint
+from llmbook.training import causal_lm_loss
+from tests.training.helpers import tiny_trainer
+
+folder, where = sys.argv[1:]
+die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+calls = 0
+
+def objective(model, batch):
+    global calls
+    calls += model.training
+    if where == "in step 8" and calls == 2 * 8:  # the second of two micro-batches: half a gradient is there
+        die()
+    return causal_lm_loss(model, batch)
+
+if where == "in the checkpoint of step 10":
+    write = checkpoint.torch.save
+    def save(state, file):
+        if state["step"] == 10 and "last" in file.name:
+            file.write(b"half a checkpoint")
+            file.flush()
+            die()
+        write(state, file)
+    checkpoint.torch.save = save
+
+tiny_trainer(folder, objective=objective).run()
+"""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    trainer = tiny_trainer()
+    trainer.run()
+    return trainer
+
+
+def check_same_run(trainer, reference):
+    assert same_parameters(trainer.model, reference.model)
+    for name in ("steps", "train_loss", "lr", "grad_norm", "tokens", "valid_steps", "valid_loss"):
+        assert getattr(trainer.history, name) == getattr(reference.history, name), name
+    moments, expected = trainer.optimizer.state_dict()["state"], reference.optimizer.state_dict()["state"]
+    assert all(torch.equal(moments[i][name], expected[i][name]) for i in expected for name in expected[i])
+
+
+@pytest.mark.parametrize("where", ["in step 8", "in the checkpoint of step 10"])
+def test_a_killed_run_resumes_bit_for_bit(where, tmp_path, uninterrupted):
+    """Catches any state a checkpoint forgets: moments, schedule, dropout's random state, data position, history."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'lib'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    child = subprocess.run([sys.executable, "-c", KILLED, tmp_path, where], env=environment, cwd=ROOT, check=False)
+    assert child.returncode == -signal.SIGKILL
+    assert load_checkpoint(tmp_path / "last.pt").step == 5
+    torch.manual_seed(99)  # the resumed process starts anywhere
+    trainer = tiny_trainer(tmp_path)
+    trainer.run(resume=True)
+    check_same_run(trainer, uninterrupted)
+
+
+def test_every_checkpoint_leads_to_the_same_end(tmp_path, uninterrupted):
+    """Catches a checkpoint written at the wrong moment of a step, evaluation or log window."""
+
+    class KeepAll(Callback):
+        def on_log(self, trainer, step):
+            trainer.save(f"{step}.pt")
+
+    first = tiny_trainer(tmp_path, callbacks=[KeepAll()])
+    first.run()
+    check_same_run(first, uninterrupted)
+    steps = sorted(int(path.stem) for path in tmp_path.glob("[0-9]*.pt"))
+    assert steps == [3, 4, 5, 6, 8, 9, 10, 12]  # wherever losses are read
+    for step in steps:
+        trainer = tiny_trainer()
+        trainer.resume(tmp_path / f"{step}.pt")
+        trainer.run()
+        check_same_run(trainer, uninterrupted)
+
+
+def test_an_interrupt_finishes_the_step_and_keeps_the_work(tmp_path, uninterrupted):
+    """Catches Ctrl-C in the middle of a step, lost history, and an interrupt handler left behind."""
+    interrupt = Disturbed([7], lambda loss: os.kill(os.getpid(), signal.SIGINT) or loss)
+    handler = signal.getsignal(signal.SIGINT)
+    trainer = tiny_trainer(tmp_path, objective=interrupt)
+    history = trainer.run()
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert history.steps == [1, 2, 3, 4, 5, 6, 7]
+    assert history.train_loss == uninterrupted.history.train_loss[:7]
+    interrupted_at = tmp_path / "interrupted.pt"
+    os.replace(tmp_path / "last.pt", interrupted_at)
+    trainer.run()  # the same object can go on
+    check_same_run(trainer, uninterrupted)
+    resumed = tiny_trainer(tmp_path)
+    resumed.resume(interrupted_at)  # and so can another process
+    resumed.run()
+    check_same_run(resumed, uninterrupted)
+
+
+def test_a_second_interrupt_breaks_off():
+    """Catches a run that cannot be stopped because one step never ends."""
+
+    def impatient(model, batch):
+        if model.training:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return causal_lm_loss(model, batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        tiny_trainer(objective=impatient).run()
+
+
+def test_watching_does_not_change_the_run(uninterrupted):
+    """Catches samples drawn during training that move dropout's random numbers, and a model left in eval mode."""
+
+    class Watch(Callback):
+        def on_evaluate(self, trainer, step):
+            torch.rand(step + 1)
+            trainer.model.eval()
+
+    trainer = tiny_trainer(callbacks=[Watch()], log_every=1)
+    trainer.run()
+    check_same_run(trainer, uninterrupted)
+
+
+def test_the_model_learns_a_certain_rule():
+    """Catches a loop that runs and teaches nothing: counting modulo 11 starts at ln 11 and must be nearly solved."""
+    trainer = Trainer(
+        tiny_model(dropout=0.0),
+        CountingBatches(batch_size=8),
+        TrainConfig(steps=120, lr=1e-2, warmup_steps=10, eval_every=60, log_every=60),
+        valid_batches=valid_batches(),
+        runtime=CPU,
+    )
+    history = trainer.run()
+    assert history.valid_steps == [0, 60, 120]
+    assert abs(history.valid_loss[0] - math.log(11)) < 0.05
+    assert history.valid_loss[-1] < 0.1
+    assert history.steps == list(range(1, 121))
+    assert history.tokens[-1] == 120 * 8 * 8
+    assert history.seconds == sorted(history.seconds)
+    assert history.lr[9] == pytest.approx(1e-2)
+    assert history.lr[-1] == pytest.approx(1e-3)
+
+
+def test_the_best_checkpoint_is_the_best(tmp_path):
+    """Catches "best" overwritten by a later, worse evaluation."""
+    learn_to_be_wrong = Disturbed(range(7, 13), lambda loss: Loss(-3 * loss.total, loss.n_targets))
+    trainer = tiny_trainer(tmp_path, objective=learn_to_be_wrong, eval_every=2)
+    history = trainer.run()
+    best = load_checkpoint(tmp_path / "best.pt")
+    assert best.step == history.valid_steps[history.valid_loss.index(min(history.valid_loss))] < 12
+    assert best.history["valid_loss"][-1] == min(history.valid_loss) < history.valid_loss[-1]
+    assert load_checkpoint(tmp_path / "last.pt").step == 12
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_divergence_stops_the_run_and_keeps_the_good_checkpoint(value, tmp_path):
+    """Catches hours of training on NaN, and a checkpoint of ruined weights written over the last good one."""
+    diverge = Disturbed([9], lambda loss: Loss(loss.total * value, loss.n_targets))
+    trainer = tiny_trainer(tmp_path, objective=diverge, eval_every=None, log_every=12)
+    with pytest.raises(TrainingError, match=rf"loss {value}.* at step 9 with learning rate 0\.00\d+:.*last\.pt"):
+        trainer.run()
+    assert trainer.history.steps == list(range(1, 9))
+    saved = load_checkpoint(tmp_path / "last.pt")
+    assert saved.step == 5
+    assert all(tensor.isfinite().all() for tensor in saved.model.values())
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run():
+    """Catches weights ruined by the very last step, whose loss was still finite."""
+    spoil = Disturbed([12], lambda loss: loss.total.register_hook(lambda gradient: gradient * math.nan) and loss)
+    with pytest.raises(TrainingError, match="gradient norm nan at step 12"):
+        tiny_trainer(objective=spoil).run()
+
+
+def test_a_step_without_targets_is_named():
+    """Catches 0 / 0 reported as divergence: the fault is in the data."""
+
+    class AllIgnored(CountingBatches):
+        def __next__(self):
+            batch = super().__next__()
+            return {**batch, "labels": torch.full_like(batch["input_ids"], -100)}
+
+    with pytest.raises(TrainingError, match="step 1 has no target token"):
+        tiny_trainer(batches=AllIgnored()).run()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_says_which_dials_to_turn(error):
+    """Catches a raw allocator message that names no batch and no remedy."""
+
+    def hungry(model, batch):
+        if model.training:
+            raise error
+        return causal_lm_loss(model, batch)
+
+    with pytest.raises(TrainingError, match=r"step 1 with micro-batches of shape \(4, 9\): halve batch_size and"):
+        tiny_trainer(objective=hungry).run()
+
+
+def test_other_errors_come_through_unchanged():
+    """Catches every fault of an objective disguised as one of memory."""
+
+    def broken(model, batch):
+        raise RuntimeError("a fault of mine")
+
+    with pytest.raises(RuntimeError, match=r"^a fault of mine$"):
+        tiny_trainer(objective=broken).run()
+
+
+def test_batches_that_end_are_named():
+    """Catches a bare StopIteration, which some callers take for the end of training."""
+    finite = iter(CountingBatches().__next__() for _ in range(5))
+    with pytest.raises(TrainingError, match="batches ended at step 3 of 12"):
+        tiny_trainer(batches=finite).run()
+
+
+def test_an_earlier_run_is_not_overwritten(tmp_path):
+    """Catches a cell run twice that throws away the first training."""
+    tiny_trainer(tmp_path, steps=3).run()
+    with pytest.raises(CheckpointError, match=r"last\.pt holds an earlier run: continue it with run\(resume=True\)"):
+        tiny_trainer(tmp_path, steps=3).run()
+    finished = tiny_trainer(tmp_path, steps=3).run(resume=True)
+    assert finished.steps == [1, 2, 3]
+
+
+def test_another_run_is_not_continued(tmp_path):
+    """Catches a resume under other settings, which would be neither the old run nor a new one."""
+    tiny_trainer(tmp_path).run()
+    with pytest.raises(CheckpointError, match=r"lr: 0\.01 → 0\.02"):
+        tiny_trainer(tmp_path, lr=0.02).run(resume=True)
+    assert tiny_trainer(tmp_path, log_every=1, eval_every=6).run(resume=True).steps[-1] == 12
+
+
+def test_what_cannot_be_resumed_is_said_at_the_start(tmp_path):
+    """Catches a folder of checkpoints that forget where the data stood, and validation data gone after one look."""
+    with pytest.raises(ValueError, match="list_iterator has no state_dict"):
+        tiny_trainer(tmp_path, batches=iter(valid_batches()))
+    with pytest.raises(ValueError, match="valid_batches can be read only once"):
+        Trainer(tiny_model(), CountingBatches(), TrainConfig(steps=1), valid_batches=iter([]), runtime=CPU)
+    with pytest.raises(ValueError, match="resume=True needs a folder"):
+        tiny_trainer().run(resume=True)
+
+
+def test_a_callback_can_stop_the_run():
+    """Catches a stop that loses the losses of the step it was asked in."""
+
+    class StopAt5(Callback):
+        def on_log(self, trainer, step):
+            if step >= 5:
+                trainer.stop()
+
+    assert tiny_trainer(callbacks=[StopAt5()], log_every=5, eval_every=None).run().steps == [1, 2, 3, 4, 5]

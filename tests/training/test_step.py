@@ -1,0 +1,78 @@
+"""One optimiser step, and what its numbers mean."""
+
+import pytest
+import torch
+
+from llmbook.training import causal_lm_loss, train_step
+from tests.training.helpers import CPU, tiny_model
+
+
+def take_step(micro_batches, *, clip_norm=None, lr=1.0):
+    """Plain gradient descent with learning rate 1: the weights move by exactly the gradient."""
+    model = tiny_model(dropout=0.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    before = [p.detach().clone() for p in model.parameters()]
+    result = train_step(
+        model,
+        micro_batches,
+        objective=causal_lm_loss,
+        optimizer=optimizer,
+        scaler=CPU.grad_scaler(),
+        runtime=CPU,
+        clip_norm=clip_norm,
+    )
+    moved = [old - p.detach() for old, p in zip(before, model.parameters(), strict=True)]
+    return model, result, moved
+
+
+@pytest.fixture
+def batch():
+    """Eight rows with 1 to 8 targets each."""
+    ids = torch.randint(11, (8, 9))
+    labels = ids.clone()
+    for row in range(8):
+        labels[row, row + 2 :] = -100
+    return {"input_ids": ids, "labels": labels}
+
+
+@pytest.mark.parametrize("n_parts", [2, 4, 8])
+def test_accumulation_gives_the_gradient_of_the_whole_batch(batch, n_parts):
+    """Catches a mean of means: 1 × 8 and 4 × 2 rows agree only if the loop divides by targets, not by batches."""
+    _, whole, whole_gradient = take_step([batch])
+    parts = zip(*(tensor.chunk(n_parts) for tensor in batch.values()), strict=True)
+    _, split, split_gradient = take_step([dict(zip(batch, part, strict=True)) for part in parts])
+    assert int(split.n_targets) == int(whole.n_targets) == 36
+    torch.testing.assert_close(split.loss, whole.loss, atol=1e-6, rtol=0)
+    torch.testing.assert_close(split.grad_norm, whole.grad_norm, atol=1e-6, rtol=1e-6)
+    for a, b in zip(split_gradient, whole_gradient, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+def test_the_step_follows_the_gradient_of_the_mean(batch):
+    """Catches a missing or doubled division by the number of targets."""
+    model = tiny_model(dropout=0.0)
+    loss = causal_lm_loss(model, batch)
+    (loss.total / loss.n_targets).backward()
+    expected = [p.grad for p in model.parameters()]
+    _, result, moved = take_step([batch])
+    for a, b in zip(moved, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(result.grad_norm, torch.stack([g.norm() for g in expected]).norm())
+
+
+def test_clipping_limits_the_norm_and_keeps_the_direction(batch):
+    """Catches clipping before the division (the norm of a sum), and clipping each tensor by itself."""
+    _, free, direction = take_step([batch])
+    limit = float(free.grad_norm) / 4
+    _, clipped, moved = take_step([batch], clip_norm=limit)
+    torch.testing.assert_close(clipped.grad_norm, free.grad_norm)  # the norm reported is the one before
+    torch.testing.assert_close(torch.stack([m.norm() for m in moved]).norm().item(), limit, atol=1e-5, rtol=1e-4)
+    for a, b in zip(moved, direction, strict=True):
+        torch.testing.assert_close(a, b / 4, atol=1e-6, rtol=1e-3)
+
+
+def test_gradients_do_not_leak_into_the_next_step(batch):
+    """Catches a forgotten zero_grad, and a loss that keeps its graph in memory."""
+    model, result, _ = take_step([batch])
+    assert all(p.grad is None for p in model.parameters())
+    assert not result.loss.requires_grad
