@@ -41,7 +41,7 @@ def valid_batches() -> list[dict[str, torch.Tensor]]:
     return [next(batches) for _ in range(2)]
 
 
-def tiny_trainer(folder=None, *, callbacks=(), objective=None, batches=None, **overrides) -> Trainer:
+def tiny_trainer(folder=None, *, callbacks=(), objective=None, batches=None, runtime=CPU, **overrides) -> Trainer:
     """Twelve steps of two micro-batches, logged, evaluated and saved at different cadences."""
     values = dict(steps=12, lr=1e-2, warmup_steps=3, accumulation_steps=2, log_every=3, eval_every=4)
     extra = {} if objective is None else {"objective": objective}
@@ -51,7 +51,7 @@ def tiny_trainer(folder=None, *, callbacks=(), objective=None, batches=None, **o
         TrainConfig(**{**values, "checkpoint_every": 5, **overrides}),
         valid_batches=valid_batches(),
         callbacks=callbacks,
-        runtime=CPU,
+        runtime=runtime,
         folder=folder,
         **extra,
     )

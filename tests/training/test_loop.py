@@ -6,19 +6,26 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 
+from llmbook.inference import generate
+from llmbook.model import DecoderLM, TransformerConfig
+from llmbook.text import CharTokenizer, LMBatches, eval_windows
 from llmbook.training import (
     Callback,
     CheckpointError,
     Loss,
+    Runtime,
     TrainConfig,
     Trainer,
     TrainingError,
     causal_lm_loss,
+    evaluate,
     load_checkpoint,
+    restore_model,
 )
 from tests.training.helpers import (
     CPU,
@@ -291,3 +298,59 @@ def test_a_callback_can_stop_the_run():
                 trainer.stop()
 
     assert tiny_trainer(callbacks=[StopAt5()], log_every=5, eval_every=None).run().steps == [1, 2, 3, 4, 5]
+
+
+def test_an_overflow_is_skipped_and_the_run_goes_on(tmp_path):
+    """Catches a float16 run stopped by the overflow its scaler is made for, and a scaler not put back on resume."""
+    half = Runtime(torch.device("cpu"), torch.float16, "to see the scaler without a GPU")
+    spoil = Disturbed([4], lambda loss: loss.total.register_hook(lambda gradient: gradient * math.inf) and loss)
+    trainer = tiny_trainer(tmp_path, objective=spoil, runtime=half)
+    history = trainer.run()
+    assert [step for step, norm in zip(history.steps, history.grad_norm, strict=True) if norm == 0] == [4]
+    assert trainer.scaler.get_scale() == 8.0
+    resumed = tiny_trainer(tmp_path, runtime=half)
+    resumed.run(resume=True)
+    assert resumed.scaler.get_scale() == 8.0
+
+
+def test_real_batches_windows_and_samples_fit_together(tmp_path):
+    """Catches parts that work alone and not together: text to tokens, a run, its resume, a score, a sample."""
+    text = "to be or not to be, that is the question: " * 30
+    tokenizer = CharTokenizer.train(text)
+    ids = tokenizer.encode(text)
+
+    class Sample(Callback):
+        texts: ClassVar[list[str]] = []
+
+        def on_evaluate(self, trainer, step):
+            prompt = torch.tensor([tokenizer.encode("to ")])
+            new = generate(trainer.model, prompt, max_new_tokens=12, temperature=0)
+            self.texts.append(tokenizer.decode(new[0].tolist()))
+
+    def trainer(callbacks):
+        return Trainer(
+            tiny_model(vocab_size=tokenizer.vocab_size, d_model=32, dropout=0.0),
+            LMBatches(ids, batch_size=8, seq_len=16, seed=3),
+            TrainConfig(steps=150, lr=1e-2, warmup_steps=10, eval_every=75, checkpoint_every=100),
+            valid_batches=list(eval_windows(ids, batch_size=16, seq_len=16)),
+            callbacks=callbacks,
+            runtime=CPU,
+            folder=tmp_path,
+        )
+
+    whole = trainer([Sample()])
+    whole.run()
+    assert whole.history.valid_loss[-1] < 0.5 < 2.5 < whole.history.valid_loss[0]
+    assert Sample.texts[-1] == "to be or not to"
+    result = evaluate(whole.model, eval_windows(ids, batch_size=5, seq_len=16))
+    assert result.n_tokens == len(ids) - 1
+    assert result.loss == pytest.approx(whole.history.valid_loss[-1], rel=1e-5)
+    assert result.per_position[0] > result.per_position[8:].mean()  # context helps
+    best = load_checkpoint(tmp_path / "best.pt")
+    rebuilt = DecoderLM(TransformerConfig.from_dict(best.model_config))
+    restore_model(rebuilt, best.model)
+    assert same_parameters(rebuilt, whole.model)
+    (tmp_path / "last.pt").unlink()
+    again = trainer([])
+    again.run()
+    assert same_parameters(again.model, whole.model)

@@ -7,17 +7,17 @@ from llmbook.training import causal_lm_loss, train_step
 from tests.training.helpers import CPU, tiny_model
 
 
-def take_step(micro_batches, *, clip_norm=None, lr=1.0):
+def take_step(micro_batches, *, clip_norm=None, scaler=None):
     """Plain gradient descent with learning rate 1: the weights move by exactly the gradient."""
     model = tiny_model(dropout=0.0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     before = [p.detach().clone() for p in model.parameters()]
     result = train_step(
         model,
         micro_batches,
         objective=causal_lm_loss,
         optimizer=optimizer,
-        scaler=CPU.grad_scaler(),
+        scaler=scaler or CPU.grad_scaler(),
         runtime=CPU,
         clip_norm=clip_norm,
     )
@@ -76,3 +76,22 @@ def test_gradients_do_not_leak_into_the_next_step(batch):
     model, result, _ = take_step([batch])
     assert all(p.grad is None for p in model.parameters())
     assert not result.loss.requires_grad
+
+
+def test_a_gradient_scaler_changes_nothing_but_the_range(batch):
+    """Catches gradients clipped or divided while they are still scaled: then float16 learns at another rate."""
+    plain_model, plain, _ = take_step([batch], clip_norm=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    model, scaled, _ = take_step([batch], clip_norm=0.1, scaler=scaler)
+    torch.testing.assert_close(scaled.grad_norm, plain.grad_norm)
+    for a, b in zip(model.parameters(), plain_model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_a_step_that_overflows_is_skipped(batch):
+    """Catches weights ruined by a float16 overflow that the scaler should have caught."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=1e38)
+    _, result, moved = take_step([batch], clip_norm=1.0, scaler=scaler)
+    assert not result.grad_norm.isfinite()
+    assert all((m == 0).all() for m in moved)
+    assert scaler.get_scale() == pytest.approx(0.5e38)
