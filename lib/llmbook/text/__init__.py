@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .batches import LMBatches, as_tokens, eval_windows, load_tokens, save_tokens
-    from .corpora import Corpus, corpora, load_corpus
+    from .corpus import Corpus, corpora, load_corpus
     from .sources import SourceError, fetch_package_files, package_files
     from .tokenizers import (
         BPETokenizer,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "batches": ("LMBatches", "as_tokens", "eval_windows", "load_tokens", "save_tokens"),
-    "corpora": ("Corpus", "corpora", "load_corpus"),
+    "corpus": ("Corpus", "corpora", "load_corpus"),
     "sources": ("SourceError", "fetch_package_files", "package_files"),
     "tokenizers": (
         "BPETokenizer",

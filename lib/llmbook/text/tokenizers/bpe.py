@@ -114,6 +114,7 @@ class BPETokenizer(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Cut into words, then merge each word's bytes: the lowest rank first, the leftmost of equals."""
+        utf8(text)  # a lone surrogate is reported by its place in the text, not in its word
         ids: list[int] = []
         for piece, is_special in split_special(text, list(self.special_tokens)):
             if is_special:
