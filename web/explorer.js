@@ -41,6 +41,7 @@
     for (let b = 0; b < width; b++)
       for (let i = 0; i < count; i++) raw[i * width + b] = blob[spec.o + b * count + i];
     const codes = new TYPES[spec.t](raw.buffer);
+    if (spec.d) for (let i = 1; i < count; i++) codes[i] += codes[i - 1]; // modulo 2^16, as the array's type does
     return (which) => {
       const part = codes.subarray(which * size, (which + 1) * size);
       if (spec.t !== "u2") return nest(part, spec.s);
@@ -77,8 +78,8 @@
       hoverlabel: { bgcolor: c.page, bordercolor: c.muted, font: { color: c.text, size: 13 } },
     });
     delete layout.title; // it stands above the figure as text, where it can wrap
-    layout.margin = { l: 52, r: 14, b: 46, ...layout.margin, t: figure.subplots ? 26 : 10 };
-    if (narrow) Object.assign(layout.margin, { l: 40, r: Math.min(layout.margin.r, 52), b: 40 });
+    layout.margin = { l: 10, r: 14, b: 10, ...layout.margin, t: figure.subplots ? 26 : 10 }; // axes add their own
+    if (narrow) layout.margin.r = Math.min(layout.margin.r, 52);
     const axes = Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key));
     for (const key of new Set(["xaxis", "yaxis", ...axes])) {
       const axis = layout[key] = { gridcolor: c.line, zerolinecolor: c.line, linecolor: c.muted, automargin: true,
@@ -242,12 +243,8 @@
     return out;
   }
   function addValues(el, frame) {
-    const details = document.createElement("details"), summary = document.createElement("summary");
-    details.className = "llm-values";
-    summary.textContent = "Values";
-    details.append(summary);
+    const details = el.querySelector(".llm-values");
     details.addEventListener("toggle", () => { if (details.open) table(el, frame()); });
-    el.querySelector("figcaption").append(details);
   }
   function table(el, figure) {
     const details = el.querySelector(".llm-values"), all = rows(figure), most = 200;

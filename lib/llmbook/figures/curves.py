@@ -60,7 +60,7 @@ def curves(
             outline = np.concatenate([band[1], band[0][::-1]])
             fill = {
                 "fill": "toself",
-                "fillcolor": rgba(colour, 0.18),
+                "fillcolor": rgba(colour, 0.22),
                 "line": {"width": 0},
                 "mode": "lines",
             }
@@ -91,15 +91,16 @@ def curves(
             )
         else:  # keep one label a line, so that the frames of a sweep stay alike
             ends.append((name, float("nan"), float("nan")))
-    fig.update_xaxes(
-        title_text=xlabel, type="log" if log_x else "linear", showgrid=False
-    )
-    fig.update_yaxes(title_text=ylabel, type="log" if log_y else "linear")
+    fig.update_xaxes(title_text=xlabel, showgrid=False)
+    fig.update_yaxes(title_text=ylabel)
+    drawn = [trace for trace in fig.data if trace.hoverinfo != "skip"]
+    if log_x:
+        fig.update_xaxes(**_log_axis(np.concatenate([trace.x for trace in drawn]), at_points=True))
+    if log_y:
+        fig.update_yaxes(**_log_axis(np.concatenate([trace.y for trace in drawn]), at_points=False))
     for axis, limits, log in (("xaxis", xlim, log_x), ("yaxis", ylim, log_y)):
         if limits is not None:
-            fig.layout[axis].range = (
-                [float(np.log10(v)) for v in limits] if log else list(limits)
-            )
+            fig.layout[axis].range = [float(np.log10(v)) for v in limits] if log else list(limits)
     span = ylim or ((lowest, highest) if np.isfinite(lowest) else (0.0, 1.0))
     width = 16
     if len(series) > 1:
@@ -112,9 +113,7 @@ def curves(
         margin={"r": min(width, 190)},
         hovermode="closest",
     )
-    return describe(
-        fig, alt=alt, caption=caption, series=len(series) if len(series) > 1 else 0
-    )
+    return describe(fig, alt=alt, caption=caption, series=len(series) if len(series) > 1 else 0)
 
 
 def loss_curve(
@@ -132,17 +131,11 @@ def loss_curve(
     smooth: average the training loss over so many steps, the raw one behind it. references: named horizontal
     lines, such as {"ln V": 4.17}. Raises FigureError when there is nothing to draw.
     """
-    get = (
-        history.get
-        if isinstance(history, Mapping)
-        else lambda key: getattr(history, key, None)
-    )
+    get = history.get if isinstance(history, Mapping) else lambda key: getattr(history, key, None)
     steps, train = list(get("steps") or []), list(get("train_loss") or [])
     valid_steps, valid = list(get("valid_steps") or []), list(get("valid_loss") or [])
     if not train and not valid:
-        raise FigureError(
-            "loss_curve: the history has no losses yet; run the trainer first"
-        )
+        raise FigureError("loss_curve: the history has no losses yet; run the trainer first")
     if len(steps) != len(train) or len(valid_steps) != len(valid):
         raise FigureError(
             f"loss_curve: {len(steps)} steps for {len(train)} training losses and "
@@ -171,9 +164,10 @@ def loss_curve(
     )
     if valid:
         fig.update_traces(mode="lines+markers", selector={"name": "validation"})
-    for trace in fig.data:
-        if trace.name in map(printable, references or {}):
-            trace.update(line={"color": "#808080", "dash": "dot", "width": 1.5})
+    for name in map(printable, references or {}):
+        fig.update_traces(line={"color": "#808080", "dash": "dot", "width": 1.5}, selector={"name": name})
+        for label in fig.select_annotations(lambda a, name=name: a.text.endswith(f" {name}")):
+            label.text = f"<span style='color:#808080'>╍</span> {name}"
     if train and smooth > 1:
         raw = go.Scatter(
             x=steps,
@@ -206,17 +200,10 @@ def bars(
         raise FigureError("bars: no values; give {'name': value}")
     names = [str(name) for name, _ in pairs]
     try:
-        rows = np.array(
-            [
-                [float(v)] * 3 if np.ndim(v) == 0 else [float(u) for u in v]
-                for _, v in pairs
-            ]
-        )
+        rows = np.array([[float(v)] * 3 if np.ndim(v) == 0 else [float(u) for u in v] for _, v in pairs])
         middle, low, high = rows.T
     except (TypeError, ValueError):
-        raise FigureError(
-            f"bars: each value is a number or (value, low, high); got {dict(pairs)!r:.200}"
-        ) from None
+        raise FigureError(f"bars: each value is a number or (value, low, high); got {dict(pairs)!r:.200}") from None
     error = {
         "type": "data",
         "symmetric": False,
@@ -238,59 +225,47 @@ def bars(
             showlegend=False,
         )
     )
-    fig.update_xaxes(
-        title_text=xlabel, range=list(xlim) if xlim else None, rangemode="tozero"
-    )
+    fig.update_xaxes(title_text=xlabel, range=list(xlim) if xlim else None, rangemode="tozero")
     fig.update_yaxes(**index_axis(names), range=[len(pairs) - 0.5, -0.5])
     height = height or 90 + 28 * len(pairs)
     fig.update_layout(title_text=title, height=height, bargap=0.3, margin={"r": 52})
     return describe(fig, alt=alt, caption=caption, narrow_height=height)
 
 
-def _series(
-    name: str, values: Any, shared: Any
-) -> tuple[np.ndarray, np.ndarray, tuple | None]:
+def _series(name: str, values: Any, shared: Any) -> tuple[np.ndarray, np.ndarray, tuple | None]:
     """(x, y, (low, high) or None) of one entry of ``curves``."""
-    parts = (
-        values
-        if isinstance(values, tuple)
-        and len(values) in (2, 4)
-        and np.ndim(values[0]) == 1
-        else None
-    )
+    parts = values if isinstance(values, tuple) and len(values) in (2, 4) and np.ndim(values[0]) == 1 else None
     if parts is None:
         parts = (np.arange(len(values)) if shared is None else shared, values)
     arrays = [as_array(part, f"curves: {name!r}", 1) for part in parts]
     if len({len(a) for a in arrays}) > 1:
-        raise FigureError(
-            f"curves: {name!r} has lengths {[len(a) for a in arrays]}; x and y must agree"
-        )
+        raise FigureError(f"curves: {name!r} has lengths {[len(a) for a in arrays]}; x and y must agree")
     xs, *rest = (a.astype(float) if a.dtype.kind == "b" else a for a in arrays)
     return xs, rest[0], tuple(rest[1:]) or None
 
 
-def _direct_labels(
-    ends: list, span: tuple[float, float], log: bool, pixels: int
-) -> list[dict]:
+def _log_axis(values: np.ndarray, *, at_points: bool) -> dict:
+    """A logarithmic axis labelled at the measured points where they are few, else at the powers of ten."""
+    points = np.unique(values[np.isfinite(values) & (values > 0)])
+    axis: dict[str, Any] = {"type": "log", "exponentformat": "power"}
+    if at_points and 0 < len(points) <= 10:
+        return {**axis, "tickmode": "array", "tickvals": points, "ticktext": [f"{v:.6g}" for v in points]}
+    wide = len(points) > 1 and points[-1] / points[0] > 30
+    return {**axis, "dtick": 1 if wide else "D2"}
+
+
+def _direct_labels(ends: list, span: tuple[float, float], log: bool, pixels: int) -> list[dict]:
     """Annotations at the right edge, pushed apart to 17 pixels so that none covers another."""
     scale = np.log10 if log else (lambda v: v)
     low, high = scale(span[0]), scale(span[1])
-    at = {
-        name: (scale(y) - low) / ((high - low) or 1) * pixels
-        for name, _, y in ends
-        if np.isfinite(y)
-    }
+    at = {name: (scale(y) - low) / ((high - low) or 1) * pixels for name, _, y in ends if np.isfinite(y)}
     placed, floor = {}, -np.inf
     for name in sorted(at, key=at.get):
         placed[name] = floor = max(at[name], floor + 17)
     excess = max(0.0, max(placed.values(), default=0.0) - pixels)
     labels = []
     for i, (name, _, y) in enumerate(ends):
-        shift = (
-            placed[name] - at[name] - min(excess, placed[name] - at[name])
-            if name in placed
-            else 0
-        )
+        shift = placed[name] - at[name] - min(excess, placed[name] - at[name]) if name in placed else 0
         sign = f"<span style='color:{COLOURS[i % len(COLOURS)]}'>{'━' if i % 2 == 0 else '╍'}</span>"
         labels.append(
             {

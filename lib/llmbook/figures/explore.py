@@ -5,6 +5,7 @@ anywidget, and leaves megabytes of state in the saved notebook.) While the book 
 packed (``payload.py``) and drawn in the reader's browser without a kernel.
 """
 
+import html
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -36,9 +37,7 @@ def sweep(
     Raises FigureError for an empty or too large grid, a start outside it, frames that cannot share a page, and a
     ``fn`` that raises or returns no figure, always naming the parameter values.
     """
-    return Sweep(
-        fn, grid, title, alt, caption, dict(labels or {}), dict(start or {}), max_frames
-    )
+    return Sweep(fn, grid, title, alt, caption, dict(labels or {}), dict(start or {}), max_frames)
 
 
 class Sweep:
@@ -50,27 +49,17 @@ class Sweep:
         for what, given in (("labels", labels), ("start", start)):
             unknown = [name for name in given if name not in self.grid]
             if unknown:
-                raise FigureError(
-                    f"sweep {title!r}: {what} names {unknown[0]!r}; the parameters are {list(self.grid)}"
-                )
-        self.labels = {
-            name: labels.get(name, name.replace("_", " ")) for name in self.grid
-        }
+                raise FigureError(f"sweep {title!r}: {what} names {unknown[0]!r}; the parameters are {list(self.grid)}")
+        self.labels = {name: labels.get(name, name.replace("_", " ")) for name in self.grid}
         for name, value in start.items():
             if value not in self.grid[name]:
-                raise FigureError(
-                    f"sweep {title!r}: start {name}={value!r} is not one of {self.grid[name]}"
-                )
-        self.start = {
-            name: start.get(name, values[0]) for name, values in self.grid.items()
-        }
+                raise FigureError(f"sweep {title!r}: start {name}={value!r} is not one of {self.grid[name]}")
+        self.start = {name: start.get(name, values[0]) for name, values in self.grid.items()}
         self.n_frames = math.prod(map(len, self.grid.values()))
         if self.n_frames > max_frames:
             longest = max(self.grid, key=lambda name: len(self.grid[name]))
             most = max_frames * len(self.grid[longest]) // self.n_frames
-            sizes = " × ".join(
-                f"{name} {len(values)}" for name, values in self.grid.items()
-            )
+            sizes = " × ".join(f"{name} {len(values)}" for name, values in self.grid.items())
             advice = f"at most {most}" if most >= 1 else "fewer"
             raise FigureError(
                 f"sweep {title!r}: {sizes} = {self.n_frames} frames, more than {max_frames}; give {longest!r} "
@@ -94,10 +83,7 @@ class Sweep:
     def frames(self) -> list[tuple[dict[str, Any], go.Figure]]:
         """Every combination with its figure, the last parameter varying fastest."""
         combinations = itertools.product(*self.grid.values())
-        return [
-            (v, self.frame(**v))
-            for v in (dict(zip(self.grid, c, strict=True)) for c in combinations)
-        ]
+        return [(v, self.frame(**v)) for v in (dict(zip(self.grid, c, strict=True)) for c in combinations)]
 
     def payload(self) -> dict:
         """All frames as one JSON-able object (see ``payload.pack``)."""
@@ -112,14 +98,8 @@ class Sweep:
         """The explorer as markup for the site."""
         if self._html is None:
             packed = self.payload()
-            at = 0
-            for name, values in self.grid.items():
-                at = at * len(values) + _index(values, self.start[name])
-            first = payload.unpack({**packed, "n": at + 1})[at] if at else packed["fig"]
-            packed["fig"] = {
-                **packed["fig"],
-                "layout": {**packed["fig"]["layout"], "meta": first["layout"]["meta"]},
-            }
+            layout = packed["fig"]["layout"]
+            layout["meta"] = dict(self.frame().layout.meta)  # the page first says what it first shows
             self._html = page.figure_html(packed, title=self.title, dials=self.dials())
         return self._html
 
@@ -127,10 +107,7 @@ class Sweep:
         """One control a parameter: its label, the texts of its values, where it starts."""
         result = []
         for name, values in self.grid.items():
-            numeric = all(
-                isinstance(v, (int, float, np.number)) and not isinstance(v, bool)
-                for v in values
-            )
+            numeric = all(isinstance(v, (int, float, np.number)) and not isinstance(v, bool) for v in values)
             result.append(
                 {
                     "name": name,
@@ -149,9 +126,7 @@ class Sweep:
 
         controls = {}
         for dial, values in zip(self.dials(), self.grid.values(), strict=True):
-            kind = (
-                widgets.SelectionSlider if dial["kind"] == "range" else widgets.Dropdown
-            )
+            kind = widgets.SelectionSlider if dial["kind"] == "range" else widgets.Dropdown
             controls[dial["name"]] = kind(
                 options=list(zip(dial["options"], range(len(values)), strict=True)),
                 value=dial["at"],
@@ -164,10 +139,7 @@ class Sweep:
         words = widgets.HTML()
 
         def redraw(_=None):
-            values = {
-                name: self.grid[name][control.value]
-                for name, control in controls.items()
-            }
+            values = {name: self.grid[name][control.value] for name, control in controls.items()}
             with output:  # an error in fn shows here, in place of the figure
                 output.clear_output(wait=True)
                 fig = self.frame(**values)
@@ -180,7 +152,7 @@ class Sweep:
         for control in controls.values():
             control.observe(redraw, "value")
         redraw()
-        heading = widgets.HTML(f"<strong>{page.html.escape(self.title)}</strong>")
+        heading = widgets.HTML(f"<strong>{html.escape(self.title)}</strong>")
         return widgets.VBox([heading, *controls.values(), output, words])
 
     def _ipython_display_(self) -> None:
@@ -192,9 +164,7 @@ class Sweep:
             display(self.widget())
 
     def __repr__(self) -> str:
-        sizes = ", ".join(
-            f"{name}[{len(values)}]" for name, values in self.grid.items()
-        )
+        sizes = ", ".join(f"{name}[{len(values)}]" for name, values in self.grid.items())
         return f"<sweep {self.title!r}: {self.n_frames} frames over {sizes}>"
 
     def _compute(self, values: dict[str, Any]) -> go.Figure:
@@ -217,31 +187,23 @@ class Sweep:
         try:
             theme.alt_text(fig)
         except FigureError as error:
-            raise FigureError(
-                f"sweep {self.title!r}, at {_at(values)}: {error}"
-            ) from None
+            raise FigureError(f"sweep {self.title!r}, at {_at(values)}: {error}") from None
         return fig
 
 
 def _check_grid(grid: Mapping[str, Sequence], title: str) -> dict[str, list]:
     if not grid:
-        raise FigureError(
-            f"sweep {title!r}: the grid is empty; give at least one parameter, {{'name': [values]}}"
-        )
+        raise FigureError(f"sweep {title!r}: the grid is empty; give at least one parameter, {{'name': [values]}}")
     checked = {}
     for name, values in grid.items():
         if isinstance(values, str) or not hasattr(values, "__iter__"):
-            raise FigureError(
-                f"sweep {title!r}: the values of {name!r} are {values!r}; give a list of values"
-            )
+            raise FigureError(f"sweep {title!r}: the values of {name!r} are {values!r}; give a list of values")
         values = [v.item() if isinstance(v, np.generic) else v for v in values]
         if not values:
             raise FigureError(f"sweep {title!r}: {name!r} has no values")
         for i, value in enumerate(values):
             if value in values[:i]:
-                raise FigureError(
-                    f"sweep {title!r}: {name!r} has the value {value!r} twice"
-                )
+                raise FigureError(f"sweep {title!r}: {name!r} has the value {value!r} twice")
         checked[name] = values
     return checked
 
@@ -270,5 +232,5 @@ def _keep(fig: go.Figure) -> dict:
 
 
 def _words(caption: str, alt: str) -> str:
-    escape = page.html.escape
-    return f"<p>{escape(caption)}</p><details><summary>Description</summary>{escape(alt)}</details>"
+    caption, alt = html.escape(caption), html.escape(alt)
+    return f"<p>{caption}</p><details><summary>Description</summary>{alt}</details>"

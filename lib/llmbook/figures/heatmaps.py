@@ -51,15 +51,9 @@ def heatmap(
     z = as_array(z, "heatmap: z", 2)
     rows, columns = z.shape
     if scale not in _SCALES:
-        raise FigureError(
-            f"heatmap: scale={scale!r}; expected one of {sorted(_SCALES)}"
-        )
+        raise FigureError(f"heatmap: scale={scale!r}; expected one of {sorted(_SCALES)}")
     if scale == "diverging":
-        reach = (
-            _reach(z)
-            if zmin is None and zmax is None
-            else max(abs(zmin or 0), abs(zmax or 0))
-        )
+        reach = _reach(z) if zmin is None and zmax is None else max(abs(zmin or 0), abs(zmax or 0))
         zmin, zmax = -reach, reach
     colour = {
         "title": {"text": zlabel, "side": "right"},
@@ -86,14 +80,11 @@ def heatmap(
     if isinstance(fig.layout.xaxis.tickvals, tuple):
         fig.update_xaxes(autotickangles=[0, -45, -90])
     for axis, coordinates in (("x", x), ("y", y)):
-        if (
-            coordinates is not None
-            and getattr(fig.layout, f"{axis}axis").tickvals is None
-        ):
+        if coordinates is not None and getattr(fig.layout, f"{axis}axis").tickvals is None:
             fig.update_traces({axis: as_array(coordinates, f"heatmap: {axis}", 1)})
-    fig.update_layout(
-        title_text=title, height=height or int(np.clip(120 + 26 * rows, 240, 460))
-    )
+    fig.update_layout(title_text=title, height=height or int(np.clip(120 + 26 * rows, 240, 460)))
+    if columns <= 8:
+        fig.update_layout(width=170 + 72 * columns)
     return describe(fig, alt=alt, caption=caption)
 
 
@@ -122,9 +113,7 @@ def attention_map(
     if mask is not None:
         allowed = as_array(mask, "attention_map: mask", 2).astype(bool)
         if allowed.shape != w.shape:
-            raise FigureError(
-                f"attention_map: mask has shape {allowed.shape}, weights {w.shape}"
-            )
+            raise FigureError(f"attention_map: mask has shape {allowed.shape}, weights {w.shape}")
         w = np.where(allowed, w, np.nan)
     fig = heatmap(
         w,
@@ -140,13 +129,11 @@ def attention_map(
         zmax=zmax if zmax is not None else float(np.nanmax(w, initial=1e-12)),
         digits=digits,
     )
-    fig.update_traces(
-        hovertemplate="<b>%{y}</b> reads <b>%{x}</b>: %{z:.3f}<extra></extra>"
-    )
+    fig.update_traces(hovertemplate="<b>%{y}</b> reads <b>%{x}</b>: %{z:.3f}<extra></extra>")
     if mask is not None:
         fig.add_trace(_masked(allowed))
         fig.data = (fig.data[1], fig.data[0])
-    size = float(np.clip(430 / max(w.shape), 14, 44))
+    size = float(np.clip(430 / max(w.shape), 9, 44))
     longest = max(len(str(t)) for t in keys)
     bottom = 60 + (0 if longest * 8 < size else min(7 * longest, 90))
     left = 50 + 8 * min(max(len(str(t)) for t in tokens), 14)
@@ -155,9 +142,7 @@ def attention_map(
         int(size * w.shape[1]) + left + 90,
     )
     fig.update_layout(height=max(height, 220), width=max(width, 300))
-    return describe(
-        fig, alt=alt, caption=caption, narrow_height=max(220, min(height, 250 + bottom))
-    )
+    return describe(fig, alt=alt, caption=caption, narrow_height=max(220, min(height, 250 + bottom)))
 
 
 def attention_grid(
@@ -180,14 +165,8 @@ def attention_grid(
     _fits("attention_grid", w.shape[-2:], len(tokens), len(tokens))
     if w.ndim == 4:
         n_rows, n_columns = w.shape[:2]
-        default = [
-            f"layer {i}, head {j}" for i in range(n_rows) for j in range(n_columns)
-        ]
-        default = (
-            default
-            if n_columns <= 4
-            else [f"{i}·{j}" for i in range(n_rows) for j in range(n_columns)]
-        )
+        default = [f"layer {i}, head {j}" for i in range(n_rows) for j in range(n_columns)]
+        default = default if n_columns <= 4 else [f"{i}·{j}" for i in range(n_rows) for j in range(n_columns)]
         w = w.reshape(-1, *w.shape[2:])
     else:
         n_columns = min(columns, len(w))
@@ -208,9 +187,7 @@ def attention_grid(
         trace = go.Heatmap(z=head, coloraxis="coloraxis", hovertemplate=hover)
         fig.add_trace(trace, i // n_columns + 1, i % n_columns + 1)
     fig.update_xaxes(**index_axis(list(tokens)), showticklabels=False)
-    fig.update_yaxes(
-        **index_axis(list(tokens)), showticklabels=False, autorange="reversed"
-    )
+    fig.update_yaxes(**index_axis(list(tokens)), showticklabels=False, autorange="reversed")
     fig.update_annotations(font_size=12, yshift=-2)
     fig.update_layout(
         title_text=title,
@@ -245,9 +222,7 @@ def _labels(labels: Sequence | None, n: int, which: str) -> dict:
     if labels is None:
         return {"showgrid": False, "zeroline": False}
     if len(labels) != n:
-        raise FigureError(
-            f"heatmap: {len(labels)} labels in {which} for {n} {'columns' if which == 'x' else 'rows'}"
-        )
+        raise FigureError(f"heatmap: {len(labels)} labels in {which} for {n} {'columns' if which == 'x' else 'rows'}")
     if any(isinstance(label, str) for label in labels):
         return index_axis(list(labels))
     return {"showgrid": False, "zeroline": False}
@@ -261,14 +236,12 @@ def _masked(allowed: np.ndarray) -> go.Heatmap:
         zmin=0,
         zmax=1,
         showscale=False,
-        xgap=1,
-        ygap=1,
+        xgap=1 if allowed.shape[1] <= 32 else 0,
+        ygap=1 if allowed.shape[0] <= 32 else 0,
         hovertemplate="<b>%{y}</b> may not read <b>%{x}</b> (masked)<extra></extra>",
     )
 
 
 def _reach(z: np.ndarray) -> float:
-    finite = (
-        np.abs(z[np.isfinite(z)]) if z.dtype.kind == "f" else np.abs(z.astype(float))
-    )
+    finite = np.abs(z[np.isfinite(z)]) if z.dtype.kind == "f" else np.abs(z.astype(float))
     return float(finite.max(initial=0.0)) or 1.0

@@ -15,9 +15,7 @@ from plotly.io.base_renderers import MimetypeRenderer
 from llmbook.figures import payload, theme
 
 
-def figure_html(
-    packed: dict, *, title: str = "", dials: list[dict] | None = None
-) -> str:
+def figure_html(packed: dict, *, title: str = "", dials: list[dict] | None = None) -> str:
     """Markup of a packed figure. dials: name, label, options (texts), at (index), kind ("range" or "select")."""
     dials = dials or []
     layout = packed["fig"]["layout"]
@@ -35,32 +33,24 @@ def figure_html(
     if dials:
         controls = "".join(_control(i, dial) for i, dial in enumerate(dials))
         label = html.escape(f"Controls: {heading}" if heading else "Controls")
-        parts.append(
-            f'<div class="llm-controls" role="group" aria-label="{label}">{controls}</div>'
-        )
-    if second or (
-        title
-        and any(path == ["layout", "title", "text"] for path, *_ in packed["vary"])
-    ):
+        parts.append(f'<div class="llm-controls" role="group" aria-label="{label}">{controls}</div>')
+    if second or (title and any(path == ["layout", "title", "text"] for path, *_ in packed["vary"])):
         parts.append(f'<p class="llm-subtitle">{html.escape(second) or "&nbsp;"}</p>')
     alt = html.escape(meta.get("alt", ""))
     parts.append(f'<div class="llm-plot" role="img" aria-label="{alt}"></div>')
     if dials:
         parts.append('<p class="llm-status" role="status" aria-live="polite"></p>')
     caption = html.escape(meta.get("caption", ""))
-    parts.append(f'<figcaption><span class="llm-caption">{caption}</span></figcaption>')
+    values = '<details class="llm-values"><summary>Values</summary></details>'
+    parts.append(f'<figcaption><span class="llm-caption">{caption}</span>{values}</figcaption>')
     data = json.dumps(
         {**packed, "dials": dials},
         separators=(",", ":"),
         ensure_ascii=False,
         allow_nan=False,
     )
-    parts.append(
-        f'<script type="application/json">{data.replace("<", chr(92) + "u003c")}</script>'
-    )
-    parts.append(
-        f"<noscript><p>This figure is drawn by JavaScript. What it shows: {alt}</p></noscript></figure>"
-    )
+    parts.append(f'<script type="application/json">{data.replace("<", chr(92) + "u003c")}</script>')
+    parts.append(f"<noscript><p>This figure is drawn by JavaScript. What it shows: {alt}</p></noscript></figure>")
     return "".join(parts)
 
 
@@ -100,4 +90,6 @@ def _control(index: int, dial: dict[str, Any]) -> str:
         f'<option value="{i}"{" selected" if i == at else ""}>{html.escape(option)}</option>'
         for i, option in enumerate(options)
     )
-    return f'<label><span>{label}</span><select data-dial="{index}" autocomplete="off" disabled>{choices}</select></label>'
+    return (
+        f'<label><span>{label}</span><select data-dial="{index}" autocomplete="off" disabled>{choices}</select></label>'
+    )

@@ -35,9 +35,7 @@ DIVERGING = [
     "#c75a1a",
     "#7a2900",
 ]  # blue, pale, vermillion
-MASKED = (
-    "rgba(128,128,128,0.22)"  # one grey that is visible on a white and on a dark page
-)
+MASKED = "rgba(128,128,128,0.22)"  # one grey that is visible on a white and on a dark page
 FONT = {
     "family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif",
     "size": 13,
@@ -103,15 +101,11 @@ def describe(
 
 def alt_text(fig: Any) -> str:
     """The alt text of a figure (or of its dict); FigureError, with the remedy, when it has none."""
-    layout = (
-        fig["layout"]
-        if isinstance(fig, dict) and "layout" in fig
-        else getattr(fig, "layout", {})
-    )
-    meta = layout["meta"] if "meta" in layout else None
+    layout = fig.layout.to_plotly_json() if isinstance(fig, go.Figure) else fig["layout"]
+    meta = layout.get("meta")
     alt = meta.get("alt") if isinstance(meta, dict) else None
     if not isinstance(alt, str) or not alt.strip():
-        title = layout["title"]["text"] if layout.get("title") else None
+        title = (layout.get("title") or {}).get("text")
         raise FigureError(
             f"the figure {title or '(untitled)'!r} has no alt text: pass alt='…' to the builder, or "
             "llmbook.figures.describe(fig, alt='…'), saying what a reader who cannot see it should know"
@@ -145,9 +139,7 @@ def as_array(values: Any, what: str, ndim: int | tuple[int, ...]) -> np.ndarray:
     try:
         array = np.asarray(values)
     except ValueError:
-        raise FigureError(
-            f"{what}: rows of different length; give a rectangular array"
-        ) from None
+        raise FigureError(f"{what}: rows of different length; give a rectangular array") from None
     allowed = (ndim,) if isinstance(ndim, int) else ndim
     if array.ndim not in allowed or array.size == 0:
         raise FigureError(

@@ -44,28 +44,22 @@ def token_strip(
     if not alt.strip():
         raise FigureError("token_strip: alt is empty; say what the colours show")
     if np.nanmin(v, initial=0.0) < 0:
-        raise FigureError(
-            f"token_strip: the value {np.nanmin(v):g} is negative; give magnitudes, such as nats"
-        )
+        raise FigureError(f"token_strip: the value {np.nanmin(v):g} is negative; give magnitudes, such as nats")
     top = vmax or float(np.nanmax(v, initial=0.0)) or 1.0
     words = []
     for token, value in zip(tokens, v, strict=True):
-        shade = 0.0 if np.isnan(value) else 0.6 * min(value / top, 1.0)
+        shade = 0.0 if np.isnan(value) else 0.42 * min(value / top, 1.0)
         number = "not scored" if np.isnan(value) else f"{label} {value:.{digits}f}"
         text = html.escape(str(token)).replace("\n", "⏎<br>")
         words.append(
             f'<span title="{html.escape(number)}" style="background:{rgba(COLOURS[5], round(shade, 3))};'
             f'border-radius:3px;white-space:pre-wrap">{text}</span>'
         )
-    heading = (
-        f'<p class="llm-title"><strong>{html.escape(title)}</strong></p>'
-        if title
-        else ""
-    )
+    heading = f'<p class="llm-title"><strong>{html.escape(title)}</strong></p>' if title else ""
     scale = (
         f"{html.escape(label)}: 0 "
         f'<span aria-hidden="true" style="display:inline-block;width:6em;height:.8em;vertical-align:middle;'
-        f'background:linear-gradient(90deg,transparent,{rgba(COLOURS[5], 0.6)})"></span> {top:.{digits}f}'
+        f'background:linear-gradient(90deg,transparent,{rgba(COLOURS[5], 0.42)})"></span> {top:.{digits}f}'
     )
     markup = (
         f'<figure class="llm-strip" style="margin:1rem 0">{heading}'

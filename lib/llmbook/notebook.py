@@ -1,0 +1,93 @@
+"""Three small things chapters use: the ``scale`` dial, errors shown on purpose, and the library's own source."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SCALES = ("auto", "quick", "full")
+
+
+def choose_scale(scale: str = "auto") -> str:
+    """``"quick"`` (two CPU cores are enough) or ``"full"`` (one GPU); prints which, and why.
+
+    "auto" takes "full" where CUDA is available. Raises ValueError for any other name.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"scale={scale!r}; expected one of {', '.join(map(repr, SCALES))}")
+    if scale != "auto":
+        print(f"scale: {scale} (asked for)")
+        return scale
+    import torch
+
+    if torch.cuda.is_available():
+        print(f"scale: full (found {torch.cuda.get_device_name(0)})")
+        return "full"
+    print("scale: quick (no CUDA device found)")
+    return "quick"
+
+
+@contextmanager
+def expect_error(*types: type[Exception]) -> Iterator[None]:
+    """Run a block that must fail with one of ``types`` (default: any Exception), and print the error.
+
+    Raises AssertionError when the block succeeds; another type of error passes through.
+    """
+    expected = types or (Exception,)
+    try:
+        yield
+    except expected as error:
+        print(f"{type(error).__name__}: {error}")
+    else:
+        names = " or ".join(t.__name__ for t in expected)
+        raise AssertionError(f"expected {names}, but nothing was raised")
+
+
+def show_source(*objects: Callable[..., Any] | type, docstring: bool = True) -> None:
+    """Display the source of functions or classes as it stands in the library, highlighted, under its name and file.
+
+    docstring=False leaves the documentation strings out, where the chapter has just said the same.
+    Raises TypeError for an object without Python source.
+    """
+    from IPython.display import Markdown, display
+
+    display(Markdown("\n\n".join(source_markdown(o, docstring=docstring) for o in objects)))
+
+
+def source_markdown(obj: Callable[..., Any] | type, *, docstring: bool = True) -> str:
+    """The Markdown of ``show_source`` for one object: plain Markdown, so it looks right wherever notebooks are read."""
+    obj = inspect.unwrap(obj)
+    try:
+        lines, first = inspect.getsourcelines(obj)
+        path = Path(inspect.getsourcefile(obj))
+    except (TypeError, OSError):
+        raise TypeError(f"{obj!r} has no Python source to show; give a function or a class of the library") from None
+    source = textwrap.dedent("".join(lines)).rstrip()
+    if not docstring:
+        source = _without_docstrings(source)
+    module = obj.__module__ or ""
+    where = f"lib/{module.replace('.', '/')}{'/__init__' if path.stem == '__init__' else ''}.py"
+    if not module.startswith("llmbook"):
+        where = path.name
+    fence = "```"
+    while fence in source:
+        fence += "`"
+    title = f"**`{obj.__qualname__}`** in `{where}`, line {max(first, 1)}"
+    return f"{title}\n\n{fence}python\n{source}\n{fence}"
+
+
+def _without_docstrings(source: str) -> str:
+    lines = source.split("\n")
+    drop: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) or len(node.body) < 2:
+            continue
+        first = node.body[0]
+        if isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str):
+            drop.update(range(first.lineno - 1, first.end_lineno))
+            if first.end_lineno < len(lines) and not lines[first.end_lineno].strip():
+                drop.add(first.end_lineno)  # the blank line after it
+    return "\n".join(line for i, line in enumerate(lines) if i not in drop)
