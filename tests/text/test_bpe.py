@@ -75,12 +75,18 @@ def test_several_documents_equal_hugging_face():
     assert len(ours.merges) > 5
 
 
-def test_words_equal_hugging_face_on_every_character():
+def test_words_equal_hugging_face_on_every_kind_of_character():
     r"""Catches each way in which ``\w``, ``\d`` and ``\s`` are not ``\p{L}``, ``\p{N}`` and White_Space."""
     theirs = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    # Characters newer than Python's Unicode tables are unassigned here and letters there: they are left out.
-    known = [chr(c) for c in range(0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co")]
-    assert len(known) > 140_000
+    # Characters newer than Python's Unicode tables are unassigned here and letters there: they are left out. Of the
+    # 127,000 letters without case, nearly all ideographs, those with a numeric value and every tenth do.
+    known = [
+        character
+        for code, character in enumerate(map(chr, range(0x110000)))
+        if (kind := unicodedata.category(character)) not in ("Cn", "Cs", "Co")
+        and (kind != "Lo" or unicodedata.numeric(character, None) is not None or code % 10 == 0)
+    ]
+    assert len(known) > 25_000
     for first in range(0, len(known), 500):
         text = "".join(f"a{c}1{c}!{c} {c}" for c in known[first : first + 500])
         cuts = [text[start:end] for _, (start, end) in theirs.pre_tokenize_str(text)]
