@@ -7,8 +7,6 @@ VENV ?= .venv
 PORT ?= 8000
 BIN := $(VENV)/bin
 RUN = PYTHONPATH=lib $(BIN)/python -m publishing
-RUFF_FIX = $(BIN)/ruff check --quiet --fix-only lib tests chapters \
-  && $(BIN)/ruff format --quiet lib tests chapters
 
 help:
 	@echo "make book                               run every chapter, build the site, say where it is"
@@ -51,7 +49,8 @@ check: env
 
 tidy: env
 	@$(RUN) tidy $(CHAPTER)
-	@$(RUFF_FIX)
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format --quiet .
 	@$(RUN) tidy $(CHAPTER)
 
 refresh: env

@@ -153,7 +153,11 @@ class _Pool:
                 if self.stopped:
                     raise KeyboardInterrupt
                 process = subprocess.Popen(
-                    command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(self.book, static=self.static)
+                    command,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    env=environment(self.book, static=self.static),
                 )
                 self.live[name] = process
             failed = None

@@ -23,7 +23,7 @@ def merge(source: NotebookNode, executed: NotebookNode) -> NotebookNode:
     done = {cell.id: cell for cell in executed.cells if cell.cell_type == "code"}
     for cell in notebooks.code_cells(source):
         ran = done[cell.id]
-        cell.outputs, cell.execution_count = [_fit(cell.id, out) for out in ran.outputs], ran.execution_count
+        cell.outputs, cell.execution_count = ([_fit(cell.id, out) for out in ran.outputs], ran.execution_count)
     return source
 
 

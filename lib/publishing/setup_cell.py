@@ -14,9 +14,7 @@ import sys
 
 if importlib.util.find_spec("llmbook") is None:
     library = "llmbook @ git+{url}@{branch}#subdirectory=lib"
-    pip = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", library], capture_output=True, text=True
-    )
+    pip = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", library], capture_output=True, text=True)
     if pip.returncode:
         reason = (pip.stderr.strip() or pip.stdout.strip() or "no message").splitlines()[-1]
         raise SystemExit(

@@ -17,6 +17,13 @@ from .book import ROOT
 SCRIPTS, STYLES = ("explorer.js", "site.js"), ("book.css", "explorer.css")
 # Thebe runs cells on a foreign server; fontawesome.js draws as SVG the icons that the theme's fonts draw already.
 DEAD = ("scripts/fontawesome.js", "sphinx-thebe.js", "sphinx-thebe.css")
+# What a folded cell is called, by its tag; Jupyter Book says "Show code cell source" of all of them.
+FOLDS = {"setup": "Set-up", "hide-cell": "Solution", "hide-input": "Code"}
+FOLD = re.compile(
+    r'(<div class="cell (?P<tags>[^"]*)">\s*<details class="[^"]*">\s*<summary)[^>]*>'
+    r'\s*<p class="collapsed.*?</summary>',
+    re.S,
+)
 FONTAWESOME = re.compile(r"\s*<(?:script|link)[^>]*fontawesome\.js[^>]*>(?:\s*</script>)?")
 
 
@@ -46,6 +53,16 @@ def _assets(app, config):
 def _page(app, pagename, templatename, context, doctree):
     context["script_files"] = [file for file in context.get("script_files", []) if not _thebe(file)]
     context["css_files"] = [file for file in context.get("css_files", []) if not _thebe(file)]
+    body = FOLD.sub(_fold, context.get("body") or "")
+    if pagename == app.config.root_doc:  # the home page opens with its figure
+        setup = 'class="cell tag_hide-input tag_setup'
+        body = body.replace(f"<div {setup}", f"<div hidden {setup}")
+    if "citation-list" in body:  # docutils gives its list roles that do not fit together
+        body = body.replace('role="list" class="citation-list"', 'class="citation-list"')
+        body = body.replace(' role="doc-biblioentry"', "")
+    context["body"] = body
+    if 'class="math ' not in body:
+        context["script_files"] = [file for file in context["script_files"] if "mathjax" not in _name(file)]
     description = _first_paragraph(doctree) or app.config.book_description
     context["metatags"] = (
         context.get("metatags", "") + f'\n<meta name="description" content="{html.escape(description)}">'
@@ -54,7 +71,16 @@ def _page(app, pagename, templatename, context, doctree):
 
 def _thebe(file) -> bool:
     body = (getattr(file, "attributes", None) or {}).get("body") or ""
-    return "thebe" in str(getattr(file, "filename", file)).lower() or "thebe" in body.lower()
+    return "thebe" in _name(file) or "thebe" in body.lower()
+
+
+def _name(file) -> str:
+    return str(getattr(file, "filename", file)).lower()
+
+
+def _fold(match: re.Match) -> str:
+    name = next((name for tag, name in FOLDS.items() if f"tag_{tag}" in match["tags"]), "Code")
+    return f"{match[1]}><p>{name}</p></summary>"
 
 
 def _first_paragraph(doctree) -> str:

@@ -11,7 +11,6 @@ from .book import Book
 from .execute import environment
 
 RUFF = [sys.executable, "-m", "ruff"]
-SOURCES = ["lib", "tests", "chapters"]
 
 
 def run(book: Book, workers: int = 2) -> int:
@@ -20,8 +19,8 @@ def run(book: Book, workers: int = 2) -> int:
     reports = book.build / "test"
     reports.mkdir(parents=True, exist_ok=True)
     stages = {
-        "ruff check": [*RUFF, "check", "--quiet", *SOURCES],
-        "ruff format": [*RUFF, "format", "--quiet", "--check", *SOURCES],
+        "ruff check": [*RUFF, "check", "--quiet", "."],
+        "ruff format": [*RUFF, "format", "--quiet", "--check", "."],
         "publishing check": [sys.executable, "-m", "publishing", "check"],
     }
     for name, command in stages.items():

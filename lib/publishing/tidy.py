@@ -32,7 +32,7 @@ def refresh(book: Book, sources: list[Path]) -> list[str]:
         for cell in notebooks.code_cells(fresh[run.source]):
             if notebooks.CHECKED not in notebooks.tags(cell):
                 continue
-            cell.outputs, cell.execution_count = notebooks.checked_outputs(outputs[cell.id]), 1
+            cell.outputs, cell.execution_count = (notebooks.checked_outputs(outputs[cell.id]), 1)
             if not cell.outputs:
                 raise BookError(f"{book.name(run.source)}: cell {cell.id} is checked but prints nothing: use print().")
     return [book.name(path) for path, notebook in fresh.items() if notebooks.write(path, notebooks.normal(notebook))]

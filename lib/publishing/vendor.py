@@ -38,9 +38,12 @@ def vendor(book: Book) -> None:
     with tempfile.TemporaryDirectory() as folder:
         new = Path(folder) / "vendor"
         package = _fetch(f"{PLOTLY}@{plotly}", Path(folder))
-        _copy(package / "plotly-cartesian.min.js", new / "plotly.min.js")
-        _copy(package / "LICENSE", new / "plotly.LICENSE")
-        rows += [(PLOTLY, plotly, "MIT", "plotly.min.js"), (PLOTLY, plotly, "MIT", "plotly.LICENSE")]
+        _copy(package / "plotly-cartesian.min.js", new / "plotly-cartesian.min.js")
+        _copy(package / "LICENSE", new / "plotly-cartesian.LICENSE")
+        rows += [
+            (PLOTLY, plotly, "MIT", "plotly-cartesian.min.js"),
+            (PLOTLY, plotly, "MIT", "plotly-cartesian.LICENSE"),
+        ]
         package = _fetch(f"mathjax@{MATHJAX}", Path(folder))
         _copy(package / "LICENSE", new / "mathjax" / "LICENSE")
         fonts = sorted((package / "es5/output/chtml/fonts/woff-v2").glob("*.woff"))

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 import yaml
+
 from publishing import notebooks
 from publishing.book import Book
 from publishing.setup_cell import setup_source

@@ -1,6 +1,7 @@
 """The repository's address: changed by one command, and checked wherever it is repeated."""
 
 import pytest
+
 from publishing.__main__ import main
 from publishing.address import change, stale
 from publishing.book import Book, BookError

@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+
 from publishing.__main__ import main
 from publishing.book import Book, BookError
 
@@ -25,7 +26,7 @@ def test_chapter_that_is_not_listed(book, author):
 def test_listed_chapter_without_a_file(book):
     """Would catch a silent hole in the site: Jupyter Book skips what it cannot find."""
     (book.root / "chapters/one/attention.ipynb").unlink()
-    with pytest.raises(BookError, match="_toc.yml lists chapters/one/attention, which has no file"):
+    with pytest.raises(BookError, match=r"_toc\.yml lists chapters/one/attention, which has no file"):
         _ = book.pages
 
 

@@ -8,9 +8,11 @@ import time
 
 import nbformat
 import pytest
+
 from publishing import notebooks
 from publishing.__main__ import main
 from publishing.book import BookError
+from publishing.build import build
 from publishing.execute import Run, environment, execute, key, parameters_for, target
 from publishing.merge import assemble, merge
 
@@ -88,7 +90,9 @@ def test_merge_drops_the_injected_parameters(book):
     source = notebooks.read(book.notebooks[0])
     executed = notebooks.read(book.notebooks[0])
     executed.cells.insert(3, nbformat.v4.new_code_cell("scale = 'full'", metadata={"tags": ["injected-parameters"]}))
-    assert [cell.id for cell in merge(source, executed).cells] == [c.id for c in notebooks.read(book.notebooks[0]).cells]
+    assert [cell.id for cell in merge(source, executed).cells] == [
+        c.id for c in notebooks.read(book.notebooks[0]).cells
+    ]
 
 
 @pytest.mark.parametrize(
@@ -175,8 +179,6 @@ def test_one_build_at_a_time(book):
     with (book.build / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(BookError, match="another build"):
-            from publishing.build import build
-
             build(book)
 
 

@@ -4,6 +4,7 @@ import json
 
 import nbformat
 import pytest
+
 from publishing import notebooks
 from publishing.contract import problems
 from publishing.tidy import check, tidy

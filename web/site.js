@@ -1,0 +1,16 @@
+/* What scrolls sideways can be reached by the keyboard: formulas and tables that are wider than the page. */
+(() => {
+  const wide = ".bd-article mjx-container[display], .bd-article div.cell_output .text_html";
+  const mark = () => {
+    for (const box of document.querySelectorAll(wide)) {
+      if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  };
+  addEventListener("load", () => {
+    const typeset = window.MathJax?.startup?.promise ?? Promise.resolve();
+    typeset.then(mark);
+    let due;
+    addEventListener("resize", () => { clearTimeout(due); due = setTimeout(mark, 200); });
+  });
+})();
