@@ -262,10 +262,13 @@ def _direct_labels(ends: list, span: tuple[float, float], log: bool, pixels: int
     placed, floor = {}, -np.inf
     for name in sorted(at, key=at.get):
         placed[name] = floor = max(at[name], floor + 17)
-    excess = max(0.0, max(placed.values(), default=0.0) - pixels)
+    ceiling = max(float(pixels), 17.0 * (len(placed) - 1))
+    for name in sorted(placed, key=placed.get, reverse=True):
+        placed[name] = min(placed[name], ceiling)
+        ceiling = placed[name] - 17
     labels = []
     for i, (name, _, y) in enumerate(ends):
-        shift = placed[name] - at[name] - min(excess, placed[name] - at[name]) if name in placed else 0
+        shift = placed[name] - at[name] if name in placed else 0
         sign = f"<span style='color:{COLOURS[i % len(COLOURS)]}'>{'━' if i % 2 == 0 else '╍'}</span>"
         labels.append(
             {

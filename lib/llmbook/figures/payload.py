@@ -70,8 +70,11 @@ def pack(frames: list[dict], names: list[str]) -> dict:
                 chunks.append(key[0])
             use.append([list(path), known[key], *([order] if max(order) else [])])
         elif kinds == {True, False}:
-            bad = next(n for n, v in zip(names, values, strict=True) if not isinstance(v, type(value)))
-            raise FigureError(f"the frames differ: {_dotted(path)} is an array in one of {names[0]} and {bad} only")
+            numbers = [isinstance(v, np.ndarray) for v in values]
+            has, lacks = names[numbers.index(True)], names[numbers.index(False)]
+            raise FigureError(
+                f"the frames differ: {_dotted(path)} is numbers at {has} but not at {lacks}; give arrays of one shape"
+            )
         else:
             coded = [json.dumps(v, allow_nan=False, ensure_ascii=False) for v in values]
             unique = list(dict.fromkeys(coded))

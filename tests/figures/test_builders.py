@@ -1,0 +1,195 @@
+"""The builders: right cells, right labels, and errors that name the shape."""
+
+import inspect
+from types import SimpleNamespace
+
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io as pio
+import pytest
+import torch
+
+import llmbook.figures as figures
+from llmbook.figures import page, payload, theme
+from llmbook.figures.curves import _direct_labels
+
+FE = figures.FigureError
+
+
+@pytest.mark.parametrize("name", ["heatmap", "attention_map", "attention_grid", "curves", "loss_curve", "bars"])
+def test_every_builder_requires_alt_text(name):
+    """Catches a builder that lets a figure through without a description."""
+    parameter = inspect.signature(getattr(figures, name)).parameters["alt"]
+    assert parameter.default is inspect.Parameter.empty
+    assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def test_empty_alt_text_is_no_alt_text():
+    """Catches alt='' used to silence the rule."""
+    with pytest.raises(FE, match="no alt text: pass alt="):
+        figures.heatmap([[1.0]], alt="  ")
+
+
+def test_showing_a_figure_without_alt_text_is_an_error_that_helps(monkeypatch):
+    """Catches a bare plotly figure on its way to the page, by show() or by the site's renderer."""
+    bare = go.Figure(go.Scatter(y=[1, 2]), layout={"title": {"text": "Loss"}})
+    for display in (figures.show, lambda fig: page.SiteRenderer().to_mimebundle(fig.to_dict())):
+        with pytest.raises(FE, match=r"'Loss' has no alt text.*describe\(fig, alt="):
+            display(bare)
+
+
+def test_repeated_tokens_keep_their_own_cells():
+    """Catches a category axis: plotly would merge the two rows and columns of "the"."""
+    w = torch.rand(3, 3)
+    fig = figures.attention_map(w, ["the", "cat", "the"], alt="a")
+    assert fig.data[0].x is None
+    assert list(fig.layout.xaxis.tickvals) == [0, 1, 2]
+    assert list(fig.layout.xaxis.ticktext) == ["the", "cat", "the"]
+    np.testing.assert_allclose(payload.plain(fig)["data"][0]["z"], w.numpy(), rtol=1e-6)
+
+
+def test_masked_cells_are_not_zeros():
+    """Catches a mask drawn as weight 0, or drawn where True = may attend."""
+    mask = torch.ones(3, 3).tril().bool()
+    grey, shown = payload.plain(figures.attention_map(torch.full((3, 3), 0.0), list("abc"), mask=mask, alt="a"))["data"]
+    np.testing.assert_array_equal(np.isnan(shown["z"]), ~mask.numpy())
+    np.testing.assert_array_equal(np.isnan(grey["z"]), mask.numpy())
+
+
+def test_the_first_query_is_at_the_top():
+    """Catches plotly's default, which turns the matrix upside down."""
+    assert figures.heatmap([[1.0], [2]], alt="a").layout.yaxis.autorange == "reversed"
+
+
+def test_tokens_cannot_be_markup_and_white_space_shows():
+    """Catches a token "<b>" that vanishes, and a space that looks like nothing."""
+    assert [theme.printable(t) for t in [" the", "\n", "<b>", "a b", ""]] == ["␣the", "⏎", "&lt;b&gt;", "a b", "∅"]
+
+
+@pytest.mark.parametrize(("shape", "rows", "columns"), [((8, 3, 3), 2, 4), ((2, 3, 3, 3), 2, 3), ((3, 3, 3), 1, 3)])
+def test_every_head_is_in_its_own_map(shape, rows, columns):
+    """Catches heads transposed with layers, or a map drawn twice."""
+    w = torch.rand(*shape)
+    fig = figures.attention_grid(w, list("abc"), alt="a")
+    traces = payload.plain(fig)["data"]
+    for trace, head in zip(traces, w.reshape(-1, 3, 3), strict=True):
+        np.testing.assert_allclose(trace["z"], head.numpy(), rtol=1e-6)
+    names = [a.text for a in fig.layout.annotations]
+    assert len(names) == len(set(names)) == len(traces)
+    positions = {(round(a.x, 6), round(a.y, 6)) for a in fig.layout.annotations}
+    assert (len({y for _, y in positions}), len({x for x, _ in positions})) == (rows, columns)
+
+
+def test_a_band_encloses_its_line():
+    """Catches low and high drawn in the wrong order along x."""
+    x, y = np.arange(20.0), np.sin(np.arange(20.0))
+    band, line = payload.plain(figures.curves({"a": (x, y, y - 1, y + 2)}, alt="a"))["data"]
+    np.testing.assert_array_equal(line["y"], y)
+    np.testing.assert_array_equal(band["x"], [*x, *x[::-1]])
+    np.testing.assert_array_equal(band["y"], [*(y + 2), *(y - 1)[::-1]])
+
+
+def test_direct_labels_do_not_cover_each_other():
+    """Catches labels of lines that end at the same height."""
+    ends = [("a", 0, 1.0), ("b", 0, 1.0), ("c", 0, 0.99), ("d", 0, 0.0)]
+    labels = _direct_labels(ends, (0.0, 1.0), False, 300)
+    at = sorted(label["y"] * 300 + label["yshift"] for label in labels)
+    assert min(np.diff(at)) >= 16.9
+    assert at[-1] <= 301
+
+
+def test_lines_differ_by_more_than_colour():
+    """Catches lines that a colour-blind reader cannot tell apart."""
+    fig = figures.curves({str(i): [i, i + 1] for i in range(12)}, alt="a")
+    looks = {(t.line.color, t.line.dash) for t in fig.data}
+    assert len(looks) == 12
+    assert len({t.line.dash for t in fig.data[:6]}) == 6
+
+
+def test_loss_curve_reads_a_history_or_its_dict():
+    """Catches validation losses drawn against training steps."""
+    values = {"steps": [1, 2, 3, 4], "train_loss": [4.0, 3, 2, 1], "valid_steps": [0, 4], "valid_loss": [4.2, 1.1]}
+    for history in (values, SimpleNamespace(**values)):
+        fig = figures.loss_curve(history, alt="a", smooth=2, references={"ln V": 4.17})
+        by_name = {t.name: t for t in fig.data}
+        assert list(by_name["validation"].x) == [0, 4]
+        np.testing.assert_allclose(by_name["training"].y, [3.5, 2.5, 1.5])
+        assert list(by_name["training"].x) == [2, 3, 4]
+        assert list(by_name["ln V"].y) == [4.17, 4.17]
+
+
+def test_bars_keep_repeated_names_and_error_ends():
+    """Catches two tokens of one name drawn as one bar, and an interval taken for a half-width."""
+    fig = figures.bars([("cat", 0.3), ("cat", 0.1)], alt="a")
+    assert list(fig.data[0].y) == [0, 1]
+    assert list(fig.layout.yaxis.ticktext) == ["cat", "cat"]
+    fig = figures.bars({"m": (0.5, 0.4, 0.7)}, alt="a")
+    np.testing.assert_allclose([fig.data[0].error_x.array[0], fig.data[0].error_x.arrayminus[0]], [0.2, 0.1])
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: figures.heatmap(np.zeros(3), alt="a"), r"z has shape \(3,\); expected 2"),
+        (lambda: figures.heatmap(np.zeros((0, 3)), alt="a"), r"shape \(0, 3\)"),
+        (lambda: figures.heatmap([["a"]], alt="a"), "expected numbers"),
+        (lambda: figures.heatmap(np.zeros((2, 3)), x=["a"], alt="a"), "1 labels in x for 3 columns"),
+        (lambda: figures.heatmap(np.zeros((2, 3)), scale="jet", alt="a"), "scale='jet'"),
+        (lambda: figures.attention_map(np.zeros((2, 3)), list("ab"), alt="a"), r"are \[2, 3\], but there are 2 tokens"),
+        (
+            lambda: figures.attention_map(np.eye(2), list("ab"), mask=np.ones((3, 3)), alt="a"),
+            r"mask has shape \(3, 3\)",
+        ),
+        (lambda: figures.attention_grid(np.eye(2), list("ab"), alt="a"), "expected 3 or 4 dimensions"),
+        (lambda: figures.curves({}, alt="a"), "no series"),
+        (lambda: figures.curves({"q": ([1, 2], [1, 2, 3])}, alt="a"), r"'q' has lengths \[2, 3\]"),
+        (lambda: figures.loss_curve({}, alt="a"), "no losses yet"),
+        (lambda: figures.loss_curve({"steps": [1], "train_loss": [1, 2]}, alt="a"), "1 steps for 2 training"),
+        (lambda: figures.bars({}, alt="a"), "no values"),
+        (lambda: figures.bars({"a": (1, 2)}, alt="a"), "low, high"),
+        (lambda: figures.token_strip(["a"], [1, 2], alt="a"), "1 tokens but 2 values"),
+        (lambda: figures.token_strip(["a"], [-1.0], alt="a"), "-1 is negative"),
+    ],
+)
+def test_errors_name_the_offending_value(build, message):
+    """Catches a plotly or numpy traceback where one line would do."""
+    with pytest.raises(FE, match=message):
+        build()
+
+
+def test_token_strip_keeps_the_text_and_says_the_numbers():
+    """Catches markup in a token, and numbers shown by colour alone."""
+    strip = figures.token_strip(["<a>", " b"], [1.5, np.nan], alt="surprise", label="nats")
+    markup = strip._repr_mimebundle_()["text/html"]
+    assert "&lt;a&gt;" in markup
+    assert 'title="nats 1.50"' in markup
+    assert "not scored" in markup
+
+
+def test_the_site_draws_a_lone_figure_the_same_way():
+    """Catches a figure outside a sweep that would bring plotly's own 5 MB script to the page."""
+    assert pio.renderers.default == "llmbook"
+    bundle = pio.renderers._build_mime_bundle(figures.heatmap([[1.0, 2]], alt="two", title="T").to_dict())
+    assert set(bundle) == {"text/html", "text/plain"}
+    assert bundle["text/html"].startswith('<figure class="llm-figure"')
+    assert 'aria-label="two"' in bundle["text/html"]
+    assert "plotly.min.js" not in bundle["text/html"]
+    assert len(bundle["text/html"]) < 3000
+
+
+def test_text_colours_are_legible_on_both_pages():
+    """Catches a colour that vanishes: 3 : 1 on the dark page; on white the two light ones (2.1) come with dashes."""
+
+    def luminance(colour):
+        parts = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        parts = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(parts @ [0.2126, 0.7152, 0.0722])
+
+    def contrast(a, b):
+        low, high = sorted([luminance(a), luminance(b)])
+        return (high + 0.05) / (low + 0.05)
+
+    assert min(contrast(c, "#14181e") for c in theme.COLOURS) > 3
+    assert min(contrast(c, "#ffffff") for c in theme.COLOURS) > 2.1
+    lightness = [luminance(c) for c in theme.SEQUENTIAL]
+    assert lightness == sorted(lightness)
