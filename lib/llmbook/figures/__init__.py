@@ -6,6 +6,7 @@ self-contained ``<figure>`` that ``web/explorer.js`` draws, without a kernel.
 """
 
 from llmbook.figures import page
+from llmbook.figures.columns import text_columns
 from llmbook.figures.curves import bars, curves, loss_curve
 from llmbook.figures.explore import Sweep, sweep
 from llmbook.figures.heatmaps import attention_grid, attention_map, heatmap
@@ -26,5 +27,6 @@ __all__ = [
     "loss_curve",
     "show",
     "sweep",
+    "text_columns",
     "token_strip",
 ]
