@@ -62,6 +62,7 @@ def test_server_without_ranges(server, target):
     """Catches appending a full answer (200) to a part, which doubles its beginning."""
     server.content, server.breaks, server.supports_range = CONTENT, [1000], False
     assert download(server.url, target, sha256=SHA256).read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=1000-"]  # and not a third time, to repair a doubled beginning
 
 
 def test_always_truncated(server, target):
