@@ -36,15 +36,7 @@ def prepare(root: Path, venv: Path) -> bool:
     if venv.exists() and not _usable(venv):
         shutil.rmtree(venv)
     if not venv.exists():
-        print(f"Creating {venv.name} with Python {sys.version.split()[0]}", flush=True)
-        done = subprocess.run([sys.executable, "-m", "venv", str(venv)], capture_output=True, text=True)
-        if done.returncode:
-            shutil.rmtree(venv, ignore_errors=True)
-            version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-            raise EnvironmentProblem(
-                f"{sys.executable} cannot create a virtual environment (no venv or ensurepip module): install it, "
-                f"on Debian and Ubuntu `apt-get install python{version}-venv`, or choose another with PYTHON=."
-            )
+        _create(venv)
     stamp.unlink(missing_ok=True)
     print("Installing the pinned packages; the first time this takes a few minutes", flush=True)
     log = venv / "install.log"
@@ -53,6 +45,18 @@ def prepare(root: Path, venv: Path) -> bool:
     _pip(venv, log, "install", "--no-deps", "-e", str(root / "lib"))
     stamp.write_text(state)
     return True
+
+
+def _create(venv: Path) -> None:
+    print(f"Creating {venv.name} with Python {sys.version.split()[0]}", flush=True)
+    done = subprocess.run([sys.executable, "-m", "venv", str(venv)], capture_output=True, text=True)
+    if done.returncode:
+        shutil.rmtree(venv, ignore_errors=True)
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        raise EnvironmentProblem(
+            f"{sys.executable} cannot create a virtual environment (no venv or ensurepip module): install it, "
+            f"on Debian and Ubuntu `apt-get install python{version}-venv`, or choose another with PYTHON=."
+        )
 
 
 def _pip(venv: Path, log: Path, *arguments: str) -> None:

@@ -6,6 +6,7 @@ its page is read, and a second build must not pass because the first one had rea
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from .book import Book, BookError
 from .execute import LIBRARY
 from .files import digest, write_text
+from .worker import ANSI
 
 
 def render(book: Book, source: Path) -> bool:
@@ -49,13 +51,23 @@ def render(book: Book, source: Path) -> bool:
     done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         shutil.rmtree(doctrees, ignore_errors=True)
-        raise BookError(f"{_messages(done.stdout)}\nThe site has warnings, and they count as errors: mend the above.")
+        raise BookError(
+            f"{_messages(done.stdout, source)}\nThe site has warnings, and they count as errors: mend the above."
+        )
     write_text(stamp, state)
     return True
 
 
-def _messages(log: str) -> str:
-    """Sphinx's warnings out of Jupyter Book's log, or its end where there are none."""
-    lines = [line.replace("/_build/src/", "/") for line in log.splitlines() if line.strip()]
+def _messages(log: str, source: Path) -> str:
+    """Sphinx's warnings out of Jupyter Book's log, or its end where there are none.
+
+    MyST gives a place in a notebook as ten thousand times the cell plus the line; here the two are told apart.
+    """
+    lines = [ANSI.sub("", line).replace(f"{source}/", "") for line in log.splitlines() if line.strip()]
+    lines = [re.sub(r"\.ipynb:(\d+)(\d{4}):", _place, line) for line in lines]
     told = [line for line in lines if "WARNING" in line or "ERROR" in line]
     return "\n".join(dict.fromkeys(told)) if told else "\n".join(lines[-20:])
+
+
+def _place(match: re.Match) -> str:
+    return f".ipynb, cell {match[1]}, line {int(match[2])}:"

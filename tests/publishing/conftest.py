@@ -26,7 +26,7 @@ def chapter_cells(title: str) -> list:
     """The cells of a chapter that keeps the contract, without its set-up cell."""
     exercises = []
     for number, kind in enumerate(("check", "vary", "build"), 1):
-        exercises += [md(f"### Exercise {number}: {kind}\n\nDo it."), code(f"answer = {number}", "hide-cell")]
+        exercises += [md(f"## Exercise {number}: {kind}\n\nDo it."), code(f"answer = {number}", "hide-cell")]
     return [
         md(f"# {title}\n\nWhat does it answer? One sentence with a question, and another one behind it."),
         md("*Quick: 5 s, 100 MB, 2 CPU cores. Full: 1 min, 1 GB, one GPU.*"),
@@ -55,7 +55,11 @@ def write_notebook(book: Book, name: str, cells: list) -> Path:
 @pytest.fixture
 def book(tmp_path: Path) -> Book:
     """A complete small checkout."""
-    root = tmp_path / "checkout"
+    return make_book(tmp_path / "checkout")
+
+
+def make_book(root: Path) -> Book:
+    """Write the small book at `root`."""
     library = root / "lib" / "llmbook"
     library.mkdir(parents=True)
     (library / "__init__.py").write_text("FACTOR = 2\n")
