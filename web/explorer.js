@@ -254,7 +254,12 @@
     scroll.setAttribute("aria-label", "Values of the figure");
     for (const row of all.slice(0, most)) {
       const tr = grid.insertRow();
-      row.forEach((text) => { tr.insertCell().textContent = text; });
+      row.forEach((text, j) => {
+        const cell = document.createElement(text && (j === 0 || row === all[0]) ? "th" : "td");
+        if (cell.localName === "th") cell.scope = row === all[0] ? "col" : "row";
+        cell.textContent = text;
+        tr.append(cell);
+      });
     }
     scroll.append(grid);
     const quote = (text) => /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;

@@ -85,7 +85,7 @@ def test_a_frame_is_computed_once_live(monkeypatch):
 def test_alt_may_depend_on_the_parameters_and_the_page_starts_where_asked():
     """Catches a page whose first description belongs to another frame than the one drawn."""
     explorer = sweep(
-        lambda k: curves({"y": [k, 1]}, alt="own"),
+        lambda k: curves({"y": [k, 1]}, alt="own", title=f"title {k}"),
         {"k": [1, 2, 3]},
         title="t",
         alt=lambda k: f"k is {k}",
@@ -94,6 +94,7 @@ def test_alt_may_depend_on_the_parameters_and_the_page_starts_where_asked():
     )
     markup = explorer.to_html()
     assert 'role="img" aria-label="k is 3"' in markup
+    assert '<p class="llm-subtitle">title 3</p>' in markup
     assert [f["layout"]["meta"]["alt"] for f in payload.unpack(embedded(markup))] == ["k is 1", "k is 2", "k is 3"]
     assert "move it" in markup
     assert embedded(markup)["dials"][0]["at"] == 2

@@ -99,7 +99,10 @@ class Sweep:
         if self._html is None:
             packed = self.payload()
             layout = packed["fig"]["layout"]
-            layout["meta"] = dict(self.frame().layout.meta)  # the page first says what it first shows
+            first = self.frame().layout  # the page first says what it first shows
+            layout["meta"] = dict(first.meta)
+            if first.title.text:
+                layout["title"] = {**layout["title"], "text": first.title.text}
             self._html = page.figure_html(packed, title=self.title, dials=self.dials())
         return self._html
 
