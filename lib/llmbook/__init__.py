@@ -1,8 +1,7 @@
 """The library of *LLMs by Experiment*: one Transformer, its training, its inference and its figures.
 
 Dependencies point one way: ``model`` → ``text`` → ``training``, ``inference`` → ``figures`` → chapters.
-Import from the folders (``from llmbook.model import MultiHeadAttention``); this file imports nothing, so
-that reading a corpus never loads torch and plotting never loads a tokenizer.
+Import from the folders (``from llmbook.model import MultiHeadAttention``); this file imports nothing.
 
 Shapes have one legend throughout: B batch, T query length, S key length, H query heads, Hk key/value
 heads, D head width, C model width, F feed-forward width, V vocabulary size, L layers.
