@@ -51,9 +51,8 @@ def render(book: Book, source: Path) -> bool:
     done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         shutil.rmtree(doctrees, ignore_errors=True)
-        raise BookError(
-            f"{_messages(done.stdout, source)}\nThe site has warnings, and they count as errors: mend the above."
-        )
+        told = _messages(done.stdout, source)
+        raise BookError(f"{told}\nThe site has warnings, and they count as errors: mend the above.")
     write_text(stamp, state)
     return True
 

@@ -70,6 +70,7 @@ def make_book(root: Path) -> Book:
         "execute": {"execute_notebooks": "off"},
         "repository": {"url": URL, "branch": BRANCH, "path_to_book": ""},
         "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+        "html": {"use_edit_page_button": True},
         "sphinx": {"recursive_update": True, "extra_extensions": ["publishing.sphinx_ext"]},
     }
     (root / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False))
