@@ -39,7 +39,7 @@ def keep_top_p(logits: Float[Tensor, "B V"], p: float) -> Float[Tensor, "B V"]:
     ordered, tokens = logits.sort(descending=True)
     probabilities = ordered.softmax(-1)
     before = probabilities.cumsum(-1) - probabilities  # what the more likely tokens have together
-    forbidden = (before >= p).scatter(-1, tokens, before >= p)  # back to the order of the vocabulary
+    forbidden = torch.empty_like(before, dtype=torch.bool).scatter(-1, tokens, before >= p)  # in vocabulary order
     return logits.masked_fill(forbidden, FORBIDDEN)
 
 
