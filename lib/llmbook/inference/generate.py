@@ -5,15 +5,12 @@ counted from position 0. Up to there the cache spares reading anything twice. Be
 window and with it every position, so nothing remembered would still be right, and the window is read anew.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from llmbook.inference.sampling import check_dials, sample, to_distribution
-from llmbook.model import KVCache
+from llmbook.model import KVCache, evaluating
 
 TokenMask = Bool[Tensor, "B T"] | Int[Tensor, "B T"]
 
@@ -46,7 +43,7 @@ def generate(
     _check_prompt(model, input_ids, attention_mask)
     ids, mask = input_ids, attention_mask
     finished = torch.zeros_like(ids[:, :1], dtype=torch.bool)  # B 1
-    with _inference(model):
+    with evaluating(model):
         cache = _make_cache(model, ids, max_new_tokens) if use_cache else None
         for _ in range(max_new_tokens):
             logits = _last_logits(model, ids, mask, cache)  # B V
@@ -75,7 +72,7 @@ def next_token_distribution(
     """The probabilities ``generate`` would draw the next token of each row from, with the same dials."""
     check_dials(temperature, top_k, top_p)
     _check_prompt(model, input_ids, attention_mask)
-    with _inference(model):
+    with evaluating(model):
         logits = _last_logits(model, input_ids, attention_mask, cache=None)
     return to_distribution(logits, temperature=temperature, top_k=top_k, top_p=top_p)
 
@@ -96,18 +93,6 @@ def _make_cache(model: nn.Module, ids: Int[Tensor, "B T"], max_new_tokens: int) 
     weight = next(model.parameters())
     max_len = min(n_prompt + max_new_tokens, model.config.max_seq_len)
     return KVCache(model.config, batch_size=batch_size, max_len=max_len, device=weight.device, dtype=weight.dtype)
-
-
-@contextmanager
-def _inference(model: nn.Module) -> Iterator[None]:
-    """Dropout off and no gradients; the model returns to the mode it was in."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
 
 
 def _check_prompt(model: nn.Module, ids: Tensor, mask: Tensor | None) -> None:

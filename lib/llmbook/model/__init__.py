@@ -6,6 +6,7 @@ from llmbook.model.cache import KVCache
 from llmbook.model.config import RopeScaling, TransformerConfig
 from llmbook.model.layers import Block, FeedForward
 from llmbook.model.masks import causal_mask, padding_mask, prefix_mask, sliding_window_mask
+from llmbook.model.modes import evaluating
 from llmbook.model.position_bias import AlibiBias, T5Bias, alibi_slopes, relative_positions, t5_bucket
 from llmbook.model.position_embeddings import (
     LearnedPositions,
@@ -36,6 +37,7 @@ __all__ = [
     "alibi_slopes",
     "attend",
     "causal_mask",
+    "evaluating",
     "padding_mask",
     "prefix_mask",
     "relative_positions",

@@ -5,8 +5,7 @@ text has the same bytes whoever cuts it.
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from llmbook.model import evaluating
 from llmbook.training.objectives import Batch, Objective, causal_lm_loss, token_nats
 from llmbook.training.runtime import Runtime
 
@@ -41,18 +41,6 @@ class Evaluation:
         if n_bytes < 1:
             raise ValueError(f"n_bytes={n_bytes}: give the length in bytes of the text that was evaluated")
         return self.loss * self.n_tokens / math.log(2) / n_bytes
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Dropout off and no gradients inside; the model returns to the mode it was in."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
 
 
 def evaluate(model: nn.Module, batches: Iterable[Batch], *, runtime: Runtime | None = None) -> Evaluation:
