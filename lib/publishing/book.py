@@ -79,9 +79,14 @@ class Book:
         return path.relative_to(self.root).as_posix()
 
     def find(self, chapter: str) -> Path:
-        """The notebook meant by `2-concepts/attention`, with or without `chapters/` and `.ipynb`."""
+        """The notebook meant by `2-concepts/attention`, with or without `chapters/` and `.ipynb`.
+
+        A draft that is not listed yet is found too: its author may tidy and run it.
+        """
         wanted = chapter.strip("/").removesuffix(".ipynb").removeprefix("chapters/")
-        short = {self.name(p).removesuffix(".ipynb").removeprefix("chapters/"): p for p in self.notebooks}
+        there = [*sorted(self.root.glob("*.ipynb")), *sorted((self.root / "chapters").rglob("*.ipynb"))]
+        there = [path for path in there if not IGNORED & set(path.parts)]
+        short = {self.name(path).removesuffix(".ipynb").removeprefix("chapters/"): path for path in there}
         if wanted not in short:
             raise BookError(f"no chapter {chapter!r}: there are {', '.join(short)}.")
         return short[wanted]

@@ -45,6 +45,12 @@ def test_chapter_by_name(book, name):
     assert book.name(book.find(name)) == "chapters/two/attention.ipynb"
 
 
+def test_a_draft_is_found_before_it_is_listed(book, author):
+    """Would catch a `make refresh` that is of no use while a chapter is written."""
+    draft = author.write(book, "chapters/two/draft.ipynb", author.cells("Draft"))
+    assert book.find("two/draft") == draft
+
+
 def test_unknown_chapter(book):
     """Would catch a typing error that builds nothing and says so nowhere."""
     with pytest.raises(BookError, match="no chapter 'attention': there are one/attention, two/attention"):
