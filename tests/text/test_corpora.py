@@ -5,7 +5,8 @@ import os
 import pytest
 
 from llmbook.text import Corpus, SourceError, corpora, load_corpus
-from llmbook.text.corpus import REGISTRY, clean_play, read_plays, read_poems, read_sanguo, read_speeches
+from llmbook.text.readers import clean_play, read_plays, read_poems, read_sanguo, read_speeches
+from llmbook.text.registry import REGISTRY
 
 DATA = os.environ.get("LLMBOOK_DATA")
 needs_data = pytest.mark.skipif(not DATA, reason="LLMBOOK_DATA is not set: needs the texts in it")

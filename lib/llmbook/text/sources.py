@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .download import DownloadError, download, sha256_of
+from llmbook.text.download import DownloadError, download, sha256_of
 
 
 class SourceError(RuntimeError):

@@ -4,11 +4,11 @@ import json
 import os
 from pathlib import Path
 
-from .bpe import BPETokenizer
-from .byte import ByteTokenizer
-from .char import CharTokenizer
-from .hf import HFTokenizer
-from .protocol import FORMAT, Tokenizer
+from llmbook.text.tokenizers.bpe import BPETokenizer
+from llmbook.text.tokenizers.byte import ByteTokenizer
+from llmbook.text.tokenizers.char import CharTokenizer
+from llmbook.text.tokenizers.hf import HFTokenizer
+from llmbook.text.tokenizers.protocol import FORMAT, Tokenizer
 
 __all__ = [
     "BPETokenizer",

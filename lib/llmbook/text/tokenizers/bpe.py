@@ -17,14 +17,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from .pretokenize import (
+from llmbook.text.tokenizers.pretokenize import (
     byte_characters,
     from_characters,
     split_special,
     to_characters,
     words,
 )
-from .protocol import Tokenizer, printable, utf8
+from llmbook.text.tokenizers.protocol import Tokenizer, printable, utf8
 
 Pair = tuple[int, int]
 CACHED_WORDS = 100_000

@@ -6,7 +6,7 @@ The price is length: a Chinese character takes three ids. ByT5 (https://arxiv.or
 from collections.abc import Iterable
 from typing import Any, Self
 
-from .protocol import Tokenizer, printable, utf8
+from llmbook.text.tokenizers.protocol import Tokenizer, printable, utf8
 
 
 class ByteTokenizer(Tokenizer):

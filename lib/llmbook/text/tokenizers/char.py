@@ -6,7 +6,7 @@ Ids follow the characters' order in Unicode, so the same text always gives the s
 from collections.abc import Iterable
 from typing import Any, Self
 
-from .protocol import Tokenizer, printable, utf8
+from llmbook.text.tokenizers.protocol import Tokenizer, printable, utf8
 
 
 class CharTokenizer(Tokenizer):

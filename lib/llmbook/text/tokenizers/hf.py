@@ -13,9 +13,9 @@ from typing import Any, Self
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as RustTokenizer
 
-from .bpe import check_training
-from .pretokenize import from_characters, split_special
-from .protocol import Tokenizer, printable, utf8
+from llmbook.text.tokenizers.bpe import check_training
+from llmbook.text.tokenizers.pretokenize import from_characters, split_special
+from llmbook.text.tokenizers.protocol import Tokenizer, printable, utf8
 
 
 class HFTokenizer(Tokenizer):
