@@ -118,6 +118,15 @@ def test_loss_curve_reads_a_history_or_its_dict():
         assert list(by_name["ln V"].y) == [4.17, 4.17]
 
 
+def test_loss_curve_on_a_log_axis_leaves_step_0_out():
+    """Catches a point that a logarithmic axis cannot hold being drawn as a line from its edge."""
+    values = {"steps": [1, 2], "train_loss": [4.0, 3], "valid_steps": [0, 2], "valid_loss": [4.2, 3.1]}
+    fig = figures.loss_curve(values, alt="a", log_x=True, references={"ln V": 4.17})
+    by_name = {t.name: t for t in fig.data}
+    assert list(by_name["validation"].x) == [2]
+    assert list(by_name["ln V"].x) == [1, 2]
+
+
 def test_bars_keep_repeated_names_and_error_ends():
     """Catches two tokens of one name drawn as one bar, and an interval taken for a half-width."""
     fig = figures.bars([("cat", 0.3), ("cat", 0.1)], alt="a")

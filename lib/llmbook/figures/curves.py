@@ -141,8 +141,10 @@ def loss_curve(
             f"loss_curve: {len(steps)} steps for {len(train)} training losses and "
             f"{len(valid_steps)} for {len(valid)} validation losses"
         )
-    first = min((s for s in [*steps, *valid_steps] if s > 0 or not log_x), default=0)
-    last = max([*steps, *valid_steps])
+    if log_x and valid_steps and valid_steps[0] == 0:  # the evaluation before any step has no place on this axis
+        valid_steps, valid = valid_steps[1:], valid[1:]
+    first = min([*steps, *valid_steps], default=0)
+    last = max([*steps, *valid_steps], default=1)
     series: dict[str, Any] = {}
     if train:
         k = max(1, min(smooth, len(train)))
