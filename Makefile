@@ -1,7 +1,7 @@
 # `make book` builds the site, `make test` proves it. Nothing but Python 3.11–3.13 and make is needed.
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve lab test check tidy refresh address clean distclean env
+.PHONY: help book serve lab test check tidy refresh record address clean distclean env
 
 VENV ?= .venv
 PORT ?= 8000
@@ -18,6 +18,7 @@ help:
 	@echo "make check                              the contract of the notebooks alone"
 	@echo "make tidy                               bring notebooks and code into their normal form"
 	@echo "make refresh CHAPTER=...                run a chapter and renew its checked outputs"
+	@echo "make record CHAPTER=... [SET='steps=9000']  run a chapter at length, keep what it records (SET or full scale)"
 	@echo "make address URL=... [BRANCH=...]       move the book to another repository"
 	@echo "make clean                              remove what was built (distclean: the environment too)"
 	@echo "PYTHON=python3.12 chooses the Python of a new environment."
@@ -55,6 +56,9 @@ tidy: env
 
 refresh: env
 	@$(RUN) refresh $(CHAPTER)
+
+record: env
+	@$(RUN) record "$(CHAPTER)" $(SET)
 
 address: env
 	@$(RUN) address "$(URL)" $(if $(BRANCH),--branch "$(BRANCH)")

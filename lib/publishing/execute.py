@@ -134,6 +134,18 @@ def execute(
     return sorted(runs, key=lambda run: sources.index(run.source))
 
 
+def execute_with(book: Book, source: Path, parameters: dict, say: Callable[[str], None] = print) -> Run:
+    """Run one notebook live with any parameters, whatever is kept; the copy is the caller's to delete."""
+    wanted = target(book, source, parameters)
+    pool = _Pool(book, False, 1, say)
+    with pool.guarded():
+        try:
+            return pool.run(source, wanted.with_name(f"live-{wanted.name}"), parameters)
+        except BaseException:
+            pool.stop()
+            raise
+
+
 class _Pool:
     """The worker processes of one build, and the lines that say how far they are."""
 
