@@ -81,7 +81,7 @@ def parameters_for(source: Path, scale: str | None) -> dict:
     return {"scale": scale} if scale and tagged else {}
 
 
-def environment(book: Book, *, static: bool) -> dict[str, str]:
+def environment(book: Book, *, static: bool = True) -> dict[str, str]:
     """The variables a kernel of the book sees: its own library, one thread, no hash seed, this Python and no other."""
     path = [str(book.root / "lib"), str(LIBRARY), *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {
@@ -99,7 +99,6 @@ def execute(
     sources: Sequence[Path],
     *,
     scale: str | None = None,
-    static: bool = True,
     workers: int = 2,
     say: Callable[[str], None] = print,
 ) -> list[Run]:
@@ -113,14 +112,14 @@ def execute(
         parameters = parameters_for(source, scale)
         wanted = target(book, source, parameters)
         _sweep(wanted.parent)
-        if static and wanted.exists():
+        if wanted.exists():
             os.utime(wanted)
             runs.append(Run(source, wanted))
         else:
-            todo.append((source, wanted if static else wanted.with_name(f"live-{wanted.name}"), parameters))
+            todo.append((source, wanted, parameters))
     if runs:
         say(f"{len(runs)} of {len(sources)} notebooks unchanged, not run again")
-    pool = _Pool(book, static, len(todo), say)
+    pool = _Pool(book, len(todo), say)
     with ThreadPoolExecutor(max(1, workers)) as threads, pool.guarded():
         pending = [threads.submit(pool.run, *work) for work in todo]
         try:
@@ -135,12 +134,12 @@ def execute(
 
 
 def execute_with(book: Book, source: Path, parameters: dict, say: Callable[[str], None] = print) -> Run:
-    """Run one notebook live with any parameters, whatever is kept; the copy is the caller's to delete."""
+    """Run one notebook with any parameters, whatever is kept; the copy is the caller's to delete."""
     wanted = target(book, source, parameters)
-    pool = _Pool(book, False, 1, say)
+    pool = _Pool(book, 1, say)
     with pool.guarded():
         try:
-            return pool.run(source, wanted.with_name(f"live-{wanted.name}"), parameters)
+            return pool.run(source, wanted.with_name(f"once-{wanted.name}"), parameters)
         except BaseException:
             pool.stop()
             raise
@@ -149,8 +148,8 @@ def execute_with(book: Book, source: Path, parameters: dict, say: Callable[[str]
 class _Pool:
     """The worker processes of one build, and the lines that say how far they are."""
 
-    def __init__(self, book: Book, static: bool, total: int, say: Callable[[str], None]):
-        self.book, self.static, self.total, self.say = book, static, total, say
+    def __init__(self, book: Book, total: int, say: Callable[[str], None]):
+        self.book, self.total, self.say = book, total, say
         self.live: dict[str, subprocess.Popen] = {}
         self.cells: dict[str, str] = {}
         self.lock, self.finished, self.stopped = threading.Lock(), 0, False
@@ -169,7 +168,7 @@ class _Pool:
                     stdout=subprocess.PIPE,
                     stderr=errors,
                     text=True,
-                    env=environment(self.book, static=self.static),
+                    env=environment(self.book),
                 )
                 self.live[name] = process
             failed = None

@@ -23,8 +23,20 @@ def merge(source: NotebookNode, executed: NotebookNode) -> NotebookNode:
     done = {cell.id: cell for cell in executed.cells if cell.cell_type == "code"}
     for cell in notebooks.code_cells(source):
         ran = done[cell.id]
-        cell.outputs, cell.execution_count = ([_fit(cell.id, out) for out in ran.outputs], ran.execution_count)
+        cell.outputs, cell.execution_count = [_fit(cell.id, out) for out in _joined(ran.outputs)], ran.execution_count
     return source
+
+
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """What was printed piece by piece, as one piece: the page would draw a box around each."""
+    joined: list[NotebookNode] = []
+    for output in outputs:
+        before = joined[-1] if joined else {}
+        if output.output_type == "stream" == before.get("output_type") and output.name == before.name:
+            before.text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _fit(cell: str, output: NotebookNode) -> NotebookNode:

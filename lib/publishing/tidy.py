@@ -16,18 +16,17 @@ def tidy(book: Book, sources: list[Path]) -> list[str]:
 
 
 def refresh(book: Book, sources: list[Path]) -> list[str]:
-    """Run `sources` as a reader does (live) and put the printed results into their checked cells.
+    """Run `sources` (as a build does, which keeps what ran) and put what they print into their checked cells.
 
     Raises BookError where a cell fails, or where a checked cell prints nothing; then no notebook is touched.
     """
     tidy(book, sources)
-    runs = execute(book, sources, static=False)
+    runs = execute(book, sources)
     if failures := [run.failure.report() for run in runs if run.failure]:
         raise BookError("\n\n".join(failures))
     fresh = {}
     for run in runs:
         outputs = {cell.id: cell for cell in notebooks.read(run.executed).cells}
-        run.executed.unlink()
         fresh[run.source] = notebooks.read(run.source)
         for cell in notebooks.code_cells(fresh[run.source]):
             if notebooks.CHECKED not in notebooks.tags(cell):

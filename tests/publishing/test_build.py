@@ -156,7 +156,7 @@ def test_an_interrupted_build_leaves_no_half_and_goes_on(book, author):
     author.edit(two, "c6", source="import time\n\ntime.sleep(600)\nassert value == 42")
     command = [sys.executable, "-m", "publishing", "--root", str(book.root), "build"]
     with subprocess.Popen(
-        command, env=environment(book, static=True), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=environment(book), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as build:
         end = time.monotonic() + 60
         folder = target(book, two, {}).parent

@@ -91,10 +91,13 @@ def describe(
     legend under the figure when there is no room for them beside it.
     Raises FigureError when alt is empty.
     """
-    meta = {**(fig.layout.meta or {}), "alt": alt, "caption": caption}
+    before = fig.layout.meta or {}
     height = fig.layout.height or 380
-    meta["narrow_height"] = narrow_height or min(height, 380) + 22 * ((series + 1) // 2)
-    fig.update_layout(meta=meta, height=height, template=template())
+    narrow = narrow_height or min(height, 380) + 22 * ((series + 1) // 2)
+    fig.layout.meta = {**before, "alt": alt, "caption": caption, "narrow_height": narrow}
+    fig.layout.height = height
+    if not is_static() and "alt" not in before:  # the page dresses figures itself, and plotly is slow to take this
+        fig.layout.template = template()
     alt_text(fig)
     return fig
 

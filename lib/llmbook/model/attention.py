@@ -79,7 +79,8 @@ def _eager(q, k, v, allowed, bias, scale, dropout, need_weights):
     weights = scores.softmax(dim=-1)
     if allowed is not None:
         weights = weights.masked_fill(blind, 0.0)
-    return F.dropout(weights, dropout) @ v, (weights if need_weights else None)
+    kept = F.dropout(weights, dropout) if dropout else weights  # dropout of 0 would still copy them
+    return kept @ v, (weights if need_weights else None)
 
 
 def _sdpa(q, k, v, mask, bias, causal, scale, dropout):
