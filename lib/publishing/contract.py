@@ -17,7 +17,7 @@ from .book import Book
 from .notebooks import CHECKED, FOLDED, LONGEST_OUTPUT, code_cells, tags
 from .setup_cell import CELL_ID, TAGS, setup_source
 
-LONGEST_CELL, MEDIAN_CELL, EXERCISES = 25, 8, 3
+LONGEST_CELL, MEDIAN_CELL, LONGEST_LINE, EXERCISES = 25, 8, 88, 3
 HEADING = re.compile(r"^(?:#{2,5}\s+|\*\*)\W*(?:exercise\b|(?:\d+\W+)?(?:check|vary|build)\b)", re.I | re.M)
 FOREIGN_PATH = re.compile(r"(?<![\w./:~@-])/(?:home|Users|root|tmp|work|mnt|content|opt|usr|var)/[\w.]|\b[A-Z]:\\\w")
 NO_ALT = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt\s*=\s*[\"'][^\"']+)[^>]*>", re.I)
@@ -92,6 +92,8 @@ def _lengths(notebook: NotebookNode) -> Iterator[str]:
             yield f"cell {number} (id {cell.id}) has {length} lines; the limit is {LONGEST_CELL}: split it."
         if not (FOLDED | {"parameters"}) & set(tags(cell)):
             read.append(length)
+            if (width := max(map(len, cell.source.splitlines()), default=0)) > LONGEST_LINE:
+                yield f"cell {number} (id {cell.id}) has a line of {width} characters, and the page shows {LONGEST_LINE}."
     if read and statistics.median(read) > MEDIAN_CELL:
         yield f"code cells have a median of {statistics.median(read):g} lines; the limit is {MEDIAN_CELL}."
 
