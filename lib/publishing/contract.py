@@ -17,7 +17,7 @@ from .book import Book
 from .notebooks import CHECKED, FOLDED, LONGEST_OUTPUT, code_cells, tags
 from .setup_cell import CELL_ID, TAGS, setup_source
 
-LONGEST_CELL, MEDIAN_CELL, LONGEST_LINE, EXERCISES = 25, 8, 88, 3
+LONGEST_CELL, MEDIAN_CELL, LONGEST_LINE, EXERCISES = 25, 8, 96, 3
 HEADING = re.compile(r"^(?:#{2,5}\s+|\*\*)\W*(?:exercise\b|(?:\d+\W+)?(?:check|vary|build)\b)", re.I | re.M)
 FOREIGN_PATH = re.compile(r"(?<![\w./:~@-])/(?:home|Users|root|tmp|work|mnt|content|opt|usr|var)/[\w.]|\b[A-Z]:\\\w")
 NO_ALT = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt\s*=\s*[\"'][^\"']+)[^>]*>", re.I)
