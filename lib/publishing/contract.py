@@ -93,7 +93,7 @@ def _lengths(notebook: NotebookNode) -> Iterator[str]:
         if not (FOLDED | {"parameters"}) & set(tags(cell)):
             read.append(length)
             if (width := max(map(len, cell.source.splitlines()), default=0)) > LONGEST_LINE:
-                yield f"cell {number} (id {cell.id}) has a line of {width} characters, and the page shows {LONGEST_LINE}."
+                yield f"cell {number} (id {cell.id}) has a line of {width} characters; the page shows {LONGEST_LINE}."
     if read and statistics.median(read) > MEDIAN_CELL:
         yield f"code cells have a median of {statistics.median(read):g} lines; the limit is {MEDIAN_CELL}."
 

@@ -24,6 +24,8 @@ FOLD = re.compile(
     r'\s*<p class="collapsed.*?</summary>',
     re.S,
 )
+# Sphinx splits every formula with a line break, one inside a matrix too; a \tag in a split is an error on the page.
+SPLIT = re.compile(r"\\begin\{split\}((?:(?!\\end\{split\}).)*\\tag\{(?:(?!\\end\{split\}).)*)\\end\{split\}", re.S)
 FONTAWESOME = re.compile(r"\s*<(?:script|link)[^>]*fontawesome\.js[^>]*>(?:\s*</script>)?")
 
 
@@ -60,6 +62,7 @@ def _page(app, pagename, templatename, context, doctree):
     if "citation-list" in body:  # docutils gives its list roles that do not fit together
         body = body.replace('role="list" class="citation-list"', 'class="citation-list"')
         body = body.replace(' role="doc-biblioentry"', "")
+    body = SPLIT.sub(r"\1", body)
     context["body"] = body
     if 'class="math ' not in body:
         context["script_files"] = [file for file in context["script_files"] if "mathjax" not in _name(file)]

@@ -70,6 +70,7 @@ def make_book(root: Path) -> Book:
         "execute": {"execute_notebooks": "off"},
         "repository": {"url": URL, "branch": BRANCH, "path_to_book": ""},
         "launch_buttons": {"colab_url": "https://colab.research.google.com"},
+        "parse": {"myst_enable_extensions": ["amsmath", "dollarmath"]},
         "html": {"use_edit_page_button": True},
         "sphinx": {"recursive_update": True, "extra_extensions": ["publishing.sphinx_ext"]},
     }
@@ -77,7 +78,9 @@ def make_book(root: Path) -> Book:
     chapters = [{"file": "chapters/one/attention"}, {"file": "chapters/two/attention"}]
     toc = {"format": "jb-book", "root": "index", "parts": [{"caption": "All", "chapters": chapters}]}
     (root / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
-    (root / "index.md").write_text("# Home\n\nA small book that is built in a test and read by nobody at all.\n")
+    matrix = r"$$ \begin{pmatrix} 0 & 1 \\ 1 & 0 \end{pmatrix} \tag{1} $$"
+    home = f"# Home\n\nA small book that is built in a test and read by nobody at all.\n\n{matrix}\n"
+    (root / "index.md").write_text(home)
     made = Book(root)
     write_notebook(made, "chapters/one/attention.ipynb", chapter_cells("One"))
     write_notebook(made, "chapters/two/attention.ipynb", chapter_cells("Two"))

@@ -28,7 +28,7 @@ BREAKS = [
     ("c2", {"source": 'scale = "full"'}, "tagged `parameters`"),
     ("setup", {"source": "import llmbook"}, "set-up cell differs"),
     ("c3", {"source": LONG}, "has 26 lines; the limit is 25"),
-    ("c3", {"source": "value = " + "1 + " * 30 + "12"}, "has a line of 130 characters, and the page shows 96"),
+    ("c3", {"source": "value = " + "1 + " * 30 + "12"}, "has a line of 130 characters; the page shows 96"),
     ("c5", {"outputs": []}, "output is missing: run `make refresh"),
     ("c5", {"execution_count": None}, "no execution count, so it is not compared"),
     ("c6", {"source": "value == 42"}, "no `assert`"),

@@ -55,6 +55,13 @@ def test_what_no_reader_needs_is_gone(site):
     assert "tex-chtml" not in text  # this chapter has no formula
 
 
+def test_a_numbered_matrix_is_a_formula(site):
+    """Would catch red letters in place of a formula: MathJax refuses the number inside Sphinx's split."""
+    text = (site.html / "index.html").read_text()
+    assert r"\tag{1}" in text
+    assert r"\begin{split}" not in text
+
+
 def test_page_offers_colab_source_and_clean_notebook(site):
     """Would catch buttons that lead to another repository, or a download full of figures."""
     text = (site.html / "chapters/one/attention.html").read_text()

@@ -79,7 +79,7 @@ def _eager(q, k, v, allowed, bias, scale, dropout, need_weights):
     weights = scores.softmax(dim=-1)
     if allowed is not None:
         weights = weights.masked_fill(blind, 0.0)
-    kept = F.dropout(weights, dropout) if dropout else weights  # dropout of 0 would still copy them
+    kept = F.dropout(weights, dropout) if dropout else weights  # 0 would still copy
     return kept @ v, (weights if need_weights else None)
 
 
