@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from llmbook.interop import huggingface
-from llmbook.model import attention, layers, position_bias, position_embeddings, rotary, transformer
+from llmbook.model import attention, body, layers, position_bias, position_embeddings, rotary
 from tests.interop import test_huggingface
 from tests.model import test_attention, test_positions, test_transformer
 
@@ -22,7 +22,7 @@ ROPE, LEARNED, ALIBI = (
 real = dict(
     rotate=rotary.rotate,
     attend=attention.attend,
-    positions=transformer.Body._positions,
+    positions=body.Body._positions,
     block=layers.Block.__init__,
 )
 
@@ -49,8 +49,8 @@ def forgets_the_cache(body, input_ids, attention_mask, n_past):
     return torch.arange(q_len).expand(batch, q_len)
 
 
-def always_pre_norm(block, config):
-    real["block"](block, config)
+def always_pre_norm(block, config, **keywords):
+    real["block"](block, config, **keywords)
     block.pre_norm = True
 
 
@@ -90,19 +90,19 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         lambda: test_attention.test_causal_queries_are_the_last_of_the_keys("sdpa"),
     ),
     "position offset of the cache forgotten, rotary": (
-        transformer.Body, "_positions", forgets_the_cache,
+        body.Body, "_positions", forgets_the_cache,
         lambda: test_transformer.test_cached_chunks_equal_one_pass(ROPE),
     ),
     "position offset of the cache forgotten, learned": (
-        transformer.Body, "_positions", forgets_the_cache,
+        body.Body, "_positions", forgets_the_cache,
         lambda: test_transformer.test_cached_chunks_equal_one_pass(LEARNED),
     ),
     "padding counted as a position": (
-        transformer.Body, "_positions", counts_padding,
+        body.Body, "_positions", counts_padding,
         lambda: test_transformer.test_left_padding_changes_nothing(LEARNED),
     ),
     "padding read": (
-        transformer, "padding_mask", lambda mask: torch.ones_like(mask, dtype=torch.bool)[:, None, None],
+        body, "padding_mask", lambda mask: torch.ones_like(mask, dtype=torch.bool)[:, None, None],
         lambda: test_transformer.test_left_padding_changes_nothing(ROPE),
     ),
     "bias without the cache's offset": (

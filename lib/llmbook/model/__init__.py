@@ -2,9 +2,14 @@
 
 from llmbook.model.attention import MultiHeadAttention, attend
 from llmbook.model.baselines import LSTMLM, ConvLM
-from llmbook.model.cache import KVCache
+from llmbook.model.body import Body, Output
+from llmbook.model.cache import Cache, KVCache, LayerCache
 from llmbook.model.config import RopeScaling, TransformerConfig
+from llmbook.model.encoder_decoder import EncoderDecoderLM
+from llmbook.model.heads import MaskedLM, SequenceClassifier, TokenClassifier, pool
+from llmbook.model.kernels import use_kernels
 from llmbook.model.layers import Block, FeedForward
+from llmbook.model.linear import Linear
 from llmbook.model.masks import causal_mask, padding_mask, prefix_mask, sliding_window_mask
 from llmbook.model.modes import evaluating
 from llmbook.model.position_bias import AlibiBias, T5Bias, alibi_slopes, relative_positions, t5_bucket
@@ -15,30 +20,39 @@ from llmbook.model.position_embeddings import (
     sinusoidal_table,
 )
 from llmbook.model.rotary import Rotary, rope_frequencies, rotate
-from llmbook.model.transformer import DecoderLM, Encoder, Output
+from llmbook.model.transformer import DecoderLM, Encoder
 
 __all__ = [
     "LSTMLM",
     "AlibiBias",
     "Block",
+    "Body",
+    "Cache",
     "ConvLM",
     "DecoderLM",
     "Encoder",
+    "EncoderDecoderLM",
     "FeedForward",
     "KVCache",
+    "LayerCache",
     "LearnedPositions",
+    "Linear",
+    "MaskedLM",
     "MultiHeadAttention",
     "Output",
     "RopeScaling",
     "Rotary",
+    "SequenceClassifier",
     "SinusoidalPositions",
     "T5Bias",
+    "TokenClassifier",
     "TransformerConfig",
     "alibi_slopes",
     "attend",
     "causal_mask",
     "evaluating",
     "padding_mask",
+    "pool",
     "prefix_mask",
     "relative_positions",
     "rope_frequencies",
@@ -47,4 +61,5 @@ __all__ = [
     "sinusoidal_table",
     "sliding_window_mask",
     "t5_bucket",
+    "use_kernels",
 ]

@@ -11,6 +11,7 @@ attend to nothing gets 0 from both (a plain softmax would give NaN).
 """
 
 import math
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +20,11 @@ from torch import Tensor, nn
 
 from llmbook.model.cache import LayerCache
 from llmbook.model.config import Backend
+from llmbook.model.linear import Linear
 from llmbook.model.masks import causal_mask
 from llmbook.model.rotary import rotate
+
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 
 def attend(
@@ -56,8 +60,8 @@ def attend(
     """
     if q.shape[1] % k.shape[1]:
         raise ValueError(f"{q.shape[1]} query heads cannot share {k.shape[1]} key heads: not a multiple")
-    if backend not in ("sdpa", "eager"):
-        raise ValueError(f"backend={backend!r} is not one of 'sdpa', 'eager'")
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r} is not one of {', '.join(map(repr, BACKENDS))}")
     if need_weights and backend == "sdpa":
         raise ValueError("backend='sdpa' never holds the weights; ask for them with backend='eager'")
     groups = q.shape[1] // k.shape[1]
@@ -129,6 +133,7 @@ class MultiHeadAttention(nn.Module):
         d_head: int | None = None,
         bias: bool = True,
         dropout: float = 0.0,
+        scale: float | None = None,
         qk_norm: bool = False,
         norm_eps: float = 1e-5,
         backend: Backend = "sdpa",
@@ -141,11 +146,11 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"n_heads={n_heads} is not a multiple of n_kv_heads={n_kv_heads}")
         self.n_heads, self.n_kv_heads = n_heads, n_kv_heads
         self.d_head = d_model // n_heads if d_head is None else d_head
-        self.dropout, self.backend = dropout, backend
-        self.q_proj = nn.Linear(d_model, n_heads * self.d_head, bias=bias)
-        self.k_proj = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
-        self.v_proj = nn.Linear(d_model, n_kv_heads * self.d_head, bias=bias)
-        self.o_proj = nn.Linear(n_heads * self.d_head, d_model, bias=bias)
+        self.dropout, self.scale, self.backend = dropout, scale, backend
+        self.q_proj = Linear(d_model, n_heads * self.d_head, bias=bias)
+        self.k_proj = Linear(d_model, n_kv_heads * self.d_head, bias=bias)
+        self.v_proj = Linear(d_model, n_kv_heads * self.d_head, bias=bias)
+        self.o_proj = Linear(n_heads * self.d_head, d_model, bias=bias)
         self.q_norm = nn.RMSNorm(self.d_head, eps=norm_eps) if qk_norm else nn.Identity()
         self.k_norm = nn.RMSNorm(self.d_head, eps=norm_eps) if qk_norm else nn.Identity()
 
@@ -165,29 +170,40 @@ class MultiHeadAttention(nn.Module):
 
         Args:
             angles: cosines and sines of this layer's rotary positions; self-attention only.
-            cache: this layer's memory of earlier keys and values, appended to.
+            cache: this layer's memory of earlier keys and values, appended to; of a ``context`` the keys and values
+                are computed once and then taken from the cache.
             need_weights: also return the weights; this call then takes the eager backend.
 
         Raises:
-            ValueError: ``context`` together with ``causal``, ``angles`` or ``cache``: those describe one sequence.
+            ValueError: ``context`` together with ``causal`` or ``angles``: those describe one sequence.
         """
-        if context is not None and (causal or angles is not None or cache is not None):
-            raise ValueError("cross-attention reads another sequence: causal, angles and cache have no meaning there")
-        source = x if context is None else context
+        if context is not None and (causal or angles is not None):
+            raise ValueError("cross-attention reads another sequence: causal and angles have no meaning there")
         q = self.q_norm(self._heads(self.q_proj(x), self.n_heads))  # [B, H, T, D]
-        k = self.k_norm(self._heads(self.k_proj(source), self.n_kv_heads))  # [B, Hk, S, D]
-        v = self._heads(self.v_proj(source), self.n_kv_heads)  # [B, Hk, S, D]
-        if angles is not None:
-            q, k = rotate(q, *angles), rotate(k, *angles)
-        if cache is not None:
-            k, v = cache.append(k, v)
+        if context is None:
+            k, v = self.keys_and_values(x)  # [B, Hk, T, D]
+            if angles is not None:
+                q, k = rotate(q, *angles), rotate(k, *angles)
+            if cache is not None:
+                k, v = cache.append(k, v)  # [B, Hk, S, D]
+        elif cache is None:
+            k, v = self.keys_and_values(context)  # [B, Hk, S, D]
+        else:
+            k, v = cache.remember(lambda: self.keys_and_values(context))
         mixed, weights = attend(
             q, k, v, mask=mask, bias=bias, causal=causal,
-            dropout=self.dropout if self.training else 0.0,
+            scale=self.scale, dropout=self.dropout if self.training else 0.0,
             backend="eager" if need_weights else self.backend, need_weights=need_weights,
         )  # fmt: skip
         mixed = mixed.transpose(1, 2).flatten(2)  # [B, H, T, D] -> [B, T, H·D]
         return self.o_proj(mixed), weights
+
+    def keys_and_values(
+        self, source: Float[Tensor, "B S C"]
+    ) -> tuple[Float[Tensor, "B Hk S D"], Float[Tensor, "B Hk S D"]]:
+        """What ``source`` offers to be read: a key to be found by and a value to be taken."""
+        k = self.k_norm(self._heads(self.k_proj(source), self.n_kv_heads))
+        return k, self._heads(self.v_proj(source), self.n_kv_heads)
 
     def _heads(self, x: Float[Tensor, "B T HD"], n_heads: int) -> Float[Tensor, "B H T D"]:
         return x.unflatten(-1, (n_heads, self.d_head)).transpose(1, 2)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmbook.model.transformer import Output
+from llmbook.model.body import Output
 
 
 class LSTMLM(nn.Module):

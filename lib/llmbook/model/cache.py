@@ -2,19 +2,51 @@
 
 A cache is an argument of the forward pass, never state inside a module: two conversations with one model are two
 caches. This one reserves ``max_len`` positions at once, so appending copies only what is new.
+
+The model asks for no more than the protocols ``Cache`` and ``LayerCache``; any object that keeps them may stand in
+the place of ``KVCache`` (a sliding window, pages, a learned prefix).
 """
 
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmbook.model.config import TransformerConfig
+
+KeysValues = tuple[Float[Tensor, "B Hk S D"], Float[Tensor, "B Hk S D"]]
+
+
+@runtime_checkable
+class LayerCache(Protocol):
+    """One layer's share of a cache."""
+
+    def append(self, k: Tensor, v: Tensor) -> KeysValues:
+        """Take the new keys and values [B, Hk, T, D] and return all to be read, in order, the new ones last."""
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """What a model needs of a memory: ``length`` positions read so far, and a share for each layer."""
+
+    length: int
+
+    def n_keys(self, q_len: int) -> int:
+        """How many keys ``append`` will return when ``q_len`` new ones come."""
+
+    def layer(self, index: int) -> LayerCache: ...
+
+    def advance(self, n_tokens: int) -> None:
+        """Count the tokens every layer has just appended."""
 
 
 class KVCache:
     """Keys and values of all layers, [L, B, Hk, max_len, D], of which the first ``length`` positions are filled.
 
-    ``model(ids, cache=cache)`` reads it, appends to it and advances it. It does not carry gradients.
+    ``model(ids, cache=cache)`` reads it, appends to it and advances it. It does not carry gradients. For a decoder
+    that reads an encoder's output, ``memories`` keeps that output's keys and values, computed at the first step.
     """
 
     def __init__(
@@ -31,28 +63,46 @@ class KVCache:
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.length = 0
+        self.memories: list[KeysValues | None] = [None] * config.n_layers
 
-    def layer(self, index: int) -> "LayerCache":
-        return LayerCache(self, index)
+    def n_keys(self, q_len: int) -> int:
+        return self.length + q_len
+
+    def layer(self, index: int) -> "FullLayerCache":
+        return FullLayerCache(self, index)
 
     def advance(self, n_tokens: int) -> None:
-        """Count the tokens every layer has just appended."""
         self.length += n_tokens
+
+    def crop(self, length: int) -> None:
+        """Forget all but the first ``length`` positions. Raises ValueError if there are fewer."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"the cache holds {self.length} positions: it cannot be cropped to {length}")
+        self.length = length  # what lies behind will be overwritten
+
+    def reorder(self, rows: Int[Tensor, "B_new"]) -> None:
+        """Row i becomes what row ``rows[i]`` was; rows may be repeated or left out, and their number may change."""
+        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        self.memories = [m if m is None else (m[0][rows], m[1][rows]) for m in self.memories]
 
     @property
     def n_bytes(self) -> int:
         return self.keys.nbytes + self.values.nbytes
 
 
-class LayerCache:
-    """One layer's share of a cache."""
+class FullLayerCache:
+    """One layer's share of a ``KVCache``."""
 
     def __init__(self, cache: KVCache, index: int):
         self.cache, self.index = cache, index
 
-    def append(
-        self, k: Float[Tensor, "B Hk T D"], v: Float[Tensor, "B Hk T D"]
-    ) -> tuple[Float[Tensor, "B Hk S D"], Float[Tensor, "B Hk S D"]]:
+    def remember(self, compute: Callable[[], KeysValues]) -> KeysValues:
+        """Keys and values that do not change from step to step: computed once."""
+        if self.cache.memories[self.index] is None:
+            self.cache.memories[self.index] = compute()
+        return self.cache.memories[self.index]
+
+    def append(self, k: Float[Tensor, "B Hk T D"], v: Float[Tensor, "B Hk T D"]) -> KeysValues:
         """Write new keys and values behind the old ones and return all of them.
 
         Raises:

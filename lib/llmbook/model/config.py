@@ -12,10 +12,10 @@ from typing import Any, Literal, get_args
 Positions = Literal["none", "sinusoidal", "learned", "t5", "alibi", "rope"]
 Norm = Literal["layernorm", "rmsnorm"]
 NormPosition = Literal["pre", "post"]
-Activation = Literal["relu", "gelu", "gelu_tanh", "relu2", "swiglu", "geglu"]
+Activation = Literal["relu", "gelu", "gelu_tanh", "relu2", "swiglu", "geglu", "geglu_tanh"]
 Backend = Literal["sdpa", "eager"]
 
-GATED = ("swiglu", "geglu")
+GATED = ("swiglu", "geglu", "geglu_tanh")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,12 @@ class TransformerConfig:
     Sizes left at ``None`` follow from the others: ``n_kv_heads = n_heads`` (multi-head attention; fewer is grouped
     queries, 1 is multi-query), ``d_head = d_model / n_heads``, ``d_ff = 4 d_model`` (gated: 8/3 of it, rounded up to
     a multiple of 32, which keeps the parameter count). ``max_seq_len`` is a hard limit for learned positions and
-    the length the model is meant for under every other scheme.
+    the length the model is meant for under every other scheme. ``sliding_window`` limits how far a causal model reads:
+    itself and the ``sliding_window - 1`` positions before it (https://arxiv.org/abs/2310.06825). ``attention_scale``
+    multiplies the scores, 1/sqrt(d_head) unless given. ``scale_embeddings`` multiplies token vectors by sqrt(d_model),
+    so that positions added to them weigh less; ``logit_scale`` multiplies what enters the output projection.
+    ``zero_init`` starts both projections into the residual stream at 0, so that every block begins as the identity.
+    ``n_decoder_layers`` is the depth of the second stack of an encoder–decoder (None: as deep as the first).
 
     Raises:
         ValueError: a size or choice is impossible; the message names it and what would be possible.
@@ -55,6 +60,7 @@ class TransformerConfig:
     max_seq_len: int = 1024
     d_model: int = 768
     n_layers: int = 12
+    n_decoder_layers: int | None = None
     n_heads: int = 12
     n_kv_heads: int | None = None
     d_head: int | None = None
@@ -62,6 +68,10 @@ class TransformerConfig:
     positions: Positions = "learned"
     rope_theta: float = 10_000.0
     rope_scaling: RopeScaling | None = None
+    t5_buckets: int = 32
+    t5_max_distance: int = 128
+    sliding_window: int | None = None
+    attention_scale: float | None = None
     norm: Norm = "layernorm"
     norm_position: NormPosition = "pre"
     norm_eps: float = 1e-5
@@ -70,9 +80,12 @@ class TransformerConfig:
     feed_forward: Activation = "gelu"
     bias: bool = True
     tie_embeddings: bool = True
+    scale_embeddings: bool = False
+    logit_scale: float = 1.0
     n_segments: int = 0
     dropout: float = 0.0
     init_std: float = 0.02
+    zero_init: bool = False
     attention_backend: Backend = "sdpa"
 
     def __post_init__(self):
@@ -93,6 +106,9 @@ class TransformerConfig:
             object.__setattr__(self, "d_ff", width)
         for name in ("n_kv_heads", "d_head", "d_ff"):
             _at_least_one(self, name)
+        for name in ("n_decoder_layers", "sliding_window"):
+            if getattr(self, name) is not None:
+                _at_least_one(self, name)
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"n_heads={self.n_heads} is not a multiple of n_kv_heads={self.n_kv_heads}")
         for name, choices in _CHOICES.items():
@@ -103,8 +119,24 @@ class TransformerConfig:
             raise ValueError(f"sinusoidal positions come in pairs: d_model={self.d_model} must be even")
         if self.rope_scaling is not None and self.positions != "rope":
             raise ValueError(f"rope_scaling needs positions='rope', not {self.positions!r}")
+        if self.positions == "t5" and not 4 <= self.t5_buckets <= self.t5_max_distance:
+            raise ValueError(
+                f"t5_buckets={self.t5_buckets} must lie between 4 and t5_max_distance={self.t5_max_distance}: half of "
+                "them hold one distance each"
+            )
+        if self.attention_scale is not None and self.attention_scale <= 0:
+            raise ValueError(f"attention_scale={self.attention_scale} must be positive, or None for 1/sqrt(d_head)")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout} is not a probability below 1")
+
+    @classmethod
+    def vaswani(cls, **overrides: Any) -> "TransformerConfig":
+        """The original encoder–decoder, base size (https://arxiv.org/abs/1706.03762): post-norm, ReLU, sinusoids."""
+        preset = dict(
+            vocab_size=37_000, max_seq_len=512, d_model=512, n_layers=6, n_heads=8, positions="sinusoidal",
+            norm_position="post", feed_forward="relu", scale_embeddings=True, dropout=0.1,
+        )  # fmt: skip
+        return cls(**{**preset, **overrides})
 
     @classmethod
     def gpt2(cls, **overrides: Any) -> "TransformerConfig":
@@ -129,6 +161,33 @@ class TransformerConfig:
         preset = dict(
             vocab_size=30_522, max_seq_len=512, norm_position="post", norm_eps=1e-12, embedding_norm=True,
             n_segments=2,
+        )  # fmt: skip
+        return cls(**{**preset, **overrides})
+
+    @classmethod
+    def t5(cls, **overrides: Any) -> "TransformerConfig":
+        """T5 small (https://arxiv.org/abs/1910.10683): an encoder–decoder with relative biases and unscaled scores.
+
+        RMSNorm, ReLU, no biases; the shared token table is also the output projection, behind a factor 1/sqrt(C).
+        """
+        preset = dict(
+            vocab_size=32_128, max_seq_len=512, d_model=512, n_layers=6, n_heads=8, d_ff=2048, positions="t5",
+            norm="rmsnorm", norm_eps=1e-6, feed_forward="relu", bias=False, attention_scale=1.0,
+        )  # fmt: skip
+        values = {**preset, **overrides}
+        if {"d_model", "n_heads"} & overrides.keys() and "d_ff" not in overrides:
+            values["d_ff"] = None
+        if values.get("tie_embeddings", True):
+            values.setdefault("logit_scale", values["d_model"] ** -0.5)
+        return cls(**values)
+
+    @classmethod
+    def modern(cls, **overrides: Any) -> "TransformerConfig":
+        """A decoder of GPT-2's shape with the parts that paid in our ablation (benchmarks): RoPE, RMSNorm, ReLU²,
+        normalised queries and keys, no biases, every block the identity at the start."""
+        preset = dict(
+            vocab_size=50_257, max_seq_len=1024, positions="rope", norm="rmsnorm", feed_forward="relu2", bias=False,
+            qk_norm=True, zero_init=True,
         )  # fmt: skip
         return cls(**{**preset, **overrides})
 

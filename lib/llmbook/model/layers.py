@@ -12,11 +12,13 @@ Pre-norm leaves an untouched path from input to output, which is why deep stacks
 """
 
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from llmbook.model.attention import MultiHeadAttention
+from llmbook.model.cache import LayerCache
 from llmbook.model.config import GATED, TransformerConfig
+from llmbook.model.linear import Linear
 
 ACTIVATIONS = {
     "relu": F.relu,
@@ -25,6 +27,7 @@ ACTIVATIONS = {
     "relu2": lambda x: F.relu(x).square(),  # https://arxiv.org/abs/2109.08668
     "swiglu": F.silu,
     "geglu": F.gelu,
+    "geglu_tanh": lambda x: F.gelu(x, approximate="tanh"),
 }
 
 
@@ -49,9 +52,9 @@ class FeedForward(nn.Module):
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation={activation!r} is not one of {', '.join(ACTIVATIONS)}")
         self.activation = ACTIVATIONS[activation]
-        self.gate_proj = nn.Linear(d_model, d_ff, bias=bias) if activation in GATED else None
-        self.up_proj = nn.Linear(d_model, d_ff, bias=bias)
-        self.down_proj = nn.Linear(d_ff, d_model, bias=bias)
+        self.gate_proj = Linear(d_model, d_ff, bias=bias) if activation in GATED else None
+        self.up_proj = Linear(d_model, d_ff, bias=bias)
+        self.down_proj = Linear(d_ff, d_model, bias=bias)
 
     def forward(self, x: Float[Tensor, "*P C"]) -> Float[Tensor, "*P C"]:
         if self.gate_proj is None:
@@ -60,23 +63,18 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention moves information between positions, the feed-forward net works on it; both add to the stream."""
+    """Attention moves information between positions, the feed-forward net works on it; both add to the stream.
 
-    def __init__(self, config: TransformerConfig):
+    With ``cross_attention`` a third part between the two reads another sequence, the encoder's, in the same way.
+    """
+
+    def __init__(self, config: TransformerConfig, *, cross_attention: bool = False):
         super().__init__()
         self.pre_norm = config.norm_position == "pre"
         self.attention_norm = make_norm(config)
-        self.attention = MultiHeadAttention(
-            d_model=config.d_model,
-            n_heads=config.n_heads,
-            n_kv_heads=config.n_kv_heads,
-            d_head=config.d_head,
-            bias=config.bias,
-            dropout=config.dropout,
-            qk_norm=config.qk_norm,
-            norm_eps=config.norm_eps,
-            backend=config.attention_backend,
-        )
+        self.attention = make_attention(config)
+        self.cross_attention_norm = make_norm(config) if cross_attention else None
+        self.cross_attention = make_attention(config) if cross_attention else None
         self.feed_forward_norm = make_norm(config)
         self.feed_forward = FeedForward(
             d_model=config.d_model, d_ff=config.d_ff, activation=config.feed_forward, bias=config.bias
@@ -84,13 +82,63 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Float[Tensor, "B T C"], **attention_inputs
-    ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B H T S"] | None]:
-        """One step of the residual stream; the keywords go to ``MultiHeadAttention.forward``."""
-        if self.pre_norm:
-            read, weights = self.attention(self.attention_norm(x), **attention_inputs)
-            x = x + self.dropout(read)
-            return x + self.dropout(self.feed_forward(self.feed_forward_norm(x))), weights
-        read, weights = self.attention(x, **attention_inputs)
-        x = self.attention_norm(x + self.dropout(read))
-        return self.feed_forward_norm(x + self.dropout(self.feed_forward(x))), weights
+        self,
+        x: Float[Tensor, "B T C"],
+        *,
+        memory: Float[Tensor, "B M C"] | None = None,
+        memory_mask: Bool[Tensor, "..."] | None = None,
+        cache: LayerCache | None = None,
+        need_weights: bool = False,
+        **attention_inputs,
+    ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B H T S"] | None, Float[Tensor, "B H T M"] | None]:
+        """One step of the residual stream; the other keywords go to ``MultiHeadAttention.forward``.
+
+        Returns the stream, the weights of self-attention and those of cross-attention, None where not asked for.
+
+        Raises:
+            ValueError: ``memory`` without cross-attention to read it, or the other way round.
+        """
+        if (memory is None) != (self.cross_attention is None):
+            raise ValueError(
+                "a block with cross-attention needs memory [B, M, C] to read, and only such a block can take it"
+            )
+        read, weights = self.attention(
+            self._enter(self.attention_norm, x), cache=cache, need_weights=need_weights, **attention_inputs
+        )
+        x = self._leave(self.attention_norm, x + self.dropout(read))
+        cross_weights = None
+        if self.cross_attention is not None:
+            read, cross_weights = self.cross_attention(
+                self._enter(self.cross_attention_norm, x),
+                memory,
+                mask=memory_mask,
+                cache=cache,
+                need_weights=need_weights,
+            )
+            x = self._leave(self.cross_attention_norm, x + self.dropout(read))
+        worked = self.feed_forward(self._enter(self.feed_forward_norm, x))
+        return self._leave(self.feed_forward_norm, x + self.dropout(worked)), weights, cross_weights
+
+    def _enter(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """What a part reads: the normalised stream in a pre-norm block."""
+        return norm(x) if self.pre_norm else x
+
+    def _leave(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """The stream after a part has been added: normalised in a post-norm block."""
+        return x if self.pre_norm else norm(x)
+
+
+def make_attention(config: TransformerConfig) -> MultiHeadAttention:
+    """The attention layer a configuration describes."""
+    return MultiHeadAttention(
+        d_model=config.d_model,
+        n_heads=config.n_heads,
+        n_kv_heads=config.n_kv_heads,
+        d_head=config.d_head,
+        bias=config.bias,
+        dropout=config.dropout,
+        scale=config.attention_scale,
+        qk_norm=config.qk_norm,
+        norm_eps=config.norm_eps,
+        backend=config.attention_backend,
+    )

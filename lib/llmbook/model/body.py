@@ -1,0 +1,217 @@
+"""The trunk every model of the library shares: embeddings, L blocks, a last norm.
+
+    input_ids ── embeddings ── block × L ── norm ── last_hidden_state
+      [B, T]      [B, T, C]     [B, T, C]             [B, T, C]
+
+The choice this file makes: one body for encoder and decoder; an encoder is the same stack without the causal rule,
+the decoder of an encoder–decoder the same with cross-attention in each block.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from llmbook.model.cache import Cache
+from llmbook.model.config import TransformerConfig
+from llmbook.model.layers import Block, make_norm
+from llmbook.model.masks import padding_mask, sliding_window_mask
+from llmbook.model.position_bias import AlibiBias, T5Bias
+from llmbook.model.position_embeddings import LearnedPositions, SinusoidalPositions
+from llmbook.model.rotary import Rotary
+
+AttentionMask = Bool[Tensor, "B S"] | Int[Tensor, "B S"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a forward pass gives back; what was not asked for is None.
+
+    Attributes:
+        logits: [B, T, V], unnormalised log-probabilities of the next token (language models).
+        last_hidden_state: [B, T, C], after the last norm.
+        hidden_states: L + 1 tensors [B, T, C]: the embeddings, then the stream after each block.
+        attentions: L tensors of weights [B, H, T, S].
+        cross_attentions: L tensors of weights [B, H, T, M] over an encoder's M positions.
+    """
+
+    logits: Tensor | None = None
+    last_hidden_state: Tensor
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+    cross_attentions: tuple[Tensor, ...] | None = None
+
+
+class Embeddings(nn.Module):
+    """A vector for each token, plus one for its position and its segment where the model has them."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.config = config
+        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.positions = {
+            "learned": lambda: LearnedPositions(max_seq_len=config.max_seq_len, d_model=config.d_model),
+            "sinusoidal": lambda: SinusoidalPositions(d_model=config.d_model),
+        }.get(config.positions, lambda: None)()
+        self.segments = nn.Embedding(config.n_segments, config.d_model) if config.n_segments else None
+        self.norm = make_norm(config) if config.embedding_norm else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "B T"] | None,
+        positions: Int[Tensor, "B T"],
+        *,
+        segment_ids: Int[Tensor, "B T"] | None = None,
+        inputs_embeds: Float[Tensor, "B T C"] | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        if self.config.scale_embeddings:
+            x = x * math.sqrt(self.config.d_model)
+        if self.positions is not None:
+            x = x + self.positions(positions)
+        if self.segments is not None:
+            x = x + self.segments(torch.zeros_like(positions) if segment_ids is None else segment_ids)
+        return self.dropout(self.norm(x))
+
+
+class Body(nn.Module):
+    """Embeddings, L blocks and (pre-norm only) a last norm; ``causal`` says whether the future is hidden."""
+
+    def __init__(self, config: TransformerConfig, *, causal: bool, cross_attention: bool = False):
+        super().__init__()
+        if config.sliding_window is not None and not causal:
+            raise ValueError(
+                f"sliding_window={config.sliding_window} looks back only: it needs a causal model, not an encoder"
+            )
+        self.config, self.causal = config, causal
+        self.embeddings = Embeddings(config)
+        self.blocks = nn.ModuleList(Block(config, cross_attention=cross_attention) for _ in range(config.n_layers))
+        self.final_norm = make_norm(config) if config.norm_position == "pre" else nn.Identity()
+        self.position_bias = {
+            "alibi": lambda: AlibiBias(n_heads=config.n_heads),
+            "t5": lambda: T5Bias(
+                n_heads=config.n_heads,
+                n_buckets=config.t5_buckets,
+                max_distance=config.t5_max_distance,
+                bidirectional=not causal,
+            ),
+        }.get(config.positions, lambda: None)()
+        rope = config.positions == "rope"
+        self.rotary = (
+            Rotary(d_head=config.d_head, base=config.rope_theta, scaling=config.rope_scaling) if rope else None
+        )
+        initialise(self, config)
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "B T"] | None = None,
+        *,
+        attention_mask: AttentionMask | None = None,
+        mask: Bool[Tensor, "..."] | None = None,
+        inputs_embeds: Float[Tensor, "B T C"] | None = None,
+        segment_ids: Int[Tensor, "B T"] | None = None,
+        memory: Float[Tensor, "B M C"] | None = None,
+        memory_mask: Bool[Tensor, "B M"] | Int[Tensor, "B M"] | None = None,
+        cache: Cache | None = None,
+        need_weights: bool = False,
+        need_hidden: bool = False,
+    ) -> Output:
+        """Read a sequence, given as token numbers or as vectors.
+
+        Args:
+            input_ids: token numbers below ``vocab_size``.
+            attention_mask: 1 or True on real tokens, over cached and new positions alike; pad on the left.
+            mask: True where a position may attend to another, broadcastable to [B, H, T, S]; takes the place of the
+                causal rule and of the sliding window (prefixes, packed documents). Padding is hidden as well.
+            inputs_embeds: vectors in place of ``input_ids``; positions and segments are added to them.
+            segment_ids: which of ``n_segments`` parts a token belongs to; 0 unless given.
+            memory, memory_mask: what cross-attention reads, and 1 or True where it is not padding.
+            cache: memory of earlier tokens, appended to; the input then holds only the new ones.
+            need_weights: also return every layer's attention weights (through the eager backend).
+            need_hidden: also return the residual stream after every block.
+
+        Raises:
+            ValueError: the sequence is longer than learned positions or the cache allow, a mask does not fit, or
+                not exactly one of ``input_ids`` and ``inputs_embeds`` is given.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds, not both and not neither")
+        if segment_ids is not None and self.embeddings.segments is None:
+            raise ValueError("segment_ids were given to a model without segments; make it with n_segments of 2 or more")
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        q_len, n_past = given.shape[1], 0 if cache is None else cache.length
+        k_len = q_len if cache is None else cache.n_keys(q_len)
+        positions = self._positions(given, attention_mask, n_past)  # [B, T]
+        x = self.embeddings(input_ids, positions, segment_ids=segment_ids, inputs_embeds=inputs_embeds)  # [B, T, C]
+        shared = dict(
+            mask=self._may_attend(attention_mask, mask, q_len, k_len),
+            bias=None if self.position_bias is None else self.position_bias(q_len, k_len),
+            angles=None if self.rotary is None else self.rotary(positions),
+            causal=self.causal and mask is None,
+            memory=memory,
+            memory_mask=None if memory_mask is None else padding_mask(memory_mask),
+            need_weights=need_weights,
+        )
+        hidden, attentions, cross_attentions = [x], [], []
+        for i, block in enumerate(self.blocks):
+            x, weights, cross_weights = block(x, cache=None if cache is None else cache.layer(i), **shared)
+            hidden.append(x)
+            attentions.append(weights)
+            cross_attentions.append(cross_weights)
+        if cache is not None:
+            cache.advance(q_len)
+        return Output(
+            last_hidden_state=self.final_norm(x),
+            hidden_states=tuple(hidden) if need_hidden else None,
+            attentions=tuple(attentions) if need_weights else None,
+            cross_attentions=tuple(cross_attentions) if need_weights and memory is not None else None,
+        )
+
+    def _may_attend(self, attention_mask, mask, q_len: int, k_len: int) -> Bool[Tensor, "..."] | None:
+        """Who may read whom, beyond the causal rule that ``attend`` adds itself; None for everyone."""
+        window = self.config.sliding_window
+        if mask is None and window is not None and k_len > window:
+            mask = sliding_window_mask(q_len, k_len, window=window, device=self.embeddings.tokens.weight.device)
+        if attention_mask is None:
+            return mask
+        real = padding_mask(attention_mask[:, -k_len:])  # [B, 1, 1, S]
+        return real if mask is None else mask & real
+
+    def _positions(self, given: Tensor, attention_mask, n_past: int) -> Int[Tensor, "B T"]:
+        """Where each token stands: real tokens count from 0, padding is not counted."""
+        batch, q_len = given.shape[:2]
+        k_len = n_past + q_len
+        if self.config.positions == "learned" and k_len > self.config.max_seq_len:
+            raise ValueError(
+                f"a sequence of {k_len} tokens does not fit: learned positions end at "
+                f"max_seq_len={self.config.max_seq_len}; shorten it or choose another scheme"
+            )
+        if attention_mask is None:
+            return torch.arange(n_past, k_len, device=given.device).expand(batch, q_len)
+        if attention_mask.shape != (batch, k_len):
+            raise ValueError(
+                f"attention_mask has shape {tuple(attention_mask.shape)}; it must cover all {k_len} positions of "
+                f"{batch} sequences, those in the cache included"
+            )
+        return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, n_past:]
+
+
+def scaled(x: Tensor, factor: float) -> Tensor:
+    """x · factor, without a copy where the factor is 1."""
+    return x if factor == 1 else x * factor
+
+
+def initialise(module: nn.Module, config: TransformerConfig) -> None:
+    """GPT-2's initialisation: normal with ``init_std``, biases 0, and the two projections that write into the
+    residual stream divided by sqrt(2 L), so that the stream does not grow with depth (or 0: ``zero_init``)."""
+    for name, part in module.named_modules():
+        if isinstance(part, (nn.Linear, nn.Embedding)):
+            writes_to_stream = name.endswith(("o_proj", "down_proj"))
+            shrink = math.sqrt(2 * config.n_layers) if writes_to_stream else 1.0
+            std = 0.0 if writes_to_stream and config.zero_init else config.init_std / shrink
+            nn.init.normal_(part.weight, std=std)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)

@@ -1,0 +1,139 @@
+"""What an encoder is read out for: a word behind each mask, a class for a text or for each token, one vector.
+
+Every model here takes the arguments of ``Encoder`` and answers with ``Output.logits``. A pair of sentences is one
+sequence whose ``segment_ids`` say which token belongs to which (https://arxiv.org/abs/1810.04805).
+"""
+
+from dataclasses import replace
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from llmbook.model.body import AttentionMask, Output
+from llmbook.model.config import TransformerConfig
+from llmbook.model.layers import ACTIVATIONS, make_norm
+from llmbook.model.linear import Linear
+from llmbook.model.transformer import Encoder
+
+Pooling = Literal["cls", "mean", "max", "last"]
+
+
+def pool(
+    hidden: Float[Tensor, "B T C"], attention_mask: AttentionMask | None = None, *, how: Pooling = "mean"
+) -> Float[Tensor, "B C"]:
+    """One vector for a sequence: of its first real token ("cls"), its last, or the mean or maximum over all.
+
+    Padding, where ``attention_mask`` is 0, does not count.
+
+    Raises:
+        ValueError: the way is unknown, or a row has no real token.
+    """
+    if how not in get_args(Pooling):
+        raise ValueError(f"how={how!r} is not one of {', '.join(map(repr, get_args(Pooling)))}")
+    real = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+    if attention_mask is not None:
+        real = attention_mask.bool()
+    if not real.any(1).all():
+        raise ValueError(f"row {int((~real.any(1)).nonzero()[0])} has no real token: nothing to pool")
+    if how == "mean":
+        return hidden.masked_fill(~real[..., None], 0).sum(1) / real.sum(1, keepdim=True)
+    if how == "max":
+        return hidden.masked_fill(~real[..., None], -torch.inf).amax(1)
+    position = torch.arange(real.shape[1], device=hidden.device)
+    if how == "cls":
+        index = position.masked_fill(~real, real.shape[1]).amin(1)  # [B]
+    else:
+        index = position.masked_fill(~real, -1).amax(1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), index]
+
+
+class MaskedLM(nn.Module):
+    """An encoder that guesses the token at each position from both sides (BERT's head).
+
+    The guess goes through one more layer and norm before it meets the token table, and has a bias per token.
+    """
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.transform = Linear(config.d_model, config.d_model)
+        self.activation = ACTIVATIONS["gelu"]
+        self.norm = make_norm(config)
+        self.lm_head = Linear(config.d_model, config.vocab_size)
+        for layer in (self.transform, self.lm_head):
+            nn.init.normal_(layer.weight, std=config.init_std)
+            nn.init.zeros_(layer.bias)
+        if config.tie_embeddings:
+            self.lm_head.weight = self.encoder.embeddings.tokens.weight
+
+    def forward(self, *inputs, **keywords) -> Output:
+        """Logits [B, T, V] for the token *at* each position; the arguments are those of ``Encoder``."""
+        out = self.encoder(*inputs, **keywords)
+        guess = self.norm(self.activation(self.transform(out.last_hidden_state)))
+        return replace(out, logits=self.lm_head(guess))
+
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+
+class SequenceClassifier(nn.Module):
+    """One label for a text or a pair of texts: pool, and where ``pooler_layer`` is set BERT's tanh layer, then project.
+
+    ``encoder`` may be trained already; it is used as it is.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        n_labels: int,
+        pooling: Pooling = "cls",
+        pooler_layer: bool = True,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.config, self.encoder, self.pooling = encoder.config, encoder, pooling
+        self.pooler = Linear(self.config.d_model, self.config.d_model) if pooler_layer else None
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = Linear(self.config.d_model, _labels(n_labels))
+        _initialise(self, self.pooler, self.classifier)
+
+    def forward(self, *inputs, attention_mask: AttentionMask | None = None, **keywords) -> Output:
+        """Logits [B, n_labels]; the arguments are those of ``Encoder``."""
+        out = self.encoder(*inputs, attention_mask=attention_mask, **keywords)
+        vector = pool(out.last_hidden_state, attention_mask, how=self.pooling)  # [B, C]
+        if self.pooler is not None:
+            vector = self.pooler(vector).tanh()
+        return replace(out, logits=self.classifier(self.dropout(vector)))
+
+
+class TokenClassifier(nn.Module):
+    """A label for every token: names, parts of speech, answers."""
+
+    def __init__(self, encoder: Encoder, *, n_labels: int, dropout: float = 0.0):
+        super().__init__()
+        self.config, self.encoder = encoder.config, encoder
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = Linear(self.config.d_model, _labels(n_labels))
+        _initialise(self, self.classifier)
+
+    def forward(self, *inputs, **keywords) -> Output:
+        """Logits [B, T, n_labels]; the arguments are those of ``Encoder``."""
+        out = self.encoder(*inputs, **keywords)
+        return replace(out, logits=self.classifier(self.dropout(out.last_hidden_state)))
+
+
+def _labels(n_labels: int) -> int:
+    if n_labels < 1:
+        raise ValueError(f"n_labels={n_labels}: a classifier needs at least one label")
+    return n_labels
+
+
+def _initialise(model: nn.Module, *layers: nn.Linear | None) -> None:
+    for layer in layers:
+        if layer is not None:
+            nn.init.normal_(layer.weight, std=model.config.init_std)
+            nn.init.zeros_(layer.bias)

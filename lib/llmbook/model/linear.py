@@ -1,0 +1,66 @@
+"""A matrix product with a choice of kernel: what it computes is ``nn.Linear``, how fast depends on the machine.
+
+On AMD processors the library behind torch's float32 products (MKL) runs at about half the speed of the other one
+torch carries (oneDNN). Which wins is a fact about a machine, so it is measured there (``training.kernels``) and
+chosen by ``use_kernels`` (kernels.py); nothing else in a model changes.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+LinearKernel = Literal["torch", "onednn"]
+
+
+class Linear(nn.Linear):
+    """``nn.Linear``: y = x Wᵀ + b, with ``kernel="onednn"`` for float32 on a CPU (other tensors take torch's)."""
+
+    kernel: LinearKernel = "torch"
+
+    def forward(self, x: Float[Tensor, "*P In"]) -> Float[Tensor, "*P Out"]:
+        if self.kernel == "onednn" and _onednn_fits(x):
+            return OneDnnLinear.apply(x, self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias)
+
+
+class OneDnnLinear(torch.autograd.Function):
+    """The product and its two gradients through oneDNN.
+
+    For y = x Wᵀ + b with x [N, I] and W [O, I]: dx = dy W, dW = dyᵀ x, db = Σ dy over the N rows.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        dx = dweight = dbias = None
+        rows = dy.flatten(0, -2)  # [N, O]
+        if needs_x:
+            dx = _product(dy, weight.t())
+        if needs_weight:
+            dweight = _product(rows.t(), x.flatten(0, -2).t())  # [O, I]
+        if needs_bias:
+            dbias = rows.sum(0)
+        return dx, dweight, dbias
+
+
+def onednn_available() -> bool:
+    """Whether this torch carries oneDNN's linear operator."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def _onednn_fits(x: Tensor) -> bool:
+    lowered = torch.is_autocast_enabled("cpu")  # then the product is not a float32 one
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not lowered and x.numel() > 0
