@@ -12,6 +12,8 @@ from llmbook.model.layers import Block, FeedForward
 from llmbook.model.linear import Linear
 from llmbook.model.masks import causal_mask, padding_mask, prefix_mask, sliding_window_mask
 from llmbook.model.modes import evaluating
+from llmbook.model.page_pool import OutOfPages, PagedSequence, PagePool, PoolUse
+from llmbook.model.paged_cache import PagedCache
 from llmbook.model.position_bias import AlibiBias, T5Bias, alibi_slopes, relative_positions, t5_bucket
 from llmbook.model.position_embeddings import (
     LearnedPositions,
@@ -20,6 +22,7 @@ from llmbook.model.position_embeddings import (
     sinusoidal_table,
 )
 from llmbook.model.rotary import Rotary, rope_frequencies, rotate
+from llmbook.model.sliding_cache import SlidingKVCache
 from llmbook.model.transformer import DecoderLM, Encoder
 
 __all__ = [
@@ -39,11 +42,17 @@ __all__ = [
     "Linear",
     "MaskedLM",
     "MultiHeadAttention",
+    "OutOfPages",
     "Output",
+    "PagePool",
+    "PagedCache",
+    "PagedSequence",
+    "PoolUse",
     "RopeScaling",
     "Rotary",
     "SequenceClassifier",
     "SinusoidalPositions",
+    "SlidingKVCache",
     "T5Bias",
     "TokenClassifier",
     "TransformerConfig",

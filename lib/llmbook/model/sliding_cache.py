@@ -1,0 +1,96 @@
+"""A cache that forgets: for models whose every position reads only the last ``sliding_window`` ones.
+
+What no later query may read need not be kept. The memory is a ring, the rolling buffer of Mistral
+(https://arxiv.org/abs/2310.06825, §2): position p lies in slot p mod W, so each new key overwrites the one that has
+just left the window. However long the text, the cache holds W positions.
+
+    W = 4, after 6 tokens:   slot      0   1   2   3
+                             position  4   5   2   3
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from llmbook.model.config import TransformerConfig
+
+
+class SlidingKVCache:
+    """Keys and values of the last W = ``sliding_window`` positions of all layers, [L, B, Hk, W, D].
+
+    Takes the place of ``KVCache`` and gives the same results, since the model masks what it has forgotten.
+
+    Raises:
+        ValueError: the model has no window; it may read all that it has ever read, and forgetting would change it.
+    """
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        *,
+        batch_size: int = 1,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        if config.sliding_window is None:
+            raise ValueError("sliding_window=None: this model reads its whole past, which needs a KVCache")
+        self.window = config.sliding_window
+        shape = (config.n_layers, batch_size, config.n_kv_heads, self.window, config.d_head)
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.length = 0
+
+    @property
+    def n_remembered(self) -> int:
+        """How many of the past positions the next query may read: the window holds the query itself too."""
+        return min(self.length, self.window - 1)
+
+    def n_keys(self, q_len: int) -> int:
+        """How many keys ``append`` will return when ``q_len`` new ones come."""
+        return self.n_remembered + q_len
+
+    def layer(self, index: int) -> "SlidingLayerCache":
+        return SlidingLayerCache(self, index)
+
+    def advance(self, n_tokens: int) -> None:
+        """Count the tokens every layer has just appended."""
+        self.length += n_tokens
+
+    @property
+    def n_bytes(self) -> int:
+        return self.keys.nbytes + self.values.nbytes
+
+    def slots(self, start: int, end: int) -> Int[Tensor, "N"]:
+        """Where positions ``start`` … ``end - 1`` lie in the ring."""
+        return torch.arange(start, end, device=self.keys.device) % self.window
+
+
+class SlidingLayerCache:
+    """One layer's share of a sliding cache."""
+
+    def __init__(self, cache: SlidingKVCache, index: int):
+        self.cache, self.index = cache, index
+
+    def append(
+        self, k: Float[Tensor, "B Hk T D"], v: Float[Tensor, "B Hk T D"]
+    ) -> tuple[Float[Tensor, "B Hk S D"], Float[Tensor, "B Hk S D"]]:
+        """The keys and values the new queries may read, in order of position; the last W of them are kept.
+
+        Raises:
+            ValueError: the batch differs from the cache's.
+            RuntimeError: the keys carry a gradient, which overwriting memory would corrupt.
+        """
+        cache = self.cache
+        keys, values = cache.keys[self.index], cache.values[self.index]
+        if k.shape[0] != keys.shape[0]:
+            raise ValueError(f"a cache made for a batch of {keys.shape[0]} cannot take a batch of {k.shape[0]}")
+        if k.requires_grad:
+            raise RuntimeError("a cache does not carry gradients: run the model under torch.no_grad()")
+        past = cache.slots(cache.length - cache.n_remembered, cache.length)
+        all_keys = torch.cat([keys[:, :, past], k], dim=2)  # [B, Hk, S, D]
+        all_values = torch.cat([values[:, :, past], v], dim=2)
+        n_kept = min(k.shape[2], cache.window)  # of a longer chunk the beginning is already out of reach
+        end = cache.length + k.shape[2]
+        kept = cache.slots(end - n_kept, end)
+        keys[:, :, kept], values[:, :, kept] = k[:, :, -n_kept:], v[:, :, -n_kept:]
+        return all_keys, all_values
