@@ -2,6 +2,7 @@
 
 from llmbook.text.batches import LMBatches, as_tokens, eval_windows, load_tokens, save_tokens
 from llmbook.text.corpus import Corpus, corpora, load_corpus
+from llmbook.text.labels import IGNORE
 from llmbook.text.sources import SourceError, fetch_package_files, package_files
 from llmbook.text.tokenizers import (
     BPETokenizer,
@@ -13,6 +14,7 @@ from llmbook.text.tokenizers import (
 )
 
 __all__ = [
+    "IGNORE",
     "BPETokenizer",
     "ByteTokenizer",
     "CharTokenizer",

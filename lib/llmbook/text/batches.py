@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-IGNORED = -100
+from llmbook.text.labels import IGNORE
 
 
 def as_tokens(tokens: Sequence[int] | np.ndarray | Tensor, *, vocab_size: int | None = None) -> np.ndarray:
@@ -142,8 +142,8 @@ def _windows(ids: np.ndarray, batch_size: int, seq_len: int) -> Iterator[dict[st
         places = starts[first : first + batch_size, None] + np.arange(seq_len + 1)  # [B, T+1]
         real = places < len(ids)
         inputs = np.where(real, ids[np.minimum(places, len(ids) - 1)].astype(np.int64), 0)
-        labels = np.where(real, inputs, IGNORED)
-        labels[:, 0] = IGNORED
+        labels = np.where(real, inputs, IGNORE)
+        labels[:, 0] = IGNORE
         yield {
             "input_ids": torch.from_numpy(inputs),
             "labels": torch.from_numpy(labels),

@@ -15,16 +15,32 @@ from llmbook.training.config import TrainConfig
 from llmbook.training.evaluate import Evaluation, evaluate, mean_loss
 from llmbook.training.history import History
 from llmbook.training.loop import Trainer, TrainingError
-from llmbook.training.objectives import Batch, Loss, Objective, causal_lm_loss
+from llmbook.training.objectives import (
+    Batch,
+    ByTask,
+    ContrastiveLoss,
+    Loss,
+    Objective,
+    causal_lm_loss,
+    classification_loss,
+    info_nce,
+    masked_lm_loss,
+    permutation_lm_loss,
+    prefix_lm_loss,
+    reversed_lm_loss,
+    seq2seq_loss,
+)
 from llmbook.training.optim import adamw, cosine_schedule, parameter_groups
 from llmbook.training.runtime import Runtime, choose_device
 from llmbook.training.step import StepResult, train_step
 
 __all__ = [
     "Batch",
+    "ByTask",
     "Callback",
     "Checkpoint",
     "CheckpointError",
+    "ContrastiveLoss",
     "Evaluation",
     "History",
     "JsonlLog",
@@ -39,12 +55,19 @@ __all__ = [
     "adamw",
     "causal_lm_loss",
     "choose_device",
+    "classification_loss",
     "cosine_schedule",
     "evaluate",
+    "info_nce",
     "load_checkpoint",
+    "masked_lm_loss",
     "mean_loss",
     "parameter_groups",
+    "permutation_lm_loss",
+    "prefix_lm_loss",
     "restore_model",
+    "reversed_lm_loss",
     "save_checkpoint",
+    "seq2seq_loss",
     "train_step",
 ]

@@ -194,7 +194,7 @@ class Trainer:
                 f"the batches ended at step {self.step + 1} of {self.config.steps}: give an endless iterator "
                 "(LMBatches is one) or fewer steps"
             ) from None
-        self._last_shape = next((tuple(tensor.shape) for tensor in batch.values()), None)
+        self._last_shape = next((tuple(value.shape) for value in batch.values() if hasattr(value, "shape")), None)
         return self.runtime.to_device(batch)
 
     def _read_losses(self) -> None:

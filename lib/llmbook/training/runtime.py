@@ -41,9 +41,12 @@ class Runtime:
         """
         return torch.amp.GradScaler(self.device.type, init_scale=16.0, enabled=self.dtype == torch.float16)
 
-    def to_device(self, batch: Batch) -> dict[str, Tensor]:
+    def to_device(self, batch: Batch) -> dict[str, Tensor | str]:
         """The batch with every tensor on the device."""
-        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        return {
+            name: value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
+            for name, value in batch.items()
+        }
 
 
 def choose_device(device: str = "auto", dtype: str = "auto") -> Runtime:

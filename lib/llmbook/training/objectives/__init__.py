@@ -1,0 +1,33 @@
+"""What is minimised: ``objective(model, batch) -> Loss(total, n_targets)``, summed nats and a number of targets.
+
+Begin with ``base.py`` (what an objective promises) and ``causal.py`` (the one every chapter uses).
+"""
+
+from llmbook.training.objectives.base import Batch, Loss, Objective
+from llmbook.training.objectives.causal import (
+    causal_lm_loss,
+    prefix_lm_loss,
+    reversed_lm_loss,
+    seq2seq_loss,
+    token_nats,
+)
+from llmbook.training.objectives.contrastive import ContrastiveLoss, info_nce
+from llmbook.training.objectives.in_place import classification_loss, masked_lm_loss, permutation_lm_loss
+from llmbook.training.objectives.multitask import ByTask
+
+__all__ = [
+    "Batch",
+    "ByTask",
+    "ContrastiveLoss",
+    "Loss",
+    "Objective",
+    "causal_lm_loss",
+    "classification_loss",
+    "info_nce",
+    "masked_lm_loss",
+    "permutation_lm_loss",
+    "prefix_lm_loss",
+    "reversed_lm_loss",
+    "seq2seq_loss",
+    "token_nats",
+]
