@@ -6,15 +6,34 @@ into the library, runs the test that is meant to catch it, and demands that the 
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from llmbook.interop import huggingface
-from llmbook.model import attention, body, layers, position_bias, position_embeddings, rotary
+from llmbook.model import (
+    attention,
+    body,
+    encoder_decoder,
+    heads,
+    layers,
+    linear,
+    masks,
+    position_bias,
+    position_embeddings,
+    rotary,
+)
 from tests.interop import test_huggingface
-from tests.model import test_attention, test_positions, test_transformer
+from tests.model import (
+    test_attention,
+    test_encoder_decoder,
+    test_heads,
+    test_linear,
+    test_positions,
+    test_transformer,
+)
 
 ROPE, LEARNED, ALIBI = (
     next(p for p in test_transformer.PARTS if p["positions"] == n) for n in ("rope", "learned", "alibi")
@@ -24,6 +43,9 @@ real = dict(
     attend=attention.attend,
     positions=body.Body._positions,
     block=layers.Block.__init__,
+    forward=layers.MultiHeadAttention.forward,
+    body=body.Body.forward,
+    backward=linear.OneDnnLinear.backward,
 )
 
 
@@ -49,15 +71,19 @@ def forgets_the_cache(body, input_ids, attention_mask, n_past):
     return torch.arange(q_len).expand(batch, q_len)
 
 
+@staticmethod
+def forgets_the_bias(ctx, dy):
+    dx, dweight, _ = real["backward"](ctx, dy)
+    return dx, dweight, torch.zeros(dy.shape[-1])
+
+
 def always_pre_norm(block, config, **keywords):
     real["block"](block, config, **keywords)
     block.pre_norm = True
 
 
-def fused_not_transposed(config):
-    return huggingface.Family(
-        config.outside, tuple(huggingface.Entry(e.theirs, e.ours) for e in config.layer), config.unused
-    )
+def fused_not_transposed(family):
+    return replace(family, layer=tuple(replace(entry, transposed=False) for entry in family.layer))
 
 
 MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
@@ -129,6 +155,28 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
     "GPT-2's matrices not transposed": (
         huggingface, "FAMILIES", {"gpt2": fused_not_transposed(huggingface.FAMILIES["gpt2"])},
         lambda: test_huggingface.test_same_outputs_and_gradients("gpt2"),
+    ),
+    "window one too wide": (
+        body, "sliding_window_mask",
+        lambda q, k, *, window, device=None: masks.sliding_window_mask(q, k, window=window + 1, device=device),
+        lambda: test_transformer.test_a_window_hides_what_is_far("rope"),
+    ),
+    "cross-attention reads its own stream": (
+        layers.MultiHeadAttention, "forward",
+        lambda self, x, context=None, **k: real["forward"](self, x, None if context is None else x, **k),
+        test_encoder_decoder.test_vaswani_equals_torch,
+    ),
+    "padding of the input read by the decoder": (
+        encoder_decoder.Body, "forward", lambda self, *a, **k: real["body"](self, *a, **{**k, "memory_mask": None}),
+        test_encoder_decoder.test_padded_input_changes_nothing,
+    ),
+    "gradient of oneDNN's bias forgotten": (
+        linear.OneDnnLinear, "backward", forgets_the_bias,
+        lambda: test_linear.test_onednn_equals_torch(True),
+    ),
+    "padding pooled": (
+        test_heads, "pool", lambda hidden, mask=None, how="mean": heads.pool(hidden, how=how),
+        lambda: test_heads.test_pooling_counts_real_tokens_only("mean", [4.0, 4.5]),
     ),
     "a blind query gives NaN": (
         attention, "_eager", plain_softmax,

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llmbook.model import DecoderLM, Encoder, KVCache, RopeScaling, TransformerConfig
+from llmbook.model import DecoderLM, Encoder, KVCache, RopeScaling, TransformerConfig, prefix_mask
 from tests.model.helpers import POSITIONS, random_ids, shake, small_config, small_lm
 
 PARTS = [
@@ -59,6 +59,75 @@ def test_left_padding_changes_nothing(parts):
         cached = model(padded[:, 5:], attention_mask=mask, cache=cache).logits
     torch.testing.assert_close(beside, alone, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(cached, alone[:, 2:], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_a_window_hides_what_is_far(positions):
+    """A window off by one, ignored in a later layer or lost with a cache: two layers of 3 reach back 4 positions."""
+    model, ids = small_lm(positions=positions, sliding_window=3), random_ids(1, 12)
+    changed = ids.clone()
+    changed[0, 2] = (changed[0, 2] + 1) % 31
+    moved = (model(ids).logits - model(changed).logits)[0].abs().amax(-1)
+    assert moved[2:7].gt(1e-5).all()
+    assert moved[7:].max() == 0
+    cache = KVCache(model.config, max_len=12)
+    with torch.no_grad():
+        pieces = [model(chunk, cache=cache).logits for chunk in ids.split([5, 1, 6], dim=1)]
+    torch.testing.assert_close(torch.cat(pieces, 1), model(ids).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_a_mask_takes_the_place_of_the_causal_rule():
+    """A prefix that still hides its own future, or a mask that forgets padding."""
+    model, ids = small_lm(positions="rope"), random_ids(2, 8)
+    mask = prefix_mask(8, prefix_len=4)
+    changed = ids.clone()
+    changed[:, 3] = (changed[:, 3] + 1) % 31
+    moved = (model(ids, mask=mask).logits - model(changed, mask=mask).logits).abs().amax(-1)
+    assert moved[:, 0].gt(1e-5).all()  # position 0 reads position 3, both in the prefix
+    empty = prefix_mask(8, prefix_len=0)
+    torch.testing.assert_close(model(ids, mask=empty).logits, model(ids).logits, atol=1e-4, rtol=1e-4)
+    padded = F.pad(ids, (2, 0), value=7)
+    real = torch.tensor([[0, 0] + [1] * 8] * 2)
+    torch.testing.assert_close(
+        model(padded, attention_mask=real, mask=prefix_mask(10, prefix_len=6)).logits[:, 2:],
+        model(ids, mask=mask).logits,
+        atol=1e-4,
+        rtol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("overrides", [dict(positions="learned"), dict(positions="rope", scale_embeddings=True)])
+def test_vectors_in_place_of_token_numbers(overrides):
+    """Positions or the embedding scale forgotten when vectors are given."""
+    model, ids = small_lm(**overrides), random_ids(2, 6)
+    vectors = model.body.embeddings.tokens(ids)
+    torch.testing.assert_close(model(inputs_embeds=vectors).logits, model(ids).logits)
+    with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
+        model(ids, inputs_embeds=vectors)
+    with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
+        model()
+
+
+def test_scales_of_embeddings_and_logits():
+    """A factor applied twice or to the wrong side."""
+    plain, ids = small_lm(positions="none"), random_ids(1, 5)
+    louder = DecoderLM(plain.config.replace(scale_embeddings=True))
+    louder.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(
+        louder(ids, need_hidden=True).hidden_states[0], plain(ids, need_hidden=True).hidden_states[0] * math.sqrt(24)
+    )
+    quieter = DecoderLM(plain.config.replace(logit_scale=0.25))
+    quieter.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(quieter(ids).logits, plain(ids).logits / 4)
+
+
+def test_a_modern_model_begins_as_the_identity():
+    """Zero initialisation of the wrong matrices: the stream must leave the blocks as it entered, and still learn."""
+    model = DecoderLM(TransformerConfig.modern(vocab_size=31, d_model=24, n_layers=2, n_heads=4))
+    out = model(random_ids(2, 6), need_hidden=True)
+    assert torch.equal(out.hidden_states[0], out.hidden_states[-1])
+    out.logits.square().sum().backward()
+    assert model.body.blocks[0].attention.o_proj.weight.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
@@ -157,6 +226,9 @@ def test_replace_derives_sizes_anew():
         (dict(n_heads=4, n_kv_heads=3), "n_heads=4 is not a multiple of n_kv_heads=3"),
         (dict(positions="rotary"), "positions='rotary'"),
         (dict(dropout=1.0), "dropout=1.0"),
+        (dict(sliding_window=0), "sliding_window=0"),
+        (dict(attention_scale=-1.0), "attention_scale=-1.0"),
+        (dict(positions="t5", t5_buckets=256), "t5_buckets=256"),
         (dict(vocab_size=0), "vocab_size=0"),
         (dict(d_model=12, n_heads=4, positions="rope"), "d_head=3"),
         (
@@ -169,6 +241,14 @@ def test_impossible_configs_are_refused_by_name(changes, message):
     """A size or choice that cannot work, accepted until it fails somewhere else."""
     with pytest.raises(ValueError, match=message):
         TransformerConfig(**{**dict(vocab_size=10), **changes})
+
+
+def test_an_encoder_refuses_what_only_a_decoder_has():
+    """Settings ignored in silence: a window that looks back, segments that do not exist."""
+    with pytest.raises(ValueError, match="sliding_window=4"):
+        Encoder(small_config(sliding_window=4))
+    with pytest.raises(ValueError, match="n_segments"):
+        Encoder(small_config())(random_ids(1, 4), segment_ids=torch.zeros(1, 4, dtype=torch.long))
 
 
 def test_scaling_that_would_shorten_is_refused():

@@ -21,7 +21,7 @@ Pooling = Literal["cls", "mean", "max", "last"]
 
 
 def pool(
-    hidden: Float[Tensor, "B T C"], attention_mask: AttentionMask | None = None, *, how: Pooling = "mean"
+    hidden: Float[Tensor, "B T C"], attention_mask: AttentionMask | None = None, *, how: str = "mean"
 ) -> Float[Tensor, "B C"]:
     """One vector for a sequence: of its first real token ("cls"), its last, or the mean or maximum over all.
 
