@@ -1,0 +1,99 @@
+"""A whole model quantised: its linear layers replaced by name, and what that saved.
+
+The embedding stays as it is: reading one row costs nothing. A head tied to it (https://arxiv.org/abs/1608.05859) is
+skipped by default; named for quantising, it becomes a quantised *copy*, since one table cannot be both the floats the
+embedding looks up and the codes the head multiplies. Sensitive layers may keep more bits: quantise with 4 bits first
+and name what to skip, then quantise what is left with 8.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from llmbook.compression.linear import Int4Linear, Int8Linear, Kernel
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantisationReport:
+    """What quantising a model saved, in bytes.
+
+    Attributes:
+        parts: for each replaced layer, by its dotted name, the bytes before and after. A weight another part still
+            holds (a tied table) counts 0 before: giving it up frees nothing.
+        before, after: the whole model, shared weights counted once.
+    """
+
+    parts: dict[str, tuple[int, int]]
+    before: int
+    after: int
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.parts)} layers: {self.before / 1e6:.1f} MB -> {self.after / 1e6:.1f} MB, "
+            f"{self.before / self.after:.2f} times smaller"
+        )
+
+
+def quantise_model(
+    model: nn.Module,
+    *,
+    bits: int = 8,
+    group_size: int | None = None,
+    skip: Sequence[str] = ("lm_head",),
+    kernel: Kernel = "plain",
+) -> QuantisationReport:
+    """Replace every ``nn.Linear`` in ``model``, in place, by one that holds codes.
+
+    The same call on a freshly built model makes the layers a quantised ``state_dict`` loads into.
+
+    Args:
+        bits: 8 (a scale for each output) or 4 (a scale and a zero for each group).
+        group_size: of the 4-bit groups: 32 (unless given), 64 or 128.
+        skip: dotted names of layers, or of parts whose layers all stay as they are.
+        kernel: how the new layers compute, see ``llmbook.compression.linear``.
+
+    Raises:
+        ValueError: an option is out of range, a name in ``skip`` is none of the model's, a layer does not divide into
+            groups, or nothing is left to quantise. The model is then unchanged.
+    """
+    if bits not in (8, 4):
+        raise ValueError(f"bits={bits!r}: there are linear layers of 8 and of 4 bits")
+    if bits == 8 and group_size is not None:
+        raise ValueError(f"group_size={group_size} has no meaning at 8 bits, where each output has one scale")
+    modules = dict(model.named_modules())
+    for name in skip:
+        if name not in modules and name != "lm_head":  # an encoder has none
+            raise ValueError(f"skip names {name!r}, which the model does not have; see model.named_modules()")
+    linears = {
+        name: module
+        for name, module in modules.items()
+        if isinstance(module, nn.Linear) and not any(name == s or name.startswith(f"{s}.") for s in skip)
+    }
+    if not linears:
+        raise ValueError(f"no linear layer to quantise in {type(model).__name__} outside skip={tuple(skip)}")
+    before = _n_bytes(model)
+    replacements = {name: _quantised(name, layer, bits, group_size or 32, kernel) for name, layer in linears.items()}
+    for name, layer in replacements.items():
+        parent, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(parent), attribute, layer)
+    kept = {id(parameter) for parameter in model.parameters()}
+    parts = {
+        name: (sum(p.nbytes for p in linears[name].parameters() if id(p) not in kept), _n_bytes(layer))
+        for name, layer in replacements.items()
+    }
+    return QuantisationReport(parts=parts, before=before, after=_n_bytes(model))
+
+
+def _quantised(name: str, layer: nn.Linear, bits: int, group_size: int, kernel: Kernel) -> Int8Linear | Int4Linear:
+    try:
+        if bits == 8:
+            return Int8Linear.from_linear(layer, kernel=kernel)
+        return Int4Linear.from_linear(layer, group_size=group_size, kernel=kernel)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _n_bytes(module: nn.Module) -> int:
+    """What a saved ``state_dict`` holds; a tensor under two names counts once."""
+    return sum({tensor.data_ptr(): tensor.nbytes for tensor in module.state_dict().values()}.values())
