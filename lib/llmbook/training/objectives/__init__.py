@@ -9,6 +9,7 @@ from llmbook.training.objectives.causal import (
     prefix_lm_loss,
     reversed_lm_loss,
     seq2seq_loss,
+    shifted,
     token_nats,
 )
 from llmbook.training.objectives.contrastive import ContrastiveLoss, info_nce
@@ -29,5 +30,6 @@ __all__ = [
     "prefix_lm_loss",
     "reversed_lm_loss",
     "seq2seq_loss",
+    "shifted",
     "token_nats",
 ]

@@ -31,7 +31,7 @@ def causal_lm_loss(model: nn.Module, batch: Batch) -> Loss:
 
 def token_nats(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, "B T"], Bool[Tensor, "B T"]]:
     """The negative log-likelihood of every token, in nats, and which of them are targets (0 where not)."""
-    inputs, mask, targets = _shifted(batch, "input_ids", "attention_mask")
+    inputs, mask, targets = shifted(batch, "input_ids", "attention_mask")
     return nats(model(inputs, attention_mask=mask).logits, targets), targets != IGNORE
 
 
@@ -50,7 +50,7 @@ def prefix_lm_loss(model: nn.Module, batch: Batch) -> Loss:
     ``batch["prefix_len"]`` [B] says how many tokens of each row are prefix; the rest of the batch is that of
     ``causal_lm_loss``. Only tokens after the prefix are targets: one inside has been read by those before it.
     """
-    inputs, mask, targets = _shifted(batch, "input_ids", "attention_mask")
+    inputs, mask, targets = shifted(batch, "input_ids", "attention_mask")
     real = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).long()
     in_prefix = real.cumsum(1) <= batch["prefix_len"][:, None]  # B T+1; padding on the left is not counted
     past = causal_mask(inputs.shape[1], device=inputs.device)
@@ -66,14 +66,14 @@ def seq2seq_loss(model: nn.Module, batch: Batch) -> Loss:
     ``batch["decoder_input_ids"]`` [B, T+1] is the output with a start token before it: as in ``causal_lm_loss`` the
     first T are read and the last T predicted. Optional, of that shape: ``labels`` and ``decoder_attention_mask``.
     """
-    outputs, mask, targets = _shifted(batch, "decoder_input_ids", "decoder_attention_mask")
+    outputs, mask, targets = shifted(batch, "decoder_input_ids", "decoder_attention_mask")
     logits = model(
         batch["input_ids"], outputs, attention_mask=batch.get("attention_mask"), decoder_attention_mask=mask
     ).logits
     return summed(logits, targets)
 
 
-def _shifted(batch: Batch, ids_name: str, mask_name: str) -> tuple[Tensor, Tensor | None, Tensor]:
+def shifted(batch: Batch, ids_name: str, mask_name: str) -> tuple[Tensor, Tensor | None, Tensor]:
     """What is read [B, T], which of it is real (or None), and the token after each [B, T], −100 where not scored."""
     ids = batch[ids_name]  # B T+1
     labels, mask = batch.get("labels", ids), batch.get(mask_name)
