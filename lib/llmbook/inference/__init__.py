@@ -1,14 +1,65 @@
-"""Using a trained model: the next token's distribution, and text drawn from it."""
+"""Using a trained model: the next token's distribution, and text drawn from it.
 
-from llmbook.inference.generate import generate, next_token_distribution
-from llmbook.inference.sampling import apply_temperature, keep_top_k, keep_top_p, sample, to_distribution
+Begin with ``sampling`` (from logits to a token) and ``generate`` (the loop). ``reader`` is how both read a text that
+grows; ``beam`` and ``speculative`` are other loops on the same reader; ``streaming`` and ``stopping`` turn tokens into
+text as they come.
+"""
+
+from llmbook.inference.beam import Beams, beam_search
+from llmbook.inference.generate import draw_tokens, generate, next_token_distribution
+from llmbook.inference.reader import Conditioned, Reader
+from llmbook.inference.sampling import (
+    Sampling,
+    apply_temperature,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    penalise_repetition,
+    sample,
+    to_distribution,
+    tokens_seen,
+)
+from llmbook.inference.speculative import (
+    Draft,
+    ModelDraft,
+    PromptLookup,
+    Speculation,
+    acceptance,
+    residual,
+    speculative_generate,
+    verify,
+)
+from llmbook.inference.stopping import StopStrings
+from llmbook.inference.streaming import TextStream, complete, pad_left, stream
 
 __all__ = [
+    "Beams",
+    "Conditioned",
+    "Draft",
+    "ModelDraft",
+    "PromptLookup",
+    "Reader",
+    "Sampling",
+    "Speculation",
+    "StopStrings",
+    "TextStream",
+    "acceptance",
     "apply_temperature",
+    "beam_search",
+    "complete",
+    "draw_tokens",
     "generate",
+    "keep_min_p",
     "keep_top_k",
     "keep_top_p",
     "next_token_distribution",
+    "pad_left",
+    "penalise_repetition",
+    "residual",
     "sample",
+    "speculative_generate",
+    "stream",
     "to_distribution",
+    "tokens_seen",
+    "verify",
 ]

@@ -1,0 +1,139 @@
+"""Beam search: keep the best few beginnings at every step, instead of the single best.
+
+The likeliest text seldom begins with the likeliest token. All texts cannot be tried; ``num_beams`` beginnings are
+tried at once, each continued by every token, and of all those continuations the best ``num_beams`` go on. A text
+that ends is set aside and competes by
+
+    score = Σ log p / length^α,   with α = ``length_penalty`` and ``length`` counting the new tokens, the end included
+
+because a plain sum prefers short texts: every token lowers it. α = 0 is the plain sum, α = 1 the mean, and above 1
+favours long texts (the idea of https://arxiv.org/abs/1609.08144, §7, in the simpler form of transformers). A row is
+done when ``num_beams`` of its texts have ended and its best beginning, were it to end now, would not beat the worst
+of them. With α > 0 a beginning might still improve later; this rule, too, is that of transformers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from llmbook.inference.reader import Reader, TokenMask
+from llmbook.inference.sampling import FORBIDDEN
+from llmbook.inference.stopping import check_lengths, end_tokens
+from llmbook.model import evaluating
+
+
+@dataclass(frozen=True)
+class Beams:
+    """The best texts, R = ``num_return_sequences`` for each prompt, the best first.
+
+    Attributes:
+        sequences: [B·R, T_out], the prompt included; filled up with the end token.
+        scores: [B·R], Σ log p / length^α of the new tokens.
+    """
+
+    sequences: Tensor
+    scores: Tensor
+
+
+def beam_search(
+    model: nn.Module,
+    input_ids: Int[Tensor, "B T"],
+    *,
+    num_beams: int,
+    max_new_tokens: int,
+    length_penalty: float = 1.0,
+    eos_token_id: int | Sequence[int] | None = None,
+    num_return_sequences: int = 1,
+    attention_mask: TokenMask | None = None,
+    use_cache: bool = True,
+) -> Beams:
+    """The best continuations of every row of ``input_ids`` that ``num_beams`` beams find.
+
+    Prompts and masks are as for ``generate``; ``num_beams=1`` is greedy. Raises ValueError naming an argument that
+    is out of range, or if fewer continuations exist than ``num_return_sequences``.
+    """
+    for name, value in (("num_beams", num_beams), ("num_return_sequences", num_return_sequences)):
+        if value < 1:
+            raise ValueError(f"{name}={value}: must be at least 1")
+    if num_return_sequences > num_beams:
+        raise ValueError(f"num_return_sequences={num_return_sequences}: num_beams={num_beams} find no more than that")
+    ends = end_tokens(eos_token_id, model.config.vocab_size)
+    check_lengths(max_new_tokens)
+    if max_new_tokens == 0:
+        raise ValueError("max_new_tokens=0: a search needs at least one token to choose")
+    max_len = input_ids.shape[-1] + max_new_tokens
+    reader = Reader(model, input_ids, attention_mask=attention_mask, max_len=max_len, use_cache=use_cache)
+    with evaluating(model):
+        found = _search(reader, num_beams, max_new_tokens, length_penalty, ends)
+    scores, texts = found.scores[:, :num_return_sequences], found.texts[:, :num_return_sequences]
+    if not scores.isfinite().all():
+        raise ValueError(
+            f"num_return_sequences={num_return_sequences}: there are not so many continuations of "
+            f"{max_new_tokens} tokens with a probability above 0"
+        )
+    texts = texts.flatten(0, 1)[:, : _longest(texts, ends)]  # B·R n
+    prompts = input_ids.repeat_interleave(num_return_sequences, dim=0)
+    return Beams(torch.cat([prompts, texts], dim=1), scores.flatten())
+
+
+def _search(reader: Reader, num_beams: int, max_new_tokens: int, alpha: float, ends: list[int]) -> "Finished":
+    batch, n_prompt = reader.ids.shape
+    end_ids = torch.tensor(ends, dtype=torch.long, device=reader.ids.device)
+    found = Finished(batch, num_beams, max_new_tokens, fill=ends[0] if ends else 0, device=reader.ids.device)
+    n_candidates = num_beams * max(2, 1 + len(ends))  # enough to leave num_beams, whichever of them end
+    totals = torch.zeros(batch, 1, device=reader.ids.device)  # B K: Σ log p of each beam; at first one beam a row
+    for length in range(1, max_new_tokens + 1):
+        n_beams = totals.shape[1]
+        log_p = reader.logits()[:, -1].float().log_softmax(-1).unflatten(0, (batch, n_beams))  # B K V
+        vocab_size = log_p.shape[-1]
+        longer = (totals[:, :, None] + log_p).flatten(1)  # B K·V
+        candidates, place = longer.topk(min(n_candidates, longer.shape[1]))  # B N, the best first
+        beam, token = place // vocab_size, place % vocab_size
+        rows = beam + n_beams * torch.arange(batch, device=beam.device)[:, None]  # which of the reader's rows
+
+        ended = torch.isin(token, end_ids) if length < max_new_tokens else torch.ones_like(token, dtype=torch.bool)
+        scores = (candidates / length**alpha).masked_fill(~ended, FORBIDDEN)[:, :num_beams]
+        texts = torch.cat([reader.ids[rows, n_prompt:], token[:, :, None]], dim=2)  # B N length
+        found.add(scores, texts[:, :num_beams])
+
+        totals, kept = candidates.masked_fill(ended, FORBIDDEN).topk(min(num_beams, candidates.shape[1]))
+        found.close(best_possible=totals[:, 0] / length**alpha)
+        if length == max_new_tokens or found.closed.all():
+            break
+        reader.reorder(rows.gather(1, kept).flatten())
+        reader.append(token.gather(1, kept).flatten()[:, None])
+    return found
+
+
+class Finished:
+    """The best ``num_beams`` texts of each row that have ended, [B, K, n], and their scores [B, K], the best first;
+    an empty place scores −∞."""
+
+    def __init__(self, batch: int, num_beams: int, max_new_tokens: int, *, fill: int, device: torch.device):
+        self.fill = fill
+        self.texts = torch.full((batch, num_beams, max_new_tokens), fill, device=device)
+        self.scores = torch.full((batch, num_beams), FORBIDDEN, device=device)
+        self.closed = torch.zeros(batch, dtype=torch.bool, device=device)  # B: rows that take no more
+
+    def add(self, scores: Float[Tensor, "B N"], texts: Int[Tensor, "B N n"]) -> None:
+        """Let more texts compete for the places; −∞ never wins one."""
+        _, n_places, width = self.texts.shape
+        texts = torch.cat([self.texts, F.pad(texts, (0, width - texts.shape[2]), value=self.fill)], dim=1)
+        scores = torch.cat([self.scores, scores.masked_fill(self.closed[:, None], FORBIDDEN)], dim=1)
+        self.scores, best = scores.topk(n_places)
+        self.texts = texts.gather(1, best[:, :, None].expand(-1, -1, width))
+
+    def close(self, best_possible: Float[Tensor, "B"]) -> None:
+        """Close the rows whose places are all taken by texts no worse than what is still possible."""
+        self.closed = self.closed | ~(best_possible > self.scores[:, -1])
+
+
+def _longest(texts: Int[Tensor, "B R n"], ends: list[int]) -> int:
+    """How many tokens the longest text has, up to its end token."""
+    is_end: Bool[Tensor, "B R n"] = torch.isin(texts, torch.tensor(ends, dtype=torch.long, device=texts.device))
+    before_end = (is_end.long().cumsum(-1) == 0).sum(-1)  # B R
+    return min(int(before_end.max()) + 1, texts.shape[-1])
