@@ -129,6 +129,7 @@ def step_together(model, pool, rows, n_new):
     ids = torch.stack([F.pad(tokens, (width - len(tokens), 0), value=30) for tokens in new])
     cache = PagedCache(pool, [row.sequence for row in rows])
     cache.reserve(n_new)
+    assert cache.n_keys(width) == max(max(row.read for row in rows), width)  # no column that no row needs
     with torch.no_grad():
         together = model(ids, attention_mask=cache.attention_mask(width), cache=cache).logits
         for b, (row, tokens) in enumerate(zip(rows, new, strict=True)):
@@ -162,10 +163,11 @@ def test_padding_reads_no_other_sequence():
     """Padding that points at another's memory: one sequence gone bad must not poison its neighbour."""
     model, ids = small_lm(positions="rope"), random_ids(2, 8)
     pool = PagePool(model.config, n_pages=4, page_size=8)
+    pool.keys.fill_(float("nan"))
+    pool.values.fill_(float("nan"))
     bad, good = pool.new_sequence(), pool.new_sequence()
     pool.reserve([bad], [8])
     bad.length = 8
-    pool.keys[:, bad.pages], pool.values[:, bad.pages] = float("nan"), float("nan")
     cache = PagedCache(pool, [bad, good])
     cache.reserve([1, 3])
     with torch.no_grad():
