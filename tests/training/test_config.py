@@ -21,13 +21,29 @@ def test_config_survives_json():
     [
         ("steps", 0), ("lr", 0.0), ("lr", float("nan")), ("warmup_steps", 11), ("warmup_steps", -1),
         ("min_lr_ratio", 1.5), ("weight_decay", -0.1), ("beta1", 1.0), ("beta2", -0.1), ("eps", 0.0),
-        ("clip_norm", -1.0), ("accumulation_steps", 0), ("eval_every", 0), ("log_every", 0), ("checkpoint_every", -5),
+        ("muon_lr", 0.0), ("clip_norm", -1.0), ("accumulation_steps", 0), ("eval_every", 0), ("log_every", 0), ("checkpoint_every", -5),
     ],
 )  # fmt: skip
 def test_a_senseless_value_is_named(name, value):
     """Catches a run that fails an hour later, or a rate that rises to its end."""
     with pytest.raises(ValueError, match=f"{name}={value}"):
         TrainConfig(**{"steps": 10, name: value})
+
+
+def test_an_unknown_optimizer_is_named():
+    """Catches a misspelt optimiser that trains with the default one."""
+    with pytest.raises(ValueError, match="optimizer='moun' is not one of 'adamw', 'muon'"):
+        TrainConfig(steps=10, optimizer="moun")
+
+
+def test_runs_are_compared_dial_by_dial():
+    """Catches a run resumed under another optimiser, and one refused because its file is older than a dial."""
+    config = TrainConfig(steps=10)
+    older = {name: value for name, value in config.to_dict().items() if name not in ("optimizer", "muon_lr")}
+    assert config.differences(older) == []
+    assert config.differences({**older, "log_every": 99}) == []
+    assert config.differences(TrainConfig(steps=10, optimizer="muon").to_dict()) == ["optimizer: muon → adamw"]
+    assert TrainConfig(steps=10, optimizer="muon").differences(older) == ["optimizer: adamw → muon"]
 
 
 def test_history_is_plain_json():

@@ -45,7 +45,7 @@ import llmbook.training.checkpoint as checkpoint
 from llmbook.training import causal_lm_loss
 from tests.training.helpers import tiny_trainer
 
-folder, where = sys.argv[1:]
+folder, where, optimizer = sys.argv[1:]
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 calls = 0
 
@@ -66,7 +66,7 @@ if where == "in the checkpoint of step 10":
         write(state, file)
     checkpoint.torch.save = save
 
-tiny_trainer(folder, objective=objective).run()
+tiny_trainer(folder, objective=objective, optimizer=optimizer).run()
 """
 
 
@@ -85,17 +85,42 @@ def check_same_run(trainer, reference):
     assert all(torch.equal(moments[i][name], expected[i][name]) for i in expected for name in expected[i])
 
 
-@pytest.mark.parametrize("where", ["in step 8", "in the checkpoint of step 10"])
-def test_a_killed_run_resumes_bit_for_bit(where, tmp_path, uninterrupted):
+@pytest.mark.parametrize(
+    ("where", "optimizer"),
+    [("in step 8", "adamw"), ("in the checkpoint of step 10", "adamw"), ("in step 8", "muon")],
+)
+def test_a_killed_run_resumes_bit_for_bit(where, optimizer, tmp_path):
     """Catches any state a checkpoint forgets: moments, schedule, dropout's random state, data position, history."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'lib'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
-    child = subprocess.run([sys.executable, "-c", KILLED, tmp_path, where], env=environment, cwd=ROOT, check=False)
+    command = [sys.executable, "-c", KILLED, tmp_path, where, optimizer]
+    child = subprocess.run(command, env=environment, cwd=ROOT, check=False)
     assert child.returncode == -signal.SIGKILL
     assert load_checkpoint(tmp_path / "last.pt").step == 5
     torch.manual_seed(99)  # the resumed process starts anywhere
-    trainer = tiny_trainer(tmp_path)
+    trainer = tiny_trainer(tmp_path, optimizer=optimizer)
     trainer.run(resume=True)
+    uninterrupted = tiny_trainer(optimizer=optimizer)
+    uninterrupted.run()
     check_same_run(trainer, uninterrupted)
+
+
+def test_muon_and_adamw_keep_their_own_learning_rates():
+    """Catches one learning rate written over both groups, and a schedule that only one of them follows."""
+    trainer = tiny_trainer(optimizer="muon", muon_lr=0.05, lr=1e-2)
+    seen = []
+
+    def objective(model, batch):
+        if model.training:
+            seen.append([group["lr"] for group in trainer.optimizer.param_groups])
+        return causal_lm_loss(model, batch)
+
+    trainer.objective = objective
+    history = trainer.run()
+    for step in range(12):
+        matrices, *rest = seen[2 * step]  # two micro-batches a step
+        assert rest == [history.lr[step]] * 2
+        assert matrices == pytest.approx(5 * history.lr[step])
+    assert max(history.lr) == pytest.approx(1e-2)
 
 
 def test_every_checkpoint_leads_to_the_same_end(tmp_path, uninterrupted):

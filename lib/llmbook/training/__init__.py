@@ -15,6 +15,7 @@ from llmbook.training.config import TrainConfig
 from llmbook.training.evaluate import Evaluation, evaluate, mean_loss
 from llmbook.training.history import History
 from llmbook.training.loop import Trainer, TrainingError
+from llmbook.training.muon import Muon, muon, orthogonalise
 from llmbook.training.objectives import (
     Batch,
     ByTask,
@@ -45,6 +46,7 @@ __all__ = [
     "History",
     "JsonlLog",
     "Loss",
+    "Muon",
     "Objective",
     "ProgressBar",
     "Runtime",
@@ -62,6 +64,8 @@ __all__ = [
     "load_checkpoint",
     "masked_lm_loss",
     "mean_loss",
+    "muon",
+    "orthogonalise",
     "parameter_groups",
     "permutation_lm_loss",
     "prefix_lm_loss",

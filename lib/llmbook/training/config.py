@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 # Dials that change what is watched, not what is learned: a resumed run may set them anew.
 _FREE_ON_RESUME = frozenset({"log_every", "eval_every", "checkpoint_every", "compile"})
@@ -18,11 +18,14 @@ class TrainConfig:
     allowed norm of the gradient (None: no limit). eval_every: steps between evaluations (None: only at the
     start and the end). log_every: steps between two waits for the device, when losses are read. checkpoint_every:
     steps between checkpoints (None: at every evaluation); one is always written at the end.
-    compile: run the model through torch.compile.
+    compile: run the model through torch.compile. optimizer: "adamw", or "muon", which moves the matrices of the
+    blocks with ``muon_lr`` (same schedule) and leaves the rest to AdamW with ``lr``.
     """
 
     steps: int
+    optimizer: Literal["adamw", "muon"] = "adamw"
     lr: float = 1e-3
+    muon_lr: float = 0.02
     warmup_steps: int = 0
     min_lr_ratio: float = 0.1
     weight_decay: float = 0.1
@@ -41,7 +44,9 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1")
-        for name in ("lr", "eps", "clip_norm"):
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optimizer={self.optimizer!r} is not one of 'adamw', 'muon'")
+        for name in ("lr", "muon_lr", "eps", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name}={value}: must be positive and finite")
@@ -75,8 +80,10 @@ class TrainConfig:
 
     def differences(self, other: dict) -> list[str]:
         """Which fields of a saved run would make this one learn something else, as "name: saved → now"."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        saved = {**defaults, **other}  # a dial that did not exist yet stood at its default
         return [
-            f"{name}: {other.get(name)} → {value}"
+            f"{name}: {saved[name]} → {value}"
             for name, value in self.to_dict().items()
-            if name not in _FREE_ON_RESUME and other.get(name) != value
+            if name not in _FREE_ON_RESUME and saved[name] != value
         ]

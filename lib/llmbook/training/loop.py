@@ -26,6 +26,7 @@ from llmbook.training.config import TrainConfig
 from llmbook.training.evaluate import mean_loss
 from llmbook.training.history import History
 from llmbook.training.interrupt import deferred_interrupt
+from llmbook.training.muon import muon
 from llmbook.training.objectives import Batch, Objective, causal_lm_loss
 from llmbook.training.optim import adamw, cosine_schedule
 from llmbook.training.rng import preserved_rng, rng_state, set_rng_state
@@ -70,13 +71,10 @@ class Trainer:
         self.batches, self.valid_batches = batches, valid_batches
         self.config, self.objective, self.callbacks = config, objective, tuple(callbacks)
         self.folder = None if folder is None else Path(folder)
-        self.optimizer = adamw(
-            model,
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            betas=(config.beta1, config.beta2),
-            eps=config.eps,
-        )
+        dials = dict(lr=config.lr, weight_decay=config.weight_decay, betas=(config.beta1, config.beta2), eps=config.eps)
+        with_muon = config.optimizer == "muon"
+        self.optimizer = muon(model, muon_lr=config.muon_lr, **dials) if with_muon else adamw(model, **dials)
+        self._peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self.scaler = self.runtime.grad_scaler()
         self.step = 0
         self.history = History()
@@ -165,15 +163,8 @@ class Trainer:
     def _advance(self) -> None:
         """Take one step, and leave its loss on the device."""
         config = self.config
-        lr = cosine_schedule(
-            self.step + 1,
-            steps=config.steps,
-            lr=config.lr,
-            warmup_steps=config.warmup_steps,
-            min_lr_ratio=config.min_lr_ratio,
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        for group, peak_lr in zip(self.optimizer.param_groups, self._peak_lrs, strict=True):
+            group["lr"] = self._lr(peak_lr)
         result = train_step(
             self._trained_model,
             [self._next_batch() for _ in range(config.accumulation_steps)],
@@ -183,8 +174,19 @@ class Trainer:
             runtime=self.runtime,
             clip_norm=config.clip_norm,
         )
+        lr = self._lr(config.lr)
         self.step += 1
         self._unread.append((self.step, lr, time.perf_counter() - self._clock, result))
+
+    def _lr(self, peak: float) -> float:
+        """The learning rate of the next step, on the schedule that reaches ``peak``."""
+        return cosine_schedule(
+            self.step + 1,
+            steps=self.config.steps,
+            lr=peak,
+            warmup_steps=self.config.warmup_steps,
+            min_lr_ratio=self.config.min_lr_ratio,
+        )
 
     def _next_batch(self) -> dict[str, torch.Tensor]:
         try:

@@ -14,19 +14,26 @@ import torch
 from torch import nn
 
 
-def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict]:
-    """Two groups for an optimiser: tensors of two or more dimensions decay, the others do not.
-
-    Frozen parameters are left out; tied ones appear once. Raises ValueError if nothing is trainable.
-    """
+def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """What training adjusts: tied parameters once, frozen ones not. Raises ValueError if nothing is left."""
     trainable = [p for p in model.parameters() if p.requires_grad]  # .parameters() lists a tied tensor once
     if not trainable:
         raise ValueError(f"{type(model).__name__} has no trainable parameter: is requires_grad off everywhere?")
+    return trainable
+
+
+def decay_groups(params: list[nn.Parameter], *, weight_decay: float) -> list[dict]:
+    """Two groups for an optimiser: tensors of two or more dimensions decay, the others do not."""
     groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in params if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
+
+
+def parameter_groups(model: nn.Module, *, weight_decay: float) -> list[dict]:
+    """``decay_groups`` of all trainable parameters of ``model``. Raises ValueError if there are none."""
+    return decay_groups(trainable_parameters(model), weight_decay=weight_decay)
 
 
 def adamw(

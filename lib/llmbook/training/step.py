@@ -38,9 +38,8 @@ def train_step(
         total = total + loss.total.detach()
         n_targets = n_targets + loss.n_targets
     scaler.unscale_(optimizer)
-    for p in model.parameters():
-        if p.grad is not None:
-            p.grad /= n_targets  # the gradient of the mean, however unequal the micro-batches were
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    torch._foreach_div_(grads, n_targets)  # all at once: the gradient of the mean over targets
     grad_norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm or float("inf"))
     scaler.step(optimizer)
     scaler.update()
