@@ -1,0 +1,90 @@
+"""Prompt tuning: learn the vectors of a prompt, not its words (https://arxiv.org/abs/2104.08691).
+
+    learned vectors [P, C] ── and then ── vectors of the tokens [B, T, C] ── the frozen model ── logits [B, T, V]
+
+P · C numbers are all that is learned. They start as the vectors of words of the vocabulary, which the paper found
+better than noise. While generating, the prompt is read once and its keys and values are kept; so every cache and
+every way of decoding works behind it unchanged.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from llmbook.adaptation.freeze import freeze
+from llmbook.adaptation.prefix_cache import (
+    TokenMask,
+    arranged,
+    check_prefix,
+    extended,
+    initial_ids,
+    read_behind,
+    record,
+)
+from llmbook.model import DecoderLM, Output
+from llmbook.model.cache import Cache
+
+
+class PromptTuned(nn.Module):
+    """``model``, frozen, behind ``n_tokens`` learned vectors; to objectives and to ``generate`` a model like any other.
+
+    Args:
+        model: the language model; its parameters are frozen.
+        n_tokens: how many vectors are learned. The context left for tokens, ``config.max_seq_len``, shrinks by as many.
+        init_ids: tokens whose vectors the prompt starts from, repeated up to ``n_tokens``; random tokens unless given.
+
+    Raises:
+        ValueError: ``n_tokens`` leaves no room or ``init_ids`` do not fit; the model has a sliding window.
+    """
+
+    def __init__(self, model: DecoderLM, *, n_tokens: int, init_ids: Sequence[int] | None = None):
+        super().__init__()
+        self.config = check_prefix(model.config, n_tokens)
+        table = model.body.embeddings.tokens.weight
+        ids = initial_ids(model.config, n_tokens, init_ids).to(table.device)
+        freeze(model)
+        self.prompt = nn.Parameter(table.detach()[ids].clone())  # [P, C]
+        self.model = model
+        self._read: WeakKeyDictionary[Cache, tuple[Tensor, Tensor]] = WeakKeyDictionary()
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "B T"],
+        *,
+        attention_mask: TokenMask | None = None,
+        cache: Cache | None = None,
+        need_weights: bool = False,
+        need_hidden: bool = False,
+    ) -> Output:
+        """Logits [B, T, V] of the tokens behind the prompt; ``attention_mask`` covers tokens only."""
+        options = dict(need_weights=need_weights, need_hidden=need_hidden)
+        if cache is not None:
+            prefix = self._keys_and_values(cache)
+            return read_behind(self.model, *prefix, input_ids, attention_mask=attention_mask, cache=cache, **options)
+        n_prompt = len(self.prompt)
+        tokens = self.model.body.embeddings.tokens(input_ids)  # [B, T, C]
+        x = torch.cat([self.prompt.expand(len(tokens), -1, -1), tokens], dim=1)  # [B, P + T, C]
+        if attention_mask is not None:
+            attention_mask, order = extended(attention_mask, n_prompt)
+            x = x if order is None else arranged(x, order, dim=1)
+        out = self.model(inputs_embeds=x, attention_mask=attention_mask, **options)
+        return replace(  # the last T positions are the tokens
+            out,
+            logits=out.logits[:, n_prompt:],
+            last_hidden_state=out.last_hidden_state[:, n_prompt:],
+            hidden_states=out.hidden_states and tuple(h[:, n_prompt:] for h in out.hidden_states),
+            attentions=out.attentions and tuple(a[:, :, n_prompt:] for a in out.attentions),
+        )
+
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    def _keys_and_values(self, cache: Cache) -> tuple[Tensor, Tensor]:
+        """What the prompt leaves in a memory, computed at a cache's first step and kept as long as the cache lives."""
+        if cache not in self._read:
+            self._read[cache] = record(lambda recorder: self.model(inputs_embeds=self.prompt[None], cache=recorder))
+        return self._read[cache]

@@ -1,0 +1,136 @@
+"""Prompt tuning: a prompt made of a text's own vectors must act as that text."""
+
+import pytest
+import torch
+
+from llmbook.adaptation import PromptTuned
+from llmbook.inference import generate
+from llmbook.model import KVCache
+from llmbook.training import causal_lm_loss
+from tests.adaptation.helpers import LLAMA, backward, left_padded, lm, logits, with_gradient
+from tests.model.helpers import POSITIONS, random_ids
+
+PROMPT = [5, 9, 2]
+
+
+def prompted(**overrides) -> PromptTuned:
+    return PromptTuned(lm(**overrides), n_tokens=3, init_ids=PROMPT)
+
+
+def behind_words(model: PromptTuned, ids: torch.Tensor) -> torch.Tensor:
+    """The plain model's logits for ``ids`` with the words of the prompt before them."""
+    words = torch.tensor(PROMPT).expand(len(ids), -1)
+    return logits(model.model, torch.cat([words, ids], dim=1))[:, 3:]
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_vectors_of_words_act_as_the_words(positions):
+    """Catches a prompt shifted by one, behind the text, or in the logits; positions that do not count it."""
+    model, ids = prompted(positions=positions), random_ids(2, 7)
+    torch.testing.assert_close(logits(model, ids), behind_words(model, ids), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_left_padding_changes_nothing(positions):
+    """Catches padding between prompt and text that is read, counted, or widens the distance to the prompt."""
+    model, ids = prompted(positions=positions), random_ids(2, 7)
+    padded, mask = left_padded(ids, 4)
+    expected = behind_words(model, ids)
+    torch.testing.assert_close(logits(model, padded, attention_mask=mask)[1:, 4:], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_cache_changes_nothing(positions, padded):
+    """Catches a prompt that is read again at every step, or lost after the first."""
+    model, (ids, mask) = prompted(positions=positions), left_padded(random_ids(2, 7), 4)
+    mask = mask if padded else torch.ones_like(mask)
+    whole = logits(model, ids, attention_mask=mask)
+    cache, parts = KVCache(model.config, batch_size=3), []
+    for start, end in ((0, 6), (6, 7), (7, 11)):
+        parts.append(logits(model, ids[:, start:end], attention_mask=mask[:, :end], cache=cache))
+    assert cache.length == 11
+    real = mask.bool()
+    torch.testing.assert_close(torch.cat(parts, dim=1)[real], whole[real], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [{"max_seq_len": 12}, {**LLAMA, "max_seq_len": 12}], ids=["gpt2", "llama"])
+def test_generating_behind_a_prompt_is_generating_behind_its_words(kind):
+    """Catches a generation loop that sees the prompt's positions, or runs past the context it leaves."""
+    model = prompted(**kind)
+    ids = random_ids(2, 4)
+    words = torch.tensor(PROMPT).expand(2, -1)
+    expected = generate(model.model, torch.cat([words, ids], dim=1), max_new_tokens=5, temperature=0)
+    for use_cache in (True, False):
+        assert torch.equal(generate(model, ids, max_new_tokens=5, temperature=0, use_cache=use_cache), expected[:, 3:])
+    assert generate(model, ids, max_new_tokens=8, temperature=0).shape == (2, 12)  # the window moves on
+
+
+def test_a_conversation_keeps_its_prompt():
+    """Catches keys and values of the prompt kept beyond the cache they belong to."""
+    model, ids = prompted(), random_ids(1, 4)
+    first = generate(model, ids, max_new_tokens=8, temperature=0)
+    with torch.no_grad():
+        model.prompt.normal_()
+    words = logits(model, first)[:, 3:-1].argmax(-1)
+    second = generate(model, ids, max_new_tokens=8, temperature=0)
+    assert not torch.equal(first, second)
+    assert torch.equal(logits(model, second)[:, 3:-1].argmax(-1), second[:, 4:])
+    assert not torch.equal(words, first[:, 4:])
+
+
+def test_objectives_work_unchanged_and_only_the_prompt_learns():
+    """Catches a model that trains along, and targets that moved."""
+    model, ids = prompted(), random_ids(2, 7)
+    loss = causal_lm_loss(model, {"input_ids": ids})
+    log_p = behind_words(model, ids)[:, :-1].log_softmax(-1)
+    torch.testing.assert_close(loss.total, -log_p.gather(-1, ids[:, 1:, None]).sum())
+    backward(model, ids)
+    assert with_gradient(model) == {"prompt"} == {n for n, p in model.named_parameters() if p.requires_grad}
+    assert model.prompt.grad.abs().sum(1).gt(0).all()
+
+
+def test_what_else_is_asked_for_covers_the_tokens_alone():
+    """Catches hidden states and weights that still count the prompt among the readers."""
+    model, ids = prompted(), random_ids(2, 7)
+    with torch.no_grad():
+        out = model(ids, need_weights=True, need_hidden=True)
+    assert out.last_hidden_state.shape == (2, 7, 16)
+    assert [h.shape for h in out.hidden_states] == [(2, 7, 16)] * 3
+    assert [a.shape for a in out.attentions] == [(2, 4, 7, 10)] * 2
+    torch.testing.assert_close(out.attentions[0].sum(-1), torch.ones(2, 4, 7))
+
+
+def test_words_to_start_from_are_repeated():
+    """Catches a prompt that starts from noise where words were given, and one tied to the token table."""
+    model = PromptTuned(lm(), n_tokens=5, init_ids=[4, 7])
+    table = model.model.body.embeddings.tokens.weight
+    assert torch.equal(model.prompt, table[[4, 7, 4, 7, 4]])
+    with torch.no_grad():
+        model.prompt.zero_()
+    assert table[4].abs().sum() > 0
+    anything = PromptTuned(lm(), n_tokens=5).prompt
+    assert all((table == row).all(1).any() for row in anything)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_tokens": 0}, "n_tokens=0"),
+        ({"n_tokens": 32}, "between 1 and max_seq_len - 1 = 31"),
+        ({"n_tokens": 2, "init_ids": [1, 2, 3]}, r"init_ids=\[1, 2, 3\]"),
+        ({"n_tokens": 2, "init_ids": [31]}, "vocabulary 0…30"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    """Catches a prompt that leaves no room for text, or words of another vocabulary."""
+    model = lm()
+    with pytest.raises(ValueError, match=message):
+        PromptTuned(model, **arguments)
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_a_sliding_window_is_refused():
+    """Catches a prompt that falls out of sight after a window's length, silently."""
+    with pytest.raises(ValueError, match="sliding_window=4"):
+        PromptTuned(lm(sliding_window=4), n_tokens=2)
