@@ -19,9 +19,9 @@ def test_config_survives_json():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("steps", 0), ("lr", 0.0), ("lr", float("nan")), ("warmup_steps", 11), ("warmup_steps", -1),
+        ("steps", 0), ("lr", 0.0), ("lr", float("nan")), ("muon_lr", 0.0), ("warmup_steps", 11), ("warmup_steps", -1),
         ("min_lr_ratio", 1.5), ("weight_decay", -0.1), ("beta1", 1.0), ("beta2", -0.1), ("eps", 0.0),
-        ("muon_lr", 0.0), ("clip_norm", -1.0), ("accumulation_steps", 0), ("eval_every", 0), ("log_every", 0), ("checkpoint_every", -5),
+        ("clip_norm", -1.0), ("accumulation_steps", 0), ("eval_every", 0), ("log_every", 0), ("checkpoint_every", -5),
     ],
 )  # fmt: skip
 def test_a_senseless_value_is_named(name, value):

@@ -35,14 +35,16 @@ def orthogonalise(x: Float[Tensor, "*N R K"], *, steps: int = 5) -> Float[Tensor
     """
     a, b, c = COEFFICIENTS
     tall = x.shape[-2] > x.shape[-1]
-    y = x.bfloat16() if x.is_cuda else x
+    y = x.flatten(0, -3) if x.ndim > 2 else x[None]  # N R K
+    y = y.bfloat16() if x.is_cuda else y
     if tall:
-        y = y.mT  # X Xᵀ is then the smaller of the two squares
+        y = y.mT  # Y Yᵀ is then the smaller of the two squares
     y = y / y.norm(dim=(-2, -1), keepdim=True).clamp(min=EPS)  # no singular value above 1
     for _ in range(steps):
-        square = y @ y.mT  # R R
-        y = a * y + (b * square + c * square @ square) @ y
-    return (y.mT if tall else y).to(x.dtype)
+        square = y @ y.mT  # N R R
+        polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)  # b YYᵀ + c (YYᵀ)²
+        y = torch.baddbmm(y, polynomial, y, beta=a)  # a Y + (b YYᵀ + c (YYᵀ)²) Y
+    return (y.mT if tall else y).to(x.dtype).reshape(x.shape)
 
 
 class Muon(torch.optim.Optimizer):
