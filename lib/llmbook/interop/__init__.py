@@ -1,13 +1,31 @@
-"""Weights of other libraries in our models, and back: tables of names, and models trained by others."""
+"""Weights of other libraries in our models, and back: tables of names, and models trained by others.
 
-from llmbook.interop.huggingface import FAMILIES, config_from_huggingface, from_huggingface, to_huggingface
+Begin with ``load_pretrained`` in pretrained.py; names.py says what a table of names is.
+"""
+
+from llmbook.interop.gguf import GGUF, StoredTensor, read_gguf
+from llmbook.interop.huggingface import (
+    FAMILIES,
+    config_from_huggingface,
+    config_to_huggingface,
+    from_huggingface,
+    to_huggingface,
+)
+from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
 from llmbook.interop.pretrained import PRETRAINED, load_pretrained
 
 __all__ = [
     "FAMILIES",
+    "GGUF",
     "PRETRAINED",
+    "StoredTensor",
+    "config_from_gguf",
     "config_from_huggingface",
+    "config_to_huggingface",
+    "from_gguf",
     "from_huggingface",
     "load_pretrained",
+    "read_gguf",
     "to_huggingface",
+    "tokenizer_from_gguf",
 ]

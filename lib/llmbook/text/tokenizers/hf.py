@@ -23,6 +23,7 @@ class HFTokenizer(Tokenizer):
     a text's ids are the ids of the whole text, and batches are padded where batches are made."""
 
     kind = "hf"
+    chat_template: str | None = None  # Jinja: how its model was shown conversations, if it was
 
     def __init__(self, backend: RustTokenizer):
         backend.no_truncation()
@@ -99,8 +100,11 @@ class HFTokenizer(Tokenizer):
         return printable(utf8(text))
 
     def to_dict(self) -> dict[str, Any]:
-        return {"tokenizer": json.loads(self.backend.to_str())}
+        state = {"tokenizer": json.loads(self.backend.to_str())}
+        return state if self.chat_template is None else {**state, "chat_template": self.chat_template}
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
-        return cls.from_json(json.dumps(state["tokenizer"]))
+        tokenizer = cls.from_json(json.dumps(state["tokenizer"]))
+        tokenizer.chat_template = state.get("chat_template")
+        return tokenizer

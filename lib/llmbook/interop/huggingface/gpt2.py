@@ -1,0 +1,58 @@
+"""GPT-2: matrices transposed (its ``Conv1D`` multiplies from the right), queries, keys and values in one."""
+
+from typing import Any
+
+from llmbook.interop.names import Entry, Family, pairs, require
+from llmbook.model import TransformerConfig
+
+
+def _names() -> Family:
+    h, ours, qkv = "transformer.h.{i}", "body.blocks.{i}", ("q_proj", "k_proj", "v_proj")
+    dense = {
+        f"{h}.attn.c_attn": tuple(f"{ours}.attention.{p}" for p in qkv),
+        f"{h}.attn.c_proj": (f"{ours}.attention.o_proj",),
+        f"{h}.mlp.c_fc": (f"{ours}.feed_forward.up_proj",),
+        f"{h}.mlp.c_proj": (f"{ours}.feed_forward.down_proj",),
+    }
+    weights = tuple(Entry(f"{t}.weight", tuple(f"{o}.weight" for o in os), True) for t, os in dense.items())
+    biases = tuple(Entry(f"{t}.bias", tuple(f"{o}.bias" for o in os)) for t, os in dense.items())
+    norms = pairs((f"{h}.ln_1", f"{ours}.attention_norm"), (f"{h}.ln_2", f"{ours}.feed_forward_norm"))
+    outside = pairs(
+        ("transformer.wte", "body.embeddings.tokens"),
+        ("transformer.wpe", "body.embeddings.positions.table"),
+        ("lm_head", "lm_head"),
+        parameters=("weight",),
+    ) + pairs(("transformer.ln_f", "body.final_norm"))
+    return Family(outside, weights + biases + norms)
+
+
+NAMES = {"gpt2": _names()}
+
+
+def ours(values: dict[str, Any]) -> TransformerConfig:
+    require(values, "gpt2", activation_function="gelu_new", scale_attn_by_inverse_layer_idx=False)
+    return TransformerConfig.gpt2(
+        vocab_size=values["vocab_size"],
+        max_seq_len=values["n_positions"],
+        d_model=values["n_embd"],
+        n_layers=values["n_layer"],
+        n_heads=values["n_head"],
+        d_ff=values.get("n_inner"),
+        norm_eps=values["layer_norm_epsilon"],
+        tie_embeddings=values.get("tie_word_embeddings", True),
+    )
+
+
+def theirs(config: TransformerConfig) -> dict[str, Any]:
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "vocab_size": config.vocab_size,
+        "n_positions": config.max_seq_len,
+        "n_embd": config.d_model,
+        "n_layer": config.n_layers,
+        "n_head": config.n_heads,
+        "n_inner": config.d_ff,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": config.norm_eps,
+        "tie_word_embeddings": config.tie_embeddings,
+    }

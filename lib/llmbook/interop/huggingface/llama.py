@@ -1,0 +1,70 @@
+"""Llama: no biases, and rotary positions in the order of pairs that ours has too."""
+
+from typing import Any
+
+from llmbook.interop.names import Family, pairs, require
+from llmbook.model import TransformerConfig
+
+
+def _names() -> Family:
+    theirs, ours = "model.layers.{i}", "body.blocks.{i}"
+    attention = tuple(
+        (f"{theirs}.self_attn.{p}", f"{ours}.attention.{p}") for p in ("q_proj", "k_proj", "v_proj", "o_proj")
+    )
+    feed_forward = tuple(
+        (f"{theirs}.mlp.{p}", f"{ours}.feed_forward.{p}") for p in ("gate_proj", "up_proj", "down_proj")
+    )
+    norms = (
+        (f"{theirs}.input_layernorm", f"{ours}.attention_norm"),
+        (f"{theirs}.post_attention_layernorm", f"{ours}.feed_forward_norm"),
+    )
+    outside = (
+        ("model.embed_tokens", "body.embeddings.tokens"),
+        ("model.norm", "body.final_norm"),
+        ("lm_head", "lm_head"),
+    )
+    only = ("weight",)
+    return Family(pairs(*outside, parameters=only), pairs(*attention, *feed_forward, *norms, parameters=only))
+
+
+NAMES = {"llama": _names()}
+
+
+def ours(values: dict[str, Any]) -> TransformerConfig:
+    require(values, "llama", hidden_act="silu", attention_bias=False, mlp_bias=False)
+    rope = values.get("rope_parameters") or {}
+    scaling = values.get("rope_scaling") or {}
+    if {rope.get("rope_type", "default"), scaling.get("rope_type", "default")} != {"default"}:
+        raise ValueError(f"scaled rotary positions are not read from a config: {rope or scaling}")
+    return TransformerConfig.llama(
+        vocab_size=values["vocab_size"],
+        max_seq_len=values["max_position_embeddings"],
+        d_model=values["hidden_size"],
+        n_layers=values["num_hidden_layers"],
+        n_heads=values["num_attention_heads"],
+        n_kv_heads=values.get("num_key_value_heads"),
+        d_head=values.get("head_dim"),
+        d_ff=values["intermediate_size"],
+        rope_theta=values.get("rope_theta") or rope.get("rope_theta", 10_000.0),
+        norm_eps=values["rms_norm_eps"],
+        tie_embeddings=values.get("tie_word_embeddings", False),
+    )
+
+
+def theirs(config: TransformerConfig) -> dict[str, Any]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.max_seq_len,
+        "hidden_size": config.d_model,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.n_kv_heads,
+        "head_dim": config.d_head,
+        "intermediate_size": config.d_ff,
+        "hidden_act": "silu",
+        "rope_theta": config.rope_theta,  # one name before transformers 5, the other since
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "rms_norm_eps": config.norm_eps,
+        "tie_word_embeddings": config.tie_embeddings,
+    }

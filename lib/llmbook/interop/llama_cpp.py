@@ -1,0 +1,107 @@
+"""What llama.cpp writes into a GGUF file of a Llama-type model: our settings, our weights, a tokenizer.
+
+Two things differ from Hugging Face's files of the same model, and are undone here: tensors have names of their own,
+and the rows of W^Q and W^K are in the order of the RoPE paper, which turns neighbours (2i, 2i + 1) together, where
+ours turns (i, i + D/2).
+"""
+
+from jaxtyping import Float
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as RustTokenizer
+from torch import Tensor
+
+from llmbook.interop.gguf import GGUF
+from llmbook.interop.names import Family, pairs, translate
+from llmbook.model import TransformerConfig
+from llmbook.text import HFTokenizer
+
+CONTROL = 3  # the type of a token that never comes from text: <|im_start|>, <|endoftext|>
+
+_NAMES = Family(
+    outside=pairs(
+        ("token_embd", "body.embeddings.tokens"),
+        ("output_norm", "body.final_norm"),
+        ("output", "lm_head"),
+        parameters=("weight",),
+    ),
+    layer=pairs(
+        ("blk.{i}.attn_q", "body.blocks.{i}.attention.q_proj"),
+        ("blk.{i}.attn_k", "body.blocks.{i}.attention.k_proj"),
+        ("blk.{i}.attn_v", "body.blocks.{i}.attention.v_proj"),
+        ("blk.{i}.attn_output", "body.blocks.{i}.attention.o_proj"),
+        ("blk.{i}.ffn_gate", "body.blocks.{i}.feed_forward.gate_proj"),
+        ("blk.{i}.ffn_up", "body.blocks.{i}.feed_forward.up_proj"),
+        ("blk.{i}.ffn_down", "body.blocks.{i}.feed_forward.down_proj"),
+        ("blk.{i}.attn_norm", "body.blocks.{i}.attention_norm"),
+        ("blk.{i}.ffn_norm", "body.blocks.{i}.feed_forward_norm"),
+        parameters=("weight",),
+    ),
+)
+
+
+def config_from_gguf(file: GGUF) -> TransformerConfig:
+    """The sizes of a Llama-type model. Raises ValueError for another architecture, or stretched positions."""
+    values = file.values
+    if (architecture := values.get("general.architecture")) != "llama":
+        raise ValueError(f"{file.path.name} holds a {architecture!r} model; only 'llama' has a table of names")
+    if any(key.startswith("llama.rope.scaling") for key in values) or "rope_freqs.weight" in file.tensors:
+        raise ValueError(f"{file.path.name} stretches its rotary positions, which is not read from a GGUF file")
+    return TransformerConfig.llama(
+        vocab_size=len(values["tokenizer.ggml.tokens"]),
+        max_seq_len=values["llama.context_length"],
+        d_model=values["llama.embedding_length"],
+        n_layers=values["llama.block_count"],
+        n_heads=values["llama.attention.head_count"],
+        n_kv_heads=values["llama.attention.head_count_kv"],
+        d_head=values.get("llama.attention.key_length"),
+        d_ff=values["llama.feed_forward_length"],
+        rope_theta=values["llama.rope.freq_base"],
+        norm_eps=values["llama.attention.layer_norm_rms_epsilon"],
+        tie_embeddings="output.weight" not in file.tensors,
+    )
+
+
+def from_gguf(file: GGUF, config: TransformerConfig) -> dict[str, Tensor]:
+    """The weights as float32 under our names, ready for ``DecoderLM(config).load_state_dict``."""
+    stored = {name: tensor.dequantise() for name, tensor in file.tensors.items()}
+    weights = translate(stored, _NAMES, family="GGUF llama", n_layers=config.n_layers)
+    for name, weight in weights.items():
+        if name.endswith(("q_proj.weight", "k_proj.weight")):
+            n_heads = config.n_heads if "q_proj" in name else config.n_kv_heads
+            weights[name] = half_split(weight, n_heads=n_heads)
+    return weights
+
+
+def half_split(weight: Float[Tensor, "HD C"], *, n_heads: int) -> Float[Tensor, "HD C"]:
+    """Rows of a projection from the order 0, 1, 2, … (pairs are neighbours) to 0, 2, 4, … 1, 3, 5, … in each head.
+
+    Queries and keys move alike, so no score changes: only which two numbers ``rotate`` turns together does.
+    """
+    by_pair = weight.unflatten(0, (n_heads, -1, 2))  # [H, D/2, 2, C]
+    return by_pair.transpose(1, 2).reshape(weight.shape)
+
+
+def tokenizer_from_gguf(file: GGUF) -> HFTokenizer:
+    """The byte-level BPE tokenizer of the file, with the chat template at ``.chat_template`` if there is one.
+
+    Only the rule "smollm" for cutting text before the merges is known here: every digit alone, then GPT-2's pattern.
+
+    Raises:
+        ValueError: the file's tokenizer is of another kind.
+    """
+    values = file.values
+    kind = values.get("tokenizer.ggml.model"), values.get("tokenizer.ggml.pre")
+    if kind != ("gpt2", "smollm"):
+        raise ValueError(f"{file.path.name} has a tokenizer of kind {kind}; only ('gpt2', 'smollm') is read")
+    tokens = values["tokenizer.ggml.tokens"]
+    merges = [tuple(merge.split(" ")) for merge in values["tokenizer.ggml.merges"]]
+    backend = RustTokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    control = [t for t, kind in zip(tokens, values["tokenizer.ggml.token_type"], strict=True) if kind == CONTROL]
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
+    tokenizer = HFTokenizer(backend)
+    tokenizer.chat_template = values.get("tokenizer.chat_template")
+    return tokenizer

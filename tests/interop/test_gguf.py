@@ -1,0 +1,166 @@
+"""GGUF files written and read by its own project's package, against ours, on a file made on the spot."""
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from llmbook.interop import read_gguf
+from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, half_split, tokenizer_from_gguf
+from llmbook.model import DecoderLM, TransformerConfig
+from llmbook.model.rotary import Rotary, rotate
+from tests.model.helpers import random_ids, shake
+
+TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0")
+
+
+def write(path, tensors, **values):
+    """A GGUF file; ``tensors`` maps a name to (numbers, type)."""
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, value in values.items():
+        key = name.replace("__", ".")
+        if isinstance(value, str):
+            writer.add_string(key, value)
+        elif isinstance(value, (list, tuple)):
+            writer.add_array(key, value)
+        else:
+            (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(key, value)
+    for name, (numbers, kind) in tensors.items():
+        kind = gguf.GGMLQuantizationType[kind]
+        writer.add_tensor(name, gguf.quantize(numbers, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def every_type(tmp_path_factory):
+    """A tensor of each type, of a length that leaves the next one at an odd place."""
+    numbers = np.random.default_rng(0).normal(size=(3, 64)).astype(np.float32)
+    path = tmp_path_factory.mktemp("gguf") / "all.gguf"
+    return write(
+        path,
+        {f"t.{kind}": (numbers, kind) for kind in TYPES},
+        a__text="naïve 你好",
+        a__number=7,
+        a__real=0.5,
+        a__texts=["one", "", "три"],
+        a__numbers=[3, -1, 4],
+    )
+
+
+def test_values_and_tensors_as_the_reference_reads_them(every_type):
+    """A field of the head skipped or misread; halves of a byte swapped; a scale for an offset; rows for columns."""
+    ours, reference = read_gguf(every_type), gguf.GGUFReader(every_type)
+    for name, field in reference.fields.items():
+        if not name.startswith("GGUF."):
+            assert ours.values[name] == field.contents(), name
+    assert ours.values["a.texts"] == ["one", "", "три"]
+    assert list(ours.tensors) == [tensor.name for tensor in reference.tensors]
+    for tensor in reference.tensors:
+        expected = gguf.dequantize(tensor.data, tensor.tensor_type)
+        found = ours.tensors[tensor.name]
+        assert found.shape == (3, 64)
+        torch.testing.assert_close(found.dequantise(), torch.from_numpy(expected.copy()), atol=0, rtol=0)
+
+
+def test_a_damaged_file_is_refused(every_type, tmp_path):
+    """A download that broke off, read as a model with zeros at its end; another kind of file."""
+    whole = every_type.read_bytes()
+    for keep, message in ((len(whole) - 200, "cut short: t.Q8_0"), (100, "not all of a GGUF file")):
+        (tmp_path / "part.gguf").write_bytes(whole[:keep])
+        with pytest.raises(ValueError, match=message):
+            read_gguf(tmp_path / "part.gguf")
+    (tmp_path / "other.gguf").write_bytes(b"PK\x03\x04" + whole[4:])
+    with pytest.raises(ValueError, match=r"not a GGUF file of version 2 or 3.*PK"):
+        read_gguf(tmp_path / "other.gguf")
+    with pytest.raises(FileNotFoundError):
+        read_gguf(tmp_path / "none.gguf")
+
+
+def test_an_unknown_block_is_refused_by_name(tmp_path):
+    """Blocks of another layout decoded into noise."""
+    numbers = np.ones((2, 256), dtype=np.float32)
+    path = write(tmp_path / "x.gguf", {"plain": (numbers, "F32"), "odd": (numbers, "Q5_0")})
+    with pytest.raises(ValueError, match=r"odd in .*x.gguf is of type 6; read are F32, .*Q8_0"):
+        read_gguf(path)
+
+
+CONFIG = TransformerConfig.llama(
+    vocab_size=31, max_seq_len=32, d_model=24, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=32, tie_embeddings=False
+)
+
+
+def neighbours(weight, n_heads):
+    """The order of rows that llama.cpp writes, from ours: pairs (i, i + D/2) become neighbours."""
+    rows = torch.arange(weight.shape[0]).view(n_heads, 2, -1).transpose(1, 2).flatten()
+    return weight[rows]
+
+
+def small_file(path, config=CONFIG, **changes):
+    """A random model of ours under llama.cpp's names; returns the model and the file."""
+    model = shake(DecoderLM(config))
+    tensors = {"token_embd": "body.embeddings.tokens", "output_norm": "body.final_norm"}
+    if not config.tie_embeddings:
+        tensors["output"] = "lm_head"
+    for i in range(config.n_layers):
+        for theirs, ours in {
+            "attn_q": "attention.q_proj", "attn_k": "attention.k_proj", "attn_v": "attention.v_proj",
+            "attn_output": "attention.o_proj", "ffn_gate": "feed_forward.gate_proj", "ffn_up": "feed_forward.up_proj",
+            "ffn_down": "feed_forward.down_proj", "attn_norm": "attention_norm", "ffn_norm": "feed_forward_norm",
+        }.items():  # fmt: skip
+            tensors[f"blk.{i}.{theirs}"] = f"body.blocks.{i}.{ours}"
+    weights = model.state_dict()
+    stored = {}
+    for theirs, ours in tensors.items():
+        weight = weights[f"{ours}.weight"]
+        if theirs.endswith(("attn_q", "attn_k")):
+            weight = neighbours(weight, config.n_heads if theirs.endswith("q") else config.n_kv_heads)
+        stored[f"{theirs}.weight"] = (weight.numpy(), "F32")
+    values = dict(
+        llama__context_length=32, llama__embedding_length=24, llama__block_count=2, llama__feed_forward_length=32,
+        llama__attention__head_count=4, llama__attention__head_count_kv=2, llama__rope__freq_base=100_000.0,
+        llama__attention__layer_norm_rms_epsilon=1e-5, tokenizer__ggml__tokens=[str(i) for i in range(31)],
+        tokenizer__ggml__model="llama",
+    )  # fmt: skip
+    return model, read_gguf(write(path, stored, **{**values, **changes}))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_model_from_a_file_is_the_model(tmp_path, tied):
+    """Rotary pairs left as neighbours, key heads counted as query heads, a tied head missing, an epsilon lost."""
+    model, file = small_file(tmp_path / "m.gguf", CONFIG.replace(tie_embeddings=tied))
+    config = config_from_gguf(file)
+    assert config == model.config.replace(norm_eps=config.norm_eps)
+    assert config.norm_eps == pytest.approx(1e-5)
+    again = DecoderLM(config).eval()
+    again.load_state_dict(from_gguf(file, config))
+    ids = random_ids(2, 9)
+    torch.testing.assert_close(again(ids).logits, model(ids).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_half_split_turns_the_pairs_the_paper_turns():
+    """A permutation that is the inverse of the right one: rotating neighbours before must be rotating halves after."""
+    x = torch.randn(1, 2, 3, 8)  # [B, H, T, D]
+    cos, sin = Rotary(d_head=8)(torch.arange(3)[None])
+    a, b = x[..., 0::2], x[..., 1::2]
+    paper = torch.stack((a * cos - b * sin, a * sin + b * cos), dim=-1).flatten(-2)
+
+    def reorder(y):  # rows of a projection are the dimensions of its output
+        return half_split(y.transpose(2, 3).reshape(-1, 3), n_heads=2).view(1, 2, 8, 3).transpose(2, 3)
+
+    torch.testing.assert_close(rotate(reorder(x), cos, sin), reorder(paper))
+
+
+def test_what_is_not_read_is_named(tmp_path):
+    """A model of another kind, positions stretched or a foreign tokenizer taken for ours."""
+    _, file = small_file(tmp_path / "a.gguf", llama__rope__scaling__type="yarn")
+    with pytest.raises(ValueError, match="stretches its rotary positions"):
+        config_from_gguf(file)
+    file.values["general.architecture"] = "mamba"
+    with pytest.raises(ValueError, match=r"a.gguf holds a 'mamba' model"):
+        config_from_gguf(file)
+    with pytest.raises(ValueError, match=r"tokenizer of kind \('llama', None\)"):
+        tokenizer_from_gguf(file)
