@@ -94,7 +94,7 @@ def test_equal_numbers_are_no_division_by_zero():
 
 
 def test_codes_are_chosen_for_the_stored_scales():
-    """Catches scales rounded after the codes were chosen: in bfloat16 the largest of 127 steps then move by a quarter."""
+    """Catches scales rounded after the codes were chosen: in bfloat16 the largest then move by a quarter step."""
     w = weight(columns=512)
     ends = {quantise_absmax: (-127, 127), quantise_groups: (0, 255)}
     for quantise, (lowest, highest) in ends.items():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from llmbook.compression.by_name import linear_layers
 from llmbook.compression.linear import Int4Linear, Int8Linear, Kernel
 
 
@@ -55,23 +56,13 @@ def quantise_model(
 
     Raises:
         ValueError: an option is out of range, a name in ``skip`` is none of the model's, a layer does not divide into
-            groups, or nothing is left to quantise. The model is then unchanged.
+            groups, or no layer is left to quantise. The model is then unchanged.
     """
     if bits not in (8, 4):
         raise ValueError(f"bits={bits!r}: there are linear layers of 8 and of 4 bits")
     if bits == 8 and group_size is not None:
         raise ValueError(f"group_size={group_size} has no meaning at 8 bits, where each output has one scale")
-    modules = dict(model.named_modules())
-    for name in skip:
-        if name not in modules and name != "lm_head":  # an encoder has none
-            raise ValueError(f"skip names {name!r}, which the model does not have; see model.named_modules()")
-    linears = {
-        name: module
-        for name, module in modules.items()
-        if isinstance(module, nn.Linear) and not any(name == s or name.startswith(f"{s}.") for s in skip)
-    }
-    if not linears:
-        raise ValueError(f"no linear layer to quantise in {type(model).__name__} outside skip={tuple(skip)}")
+    linears = linear_layers(model, skip)
     before = _n_bytes(model)
     replacements = {name: _quantised(name, layer, bits, group_size or 32, kernel) for name, layer in linears.items()}
     for name, layer in replacements.items():
