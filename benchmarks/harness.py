@@ -1,0 +1,127 @@
+"""Comparing speeds on a machine that is never quite quiet.
+
+Every contender lives in a process of its own (frameworks set global state; an idle process costs nothing). All are
+built and warmed first. Then, in every round, each is measured once, in a fresh random order, after waiting until
+nothing else runs; so slow minutes hit all alike, and speeds are compared *within* a round. Two clocks are kept:
+wall, which readers feel, and the process's own CPU time, which on one thread hardly notices other processes.
+"""
+
+import multiprocessing
+import os
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+QUIET = 0.2  # cores that others may use while a block is measured
+Measure = Callable[[int], dict[str, Any]]  # n -> what came of n units of work; ``seconds`` if it timed itself
+
+
+@dataclass(frozen=True)
+class Failure(Exception):
+    """A contender that could not be built or run, with its own words."""
+
+    reason: str
+
+
+class Worker:
+    """A contender in its own process: ``make(*arguments)`` there returns the function that does n units of work."""
+
+    def __init__(self, name: str, make: Callable[..., Measure], *arguments: Any, threads: int):
+        self.name = name
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the child when it imports torch
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, make, arguments, threads))
+        self._process.start()
+        theirs.close()
+
+    def ask(self, n: int) -> dict[str, Any]:
+        """Do n units of work: the answer, with ``seconds``, ``cpu_seconds`` and ``foreign`` (cores others used).
+
+        Raises Failure with the contender's error.
+        """
+        try:
+            self._pipe.send(n)
+            answer = self._pipe.recv()
+        except (EOFError, BrokenPipeError):
+            raise Failure(f"its process ended (exit code {self._process.exitcode})") from None
+        if "error" in answer:
+            raise Failure(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.join(10)
+        if self._process.is_alive():
+            self._process.kill()
+
+
+def _serve(pipe: Any, make: Callable[..., Measure], arguments: tuple, threads: int) -> None:
+    sys.stdout = sys.stderr  # frameworks talk; results go through the pipe
+    measure = None
+    while True:
+        try:
+            n = pipe.recv()
+        except EOFError:
+            return
+        try:
+            if measure is None:
+                import torch
+
+                torch.set_num_threads(threads)
+                measure = make(*arguments)
+            busy, cpu, wall = _busy_seconds(), time.process_time(), time.perf_counter()
+            answer = measure(n)
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            answer.setdefault("seconds", wall)
+            answer.setdefault("cpu_seconds", cpu)
+            answer["foreign"] = max(0.0, (_busy_seconds() - busy - cpu) / max(wall, 1e-3))
+        except Exception as error:
+            traceback.print_exc()
+            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
+        pipe.send(answer)
+
+
+def rounds(
+    workers: Sequence[Worker], n_units: dict[str, int], *, n_rounds: int, patience: float, seed: int = 0
+) -> dict[str, list[dict[str, Any]]]:
+    """Measure every worker once a round: worker name -> one sample a round.
+
+    A block that others disturbed is measured again, twice at most, and the least disturbed one is kept.
+    ``patience``: seconds to wait for quiet before a block; 0 does not wait and never measures again.
+    """
+    order, samples = list(workers), {worker.name: [] for worker in workers}
+    shuffle = random.Random(seed).shuffle
+    for i in range(n_rounds):
+        shuffle(order)
+        for worker in order:
+            tries = []
+            while not tries or (patience and len(tries) < 3 and tries[-1]["foreign"] > QUIET):
+                wait_for_quiet(patience)
+                tries.append(worker.ask(n_units[worker.name]))
+            samples[worker.name].append(min(tries, key=lambda sample: sample["foreign"]))
+        print(f"  round {i + 1}/{n_rounds}", file=sys.stderr, flush=True)
+    return samples
+
+
+def wait_for_quiet(patience: float) -> bool:
+    """Wait, ``patience`` seconds at most, for half a second in which the whole machine uses under QUIET cores."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        busy, start = _busy_seconds(), time.monotonic()
+        time.sleep(0.5)
+        if (_busy_seconds() - busy) / (time.monotonic() - start) < QUIET:
+            return True
+    return False
+
+
+def _busy_seconds() -> float:
+    """CPU seconds all processes of this machine have used since it started."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
