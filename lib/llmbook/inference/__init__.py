@@ -5,6 +5,7 @@ grows; ``beam`` and ``speculative`` are other loops on the same reader; ``stream
 text as they come.
 """
 
+from llmbook.inference.batching import Completion, Engine, Request, Step
 from llmbook.inference.beam import Beams, beam_search
 from llmbook.inference.generate import draw_tokens, generate, next_token_distribution
 from llmbook.inference.reader import Conditioned, Reader
@@ -34,13 +35,17 @@ from llmbook.inference.streaming import TextStream, complete, pad_left, stream
 
 __all__ = [
     "Beams",
+    "Completion",
     "Conditioned",
     "Draft",
+    "Engine",
     "ModelDraft",
     "PromptLookup",
     "Reader",
+    "Request",
     "Sampling",
     "Speculation",
+    "Step",
     "StopStrings",
     "TextStream",
     "acceptance",
