@@ -2,29 +2,17 @@
 
 import pytest
 import torch
-from torch import nn
 
-from llmbook.inference import generate, next_token_distribution
-from llmbook.model import DecoderLM, TransformerConfig
+from llmbook.inference import Conditioned, draw_tokens, generate, next_token_distribution
+from llmbook.model import KVCache, SlidingKVCache
+from tests.inference.helpers import gpt2_pair, make_encoder_decoder, make_model, padded, prompts
 
 SCHEMES = ("none", "sinusoidal", "learned", "t5", "alibi", "rope")
 
 
-def make_model(positions: str = "rope", **overrides) -> DecoderLM:
-    """Two layers with matrices of std 0.5, untied: with small weights the text repeats one token, mistakes hide."""
-    values = dict(vocab_size=29, max_seq_len=24, d_model=24, n_layers=2, n_heads=4, tie_embeddings=False)
-    values["positions"] = positions
-    model = DecoderLM(TransformerConfig(**{**values, **overrides}))
-    generator = torch.Generator().manual_seed(0)
-    for p in model.parameters():
-        if p.ndim >= 2:
-            nn.init.normal_(p, std=0.5, generator=generator)
-    return model
-
-
 @pytest.fixture
 def prompt():
-    return torch.randint(29, (2, 5), generator=torch.Generator().manual_seed(1))
+    return prompts(2, 5)
 
 
 @pytest.mark.parametrize("positions", SCHEMES)
@@ -66,19 +54,54 @@ def test_beyond_max_seq_len_the_last_window_is_read_anew(positions, use_cache, p
 def test_a_padded_batch_writes_what_each_row_writes_alone(positions, max_seq_len):
     """Catches padding that is attended to, or counted as a position; with and without a moving window."""
     model = make_model(positions, max_seq_len=max_seq_len)
-    rows = [torch.randint(29, (n,), generator=torch.Generator().manual_seed(n)) for n in (2, 6, 4)]
-    ids = torch.full((3, 6), 11)
-    mask = torch.zeros(3, 6, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        ids[i, 6 - len(row) :] = row
-        mask[i, 6 - len(row) :] = True
+    rows, ids, mask = padded()
     together = generate(model, ids, attention_mask=mask, max_new_tokens=9, temperature=0)
+    assert torch.equal(together, generate(model, ids, attention_mask=mask.bool(), max_new_tokens=9, temperature=0))
     for i, row in enumerate(rows):
-        alone = generate(model, row[None], max_new_tokens=9, temperature=0)
-        assert torch.equal(together[i, 6:], alone[0, len(row) :])
-        assert torch.equal(
-            together[i], generate(model, ids, attention_mask=mask.int(), max_new_tokens=9, temperature=0)[i]
-        )
+        alone = generate(model, row, max_new_tokens=9, temperature=0)
+        assert torch.equal(together[i, 6:], alone[0, row.shape[1] :])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(repetition_penalty=1.7),
+        dict(repetition_penalty=0.6),
+        dict(temperature=5.0, min_p=1.0),
+        dict(eos_token_id=[4, 26, 9], min_new_tokens=4),
+        dict(eos_token_id=[4, 26, 9], repetition_penalty=1.3, min_new_tokens=2, temperature=2.0, top_k=1),
+    ],
+)
+def test_every_dial_in_a_padded_batch(options):
+    """Catches padding that counts as a token of the text, and rows that share what each should have alone."""
+    model = make_model()
+    rows, ids, mask = padded()
+    options = dict(max_new_tokens=12, **{"temperature": 0, **options})
+    together = generate(model, ids, attention_mask=mask, **options)
+    assert torch.equal(together, generate(model, ids, attention_mask=mask, use_cache=False, **options))
+    for i, row in enumerate(rows):
+        alone = generate(model, row, **options)[0, row.shape[1] :]
+        assert torch.equal(together[i, 6 : 6 + len(alone)], alone)
+        assert (together[i, 6 + len(alone) :] == 4).all()  # ended earlier than others
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_loop_equals_transformers(seed):
+    """Catches dials applied to the wrong text or in the wrong order: the penalty counts prompt and new tokens, the
+    end is forbidden for exactly ``min_new_tokens``, each of several end tokens ends."""
+    ours, theirs = gpt2_pair(seed)
+    ids = prompts(3, 5, seed=seed)
+    ends = [2, 5, 7, 11]
+    for penalty, n_min in ((1.0, 0), (1.4, 0), (1.4, 3), (0.8, 5)):
+        expected = theirs.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=10, min_new_tokens=n_min,
+            repetition_penalty=penalty, eos_token_id=ends, pad_token_id=ends[0],
+        )  # fmt: skip
+        found = generate(
+            ours, ids, temperature=0, max_new_tokens=10, min_new_tokens=n_min, repetition_penalty=penalty,
+            eos_token_id=ends,
+        )  # fmt: skip
+        assert torch.equal(found, expected), (penalty, n_min)
 
 
 def test_a_finished_row_is_filled_with_the_end_token(prompt):
@@ -94,6 +117,30 @@ def test_a_finished_row_is_filled_with_the_end_token(prompt):
     assert (ids[0, 5 + end :] == eos).all()
     alone = generate(model, prompt[:1], max_new_tokens=12, temperature=0, eos_token_id=eos)
     assert alone.shape[1] == 5 + end + 1  # nothing left to write
+
+
+def test_each_of_several_end_tokens_ends_a_row(prompt):
+    """Catches a list of which only the first is heeded; the row is filled with the first, after the one drawn."""
+    model = make_model()
+    free = generate(model, prompt, max_new_tokens=12, temperature=0)[0, 5:]
+    unused = next(i for i in range(29) if i not in free)
+    drawn = int(free[4])
+    end = int((free == drawn).nonzero()[0])
+    ids = generate(model, prompt, max_new_tokens=12, temperature=0, eos_token_id=[unused, drawn])[0, 5:]
+    assert torch.equal(ids[: end + 1], free[: end + 1])
+    assert (ids[end + 1 :] == unused).all()
+
+
+@pytest.mark.parametrize("n", [1, 3, 7])
+def test_the_end_is_allowed_after_exactly_so_many_tokens(prompt, n):
+    """Catches an off-by-one in min_new_tokens: with only one other token to choose, the length is known."""
+    model = make_model(vocab_size=2)
+    model.lm_head.weight.data[1] = 0
+    model.lm_head.weight.data[0] = torch.eye(24)[0]  # the end token wins or loses by the sign of one number
+    model.body.final_norm.weight.data.zero_()
+    model.body.final_norm.bias.data.fill_(1.0)
+    ids = generate(model, prompt % 2, max_new_tokens=9, min_new_tokens=n, temperature=0, eos_token_id=0)
+    assert ids[:, 5:].tolist() == [[1] * n + [0]] * 2
 
 
 def test_an_end_token_in_the_prompt_does_not_end_the_row(prompt):
@@ -122,6 +169,57 @@ def test_top_k_one_is_greedy(prompt):
     greedy = generate(model, prompt, max_new_tokens=10, temperature=0)
     assert torch.equal(generate(model, prompt, max_new_tokens=10, temperature=3.0, top_k=1), greedy)
     assert torch.equal(generate(model, prompt, max_new_tokens=10, temperature=3.0, top_p=1e-6), greedy)
+
+
+def test_a_cache_of_another_kind_and_a_cache_already_filled(prompt):
+    """Catches a cache that is accepted and ignored, or read again from the start."""
+    model = make_model(sliding_window=3)
+    options = dict(max_new_tokens=12, temperature=0)
+    expected = generate(model, prompt, use_cache=False, **options)
+    sliding = SlidingKVCache(model.config, batch_size=2)
+    assert torch.equal(generate(model, prompt, cache=sliding, **options), expected)
+    assert sliding.length == 5 + 11  # the last token is drawn and not read
+    filled = KVCache(model.config, batch_size=2)
+    with torch.no_grad():
+        model(prompt[:, :3], cache=filled)
+    filled.values[:, :, :, 2] *= -1  # only a reader of this cache can notice
+    assert not torch.equal(generate(model, prompt, cache=filled, **options), expected)
+    with pytest.raises(ValueError, match="the cache holds 16 positions and the text has 5"):
+        generate(model, prompt, cache=sliding, **options)
+    with pytest.raises(ValueError, match="use_cache=False"):
+        generate(model, prompt, cache=KVCache(model.config, batch_size=2), use_cache=False, **options)
+
+
+def test_an_encoder_decoder_writes_like_any_model():
+    """Catches a source forgotten after the first step, read with its padding, or encoded with dropout."""
+    model, source, start = make_encoder_decoder(), prompts(3, 6), torch.zeros(3, 1, dtype=torch.long)
+    mask = torch.ones_like(source)
+    mask[1, 4:] = 0
+    options = dict(max_new_tokens=10, temperature=0)
+    ids = generate(Conditioned(model, source, mask), start, **options)
+    assert torch.equal(ids, generate(Conditioned(model, source, mask), start, use_cache=False, **options))
+    with torch.no_grad():
+        logits = model(source, ids, attention_mask=mask).logits
+    assert torch.equal(ids[:, 1:], logits[:, :-1].argmax(-1))
+    assert torch.equal(ids[1:2], generate(Conditioned(model, source[1:2, :4]), start[:1], **options))
+    assert len(ids.unique(dim=0)) == 3
+    with pytest.raises(ValueError, match="an encoder–decoder reads its source first: give Conditioned"):
+        generate(model, start, **options)
+    with pytest.raises(ValueError, match="4 rows cannot be shared among 3 sources"):
+        generate(Conditioned(model, source), prompts(4, 1), **options)
+
+
+def test_between_two_tokens_the_model_is_as_it_was(prompt):
+    """Catches gradients and dropout switched off for whoever consumes the tokens one by one, as training may."""
+    model = make_model(dropout=0.5).train()
+    texts = []
+    for _ in range(2):
+        new = []
+        for token in draw_tokens(model, prompt, max_new_tokens=6, temperature=0):
+            assert (model.training, torch.is_grad_enabled()) == (True, True)
+            new.append(token)
+        texts.append(torch.cat(new, dim=1))
+    assert torch.equal(*texts)
 
 
 def test_dropout_is_off_and_the_mode_comes_back(prompt):
@@ -155,7 +253,14 @@ def test_nothing_to_write_returns_the_prompt(prompt):
         (dict(temperature=-1.0), "temperature=-1.0"),
         (dict(top_k=0), "top_k=0"),
         (dict(top_p=1.5), "top_p=1.5"),
+        (dict(temperature=1e-9), "temperature=1e-09"),
+        (dict(min_p=1.5), "min_p=1.5"),
+        (dict(repetition_penalty=0.0), "repetition_penalty=0.0"),
         (dict(max_new_tokens=-3), "max_new_tokens=-3"),
+        (dict(min_new_tokens=4, eos_token_id=1), "min_new_tokens=4: must lie between 0 and max_new_tokens=3"),
+        (dict(min_new_tokens=-1, eos_token_id=1), "min_new_tokens=-1"),
+        (dict(min_new_tokens=2), "min_new_tokens=2 forbids an early end"),
+        (dict(eos_token_id=[1, -1]), "eos_token_id=-1"),
         (dict(eos_token_id=29), "eos_token_id=29"),
         (dict(input_ids=torch.zeros(1, 0, dtype=torch.long)), "empty prompt"),
         (dict(input_ids=torch.tensor([[1, 29]])), "holds 29, outside the vocabulary 0…28"),

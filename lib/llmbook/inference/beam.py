@@ -12,6 +12,7 @@ done when ``num_beams`` of its texts have ended and its best beginning, were it 
 of them. With α > 0 a beginning might still improve later; this rule, too, is that of transformers.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,6 +62,8 @@ def beam_search(
             raise ValueError(f"{name}={value}: must be at least 1")
     if num_return_sequences > num_beams:
         raise ValueError(f"num_return_sequences={num_return_sequences}: num_beams={num_beams} find no more than that")
+    if not math.isfinite(length_penalty):
+        raise ValueError(f"length_penalty={length_penalty}: must be a finite number; 0 is none")
     ends = end_tokens(eos_token_id, model.config.vocab_size)
     check_lengths(max_new_tokens)
     if max_new_tokens == 0:
