@@ -1,9 +1,18 @@
-"""Text: tokenizers, corpora and batches."""
+"""Text: tokenizers, corpora and batches, and what is hidden, cut or paired before a model sees them.
+
+Start with ``batches.py``; ``mapped.py`` says how a batch is changed on its way, ``masking.py`` is an example.
+"""
 
 from llmbook.text.batches import LMBatches, as_tokens, eval_windows, load_tokens, save_tokens
 from llmbook.text.corpus import Corpus, corpora, load_corpus
 from llmbook.text.labels import IGNORE
+from llmbook.text.mapped import MappedBatches
+from llmbook.text.masking import MaskTokens
+from llmbook.text.mixing import MixedBatches, mixing_proportions
+from llmbook.text.pairs import PairBatches, draw_next_sentence, draw_sentence_order, join_pair
+from llmbook.text.reading_order import PermuteOrder, choose_prefix
 from llmbook.text.sources import SourceError, fetch_package_files, package_files
+from llmbook.text.spans import CorruptSpans, cut_spans, draw_spans, restore_spans
 from llmbook.text.tokenizers import (
     BPETokenizer,
     ByteTokenizer,
@@ -19,17 +28,31 @@ __all__ = [
     "ByteTokenizer",
     "CharTokenizer",
     "Corpus",
+    "CorruptSpans",
     "HFTokenizer",
     "LMBatches",
+    "MappedBatches",
+    "MaskTokens",
+    "MixedBatches",
+    "PairBatches",
+    "PermuteOrder",
     "SourceError",
     "Tokenizer",
     "as_tokens",
+    "choose_prefix",
     "corpora",
+    "cut_spans",
+    "draw_next_sentence",
+    "draw_sentence_order",
+    "draw_spans",
     "eval_windows",
     "fetch_package_files",
+    "join_pair",
     "load_corpus",
     "load_tokenizer",
     "load_tokens",
+    "mixing_proportions",
     "package_files",
+    "restore_spans",
     "save_tokens",
 ]

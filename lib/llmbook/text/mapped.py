@@ -1,0 +1,57 @@
+"""Batches changed on their way to the model: tokens hidden, spans cut out, an order drawn.
+
+The choice: what is drawn for batch number k is a pure function of (seed, k), as the windows of ``LMBatches`` are. The
+same batch is therefore hidden in another way at every pass, and a run that was killed and resumed sees exactly the
+corruption it would have seen. Losses draw nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+import numpy as np
+from torch import Tensor
+
+Change = Callable[[dict[str, Tensor], np.random.Generator], dict[str, Tensor]]
+
+# Entropy beside (seed, k), so that two draws with the same seed, the windows' and the corruption's, are independent.
+STREAMS = {"mapped": 1, "pairs": 2, "mixture": 3}
+
+
+def numbered_generator(stream: str, seed: int, step: int) -> np.random.Generator:
+    """The random numbers of batch number ``step`` in one of ``STREAMS``."""
+    return np.random.default_rng([seed, step, STREAMS[stream]])
+
+
+class MappedBatches:
+    """``change(batch, generator)`` of every batch, with a generator of its own for each.
+
+    ``batches`` is an endless iterator with ``state_dict``, such as ``LMBatches``; ``change`` for instance
+    ``MaskTokens(...)`` or ``CorruptSpans(...)``, which draw from nothing but the generator they are given.
+    """
+
+    def __init__(self, batches: Iterator[dict[str, Tensor]], change: Change, *, seed: int = 0):
+        if seed < 0:
+            raise ValueError(f"seed must be at least 0, got {seed}")
+        self.batches, self.change, self.seed = batches, change, seed
+        self.step = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> dict[str, Tensor]:
+        batch = self.change(next(self.batches), numbered_generator("mapped", self.seed, self.step))
+        self.step += 1
+        return batch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "seed": self.seed, "batches": self.batches.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where ``state`` was taken. Raises ValueError if it belongs to another seed or other batches."""
+        if state["seed"] != self.seed:
+            raise ValueError(
+                f"this state was saved with seed={state['seed']}, but these batches have seed={self.seed}: "
+                "resume with the settings of the interrupted run"
+            )
+        self.batches.load_state_dict(state["batches"])
+        self.step = state["step"]
