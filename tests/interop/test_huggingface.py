@@ -1,84 +1,251 @@
 """The same weights under both names give the same numbers: outputs and gradients, at a random start of std 0.2."""
 
+from functools import partial
+
 import pytest
 import torch
 import transformers
+from torch import nn
 
-from llmbook.interop import config_from_huggingface, from_huggingface, to_huggingface
-from llmbook.model import DecoderLM, Encoder
+from llmbook.interop import FAMILIES, config_from_huggingface, config_to_huggingface, from_huggingface, to_huggingface
+from llmbook.model import (
+    DecoderLM,
+    Encoder,
+    EncoderDecoderLM,
+    KVCache,
+    MaskedLM,
+    SequenceClassifier,
+    TokenClassifier,
+    TransformerConfig,
+)
 from tests.model.helpers import random_ids, shake
 
-MODELS = {
+BERT = transformers.BertConfig(
+    vocab_size=31, max_position_embeddings=32, hidden_size=24, num_hidden_layers=3, num_attention_heads=4,
+    intermediate_size=40, num_labels=5,
+)  # fmt: skip
+T5 = partial(
+    transformers.T5Config, vocab_size=31, d_model=24, d_kv=5, d_ff=40, num_layers=3, num_decoder_layers=2, num_heads=4,
+    relative_attention_num_buckets=8, relative_attention_max_distance=16,
+)  # fmt: skip
+CONFIGS = {
     "gpt2": transformers.GPT2Config(vocab_size=31, n_positions=32, n_embd=24, n_layer=3, n_head=4),
     "llama": transformers.LlamaConfig(
         vocab_size=31, max_position_embeddings=32, hidden_size=24, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=2, intermediate_size=40,
     ),
-    "bert": transformers.BertConfig(
-        vocab_size=31, max_position_embeddings=32, hidden_size=24, num_hidden_layers=3, num_attention_heads=4,
-        intermediate_size=40,
-    ),
+    "bert": BERT,
+    "bert-masked-lm": BERT,
+    "bert-classifier": BERT,
+    "bert-token-classifier": BERT,
+    "t5": T5(),
+    "t5-gated": T5(feed_forward_proj="gated-gelu", tie_word_embeddings=False),
 }  # fmt: skip
-THEIRS = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "bert": "BertModel"}
+DEPTH = {family: dict(n_layers=3, n_decoder_layers=2 if "t5" in family else None) for family in CONFIGS}
+
+
+def build(family: str, config: TransformerConfig) -> nn.Module:
+    """Our model of this kind."""
+    match family:
+        case "bert":
+            return Encoder(config)
+        case "bert-masked-lm":
+            return MaskedLM(config)
+        case "bert-classifier":
+            return SequenceClassifier(Encoder(config), n_labels=5, pooling="cls")
+        case "bert-token-classifier":
+            return TokenClassifier(Encoder(config), n_labels=5)
+        case "t5" | "t5-gated":
+            return EncoderDecoderLM(config)
+    return DecoderLM(config)
 
 
 def pair(family: str):
     """Their model with random weights, and ours with the same."""
-    config = MODELS[family]
-    theirs = shake(getattr(transformers, THEIRS[family])(config))
-    ours_config = config_from_huggingface(config.to_dict())
-    ours = (Encoder if family == "bert" else DecoderLM)(ours_config).eval()
-    ours.load_state_dict(from_huggingface(theirs.state_dict(), family, n_layers=3))
+    theirs = getattr(transformers, FAMILIES[family].architecture)(CONFIGS[family])
+    if family == "t5-gated":  # transformers ties what version 1.1 does not
+        theirs.lm_head.weight = nn.Parameter(torch.empty_like(theirs.lm_head.weight))
+    shake(theirs, 0.6 if family.startswith("bert") else 0.2)  # gains of 0.2 after every part would hide the parts
+    ours = build(family, config_from_huggingface(CONFIGS[family].to_dict())).eval()
+    ours.load_state_dict(from_huggingface(theirs.state_dict(), family, **DEPTH[family]))
     return ours, theirs
 
 
-def scores(output):
-    return output.last_hidden_state if getattr(output, "logits", None) is None else output.logits
+def run(model, family: str, ids, **keywords):
+    """What the model is for: logits, or the hidden states of a bare encoder."""
+    if "t5" in family:
+        keywords["decoder_input_ids"] = ids.flip(1)[:, :7]
+    out = model(ids, **keywords)
+    return out.last_hidden_state if getattr(out, "logits", None) is None else out.logits
 
 
-@pytest.mark.parametrize("family", MODELS)
+def test_every_family_is_tried():
+    """A new table of names without a test."""
+    assert set(CONFIGS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
 def test_same_outputs_and_gradients(family):
     """Any difference in architecture, layout or naming, in a forward or a backward pass."""
     ours, theirs = pair(family)
     ids = random_ids(2, 12)
-    a, b = scores(ours(ids)), scores(theirs(ids))
+    a, b = run(ours, family, ids), run(theirs, family, ids)
     torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
-    a.square().mean().backward()
-    b.square().mean().backward()
+    weight = torch.randn_like(b)  # a loss that treats no two numbers alike
+    (a * weight).mean().backward()
+    (b * weight).mean().backward()
     gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in theirs.named_parameters()}
-    expected = from_huggingface(gradients, family, n_layers=3)
+    expected = from_huggingface(gradients, family, **DEPTH[family])
     for name, parameter in ours.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], atol=1e-4, rtol=1e-3, msg=name)
 
 
-@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("family", CONFIGS)
 def test_padding_is_ignored_alike(family):
-    """A padding mask with another meaning than theirs."""
+    """A padding mask with another meaning than theirs, or one that cross-attention does not get."""
     ours, theirs = pair(family)
     ids, mask = random_ids(2, 9), torch.ones(2, 9, dtype=torch.long)
-    mask[0, :3] = 0
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    a = scores(ours(ids, attention_mask=mask))
-    b = scores(theirs(ids, attention_mask=mask, position_ids=positions))
-    torch.testing.assert_close(a[mask.bool()], b[mask.bool()], atol=1e-4, rtol=1e-4)
+    extra = {}
+    if family in ("gpt2", "llama"):
+        mask[0, :3] = 0
+        extra = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
+    else:
+        mask[0, -3:] = 0
+    a = run(ours, family, ids, attention_mask=mask)
+    b = run(theirs, family, ids, attention_mask=mask, **extra)
+    real = mask.bool() if a.shape[:2] == mask.shape else ...
+    torch.testing.assert_close(a[real], b[real], atol=1e-4, rtol=1e-4)
+    whole = run(ours, family, ids)
+    assert not torch.allclose(a[real], whole[real], atol=1e-3)
 
 
-@pytest.mark.parametrize("family", MODELS)
+def test_bert_segments():
+    """Segment vectors left out, or both sentences given the first."""
+    ours, theirs = pair("bert-masked-lm")
+    ids, segments = random_ids(2, 9), torch.tensor([[0] * 4 + [1] * 5]).expand(2, 9)
+    a, b = ours(ids, segment_ids=segments).logits, theirs(ids, token_type_ids=segments).logits
+    torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(a, ours(ids).logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["t5", "t5-gated"])
+@torch.no_grad()
+def test_t5_writes_with_a_cache_as_theirs_does(family):
+    """A relative bias that starts again at every step, or memory read by another mask than at the first."""
+    ours, theirs = pair(family)
+    ids, mask, written = random_ids(2, 9), torch.ones(2, 9, dtype=torch.long), random_ids(2, 8).flip(0)
+    mask[1, 5:] = 0
+    memory = ours.encode(ids, mask)
+    torch.testing.assert_close(
+        memory[mask.bool()], theirs.encoder(ids, attention_mask=mask).last_hidden_state[mask.bool()],
+        atol=1e-4, rtol=1e-4,
+    )  # fmt: skip
+    cache, theirs_cache, logits = KVCache(ours.decoder.config, batch_size=2, max_len=8), None, []
+    for new in written.split([3, 1, 4], dim=1):
+        a = ours(decoder_input_ids=new, memory=memory, attention_mask=mask, cache=cache).logits
+        out = theirs(
+            encoder_outputs=(memory,), attention_mask=mask, decoder_input_ids=new, past_key_values=theirs_cache,
+            use_cache=True,
+        )  # fmt: skip
+        theirs_cache = out.past_key_values
+        torch.testing.assert_close(a, out.logits, atol=1e-4, rtol=1e-4)
+        logits.append(a)
+    whole = theirs(ids, attention_mask=mask, decoder_input_ids=written).logits
+    torch.testing.assert_close(torch.cat(logits, dim=1), whole, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
 def test_there_and_back(family):
-    """A name or a transposition that is not undone."""
-    _, theirs = pair(family)
+    """A name or a transposition that is not undone; a tensor of theirs that a file of ours would lack."""
+    ours, theirs = pair(family)
     weights = theirs.state_dict()
-    back = to_huggingface(from_huggingface(weights, family, n_layers=3), family, n_layers=3)
+    back = to_huggingface(ours.state_dict(), family, **DEPTH[family])
     for name, tensor in back.items():
         assert torch.equal(tensor, weights[name]), name
+    assert not {n for n in weights.keys() - back.keys() if "pooler" not in n and "position_ids" not in n}
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_settings_there_and_back(family):
+    """A size or a choice that one direction forgets: their class made from our settings computes the same."""
+    ours, theirs = pair(family)
+    values = config_to_huggingface(ours.config, family)
+    assert config_from_huggingface(values) == ours.config
+    again = getattr(transformers, values["architectures"][0])(type(CONFIGS[family])(**values, num_labels=5))
+    if family == "t5-gated":
+        again.lm_head.weight = nn.Parameter(again.lm_head.weight.detach().clone())
+    again.load_state_dict(theirs.state_dict())
+    ids = random_ids(2, 9)
+    torch.testing.assert_close(run(again.eval(), family, ids), run(theirs, family, ids))
+
+
+@pytest.mark.parametrize(
+    ("family", "left_out"),
+    [
+        ("gpt2", ["lm_head.weight"]),
+        ("t5", ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"]),
+        ("bert-masked-lm", ["cls.predictions.decoder.weight", "cls.predictions.decoder.bias"]),
+    ],
+)
+def test_tied_tensors_may_be_left_out(family, left_out):
+    """A published file, which stores a shared tensor once, refused or loaded with a random head."""
+    ours, theirs = pair(family)
+    weights = {name: tensor for name, tensor in theirs.state_dict().items() if name not in left_out}
+    found = from_huggingface(weights, family, **DEPTH[family])
+    for name, tensor in ours.state_dict().items():
+        assert torch.equal(found[name], tensor), name
+
+
+def test_a_config_that_ties_nothing_is_read_as_untied():
+    """Version 1.1's own projection overwriting the token table: newer files say it by another name."""
+    values = config_to_huggingface(pair("t5-gated")[0].config, "t5-gated")
+    newer = {**values, "tie_word_embeddings": True, "scale_decoder_outputs": False}
+    config = config_from_huggingface(newer)
+    assert (config.tie_embeddings, config.logit_scale) == (False, 1.0)
 
 
 def test_foreign_weights_are_refused_by_name():
     """A checkpoint of another model loaded in part."""
-    weights = MODELS["gpt2"] and pair("gpt2")[1].state_dict()
-    with pytest.raises(ValueError, match=r"not the weights of a llama model.*model\.embed_tokens"):
-        from_huggingface(weights, "llama", n_layers=3)
-    with pytest.raises(ValueError, match="mamba"):
-        config_from_huggingface({"model_type": "mamba"})
-    with pytest.raises(ValueError, match="relu"):
-        config_from_huggingface({"model_type": "bert", "hidden_act": "relu"})
+    ours, theirs = pair("gpt2")
+    with pytest.raises(ValueError, match=r"not the weights of a LlamaForCausalLM with 3 layers.*model\.embed_tokens"):
+        from_huggingface(theirs.state_dict(), "llama", n_layers=3)
+    with pytest.raises(
+        ValueError, match=r"no LlamaForCausalLM with 3 layers: missing \[\'body.blocks.0.feed_forward.gate"
+    ):
+        to_huggingface(ours.state_dict(), "llama", n_layers=3)
+    with pytest.raises(ValueError, match=r"unknown \['body.blocks.2"):
+        to_huggingface(ours.state_dict(), "gpt2", n_layers=2)
+    with pytest.raises(ValueError, match="no names for the architecture 'mamba'; known are gpt2, llama"):
+        from_huggingface(theirs.state_dict(), "mamba", n_layers=3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model_type": "mamba"}, "'mamba'; known are gpt2, llama, bert, t5"),
+        ({"model_type": "bert", "hidden_act": "relu"}, "bert with hidden_act='relu' is not supported, only 'gelu'"),
+        ({"model_type": "llama", "attention_bias": True}, "attention_bias=True"),
+        ({"model_type": "llama", "rope_parameters": {"rope_type": "yarn"}}, "scaled rotary.*yarn"),
+        ({"model_type": "t5", "feed_forward_proj": "gated-relu"}, "feed_forward_proj='gated-relu'"),
+    ],
+)
+def test_foreign_settings_are_refused_by_name(values, message):
+    """A model that would load and compute something else."""
+    with pytest.raises(ValueError, match=message):
+        config_from_huggingface(values)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "message"),
+    [
+        ("gpt2", dict(positions="rope", norm="rmsnorm"), "gpt2 has no setting for positions='rope', norm='rmsnorm'"),
+        ("gpt2", dict(n_kv_heads=2), "n_kv_heads=2"),
+        ("llama", dict(), "positions='learned'"),
+        ("t5", dict(positions="t5", tie_embeddings=False, logit_scale=0.5), "logit_scale=0.5"),
+    ],
+)
+def test_settings_theirs_cannot_have_are_refused_by_name(family, changes, message):
+    """A config.json beside our weights that makes another model of them."""
+    config = TransformerConfig.gpt2(vocab_size=31, d_model=24, n_layers=3, n_heads=4, **changes)
+    with pytest.raises(ValueError, match=message):
+        config_to_huggingface(config, family)

@@ -18,6 +18,7 @@ from llmbook.text import HFTokenizer
 CONTROL = 3  # the type of a token that never comes from text: <|im_start|>, <|endoftext|>
 
 _NAMES = Family(
+    architecture="GGUF llama",
     outside=pairs(
         ("token_embd", "body.embeddings.tokens"),
         ("output_norm", "body.final_norm"),
@@ -36,6 +37,7 @@ _NAMES = Family(
         ("blk.{i}.ffn_norm", "body.blocks.{i}.feed_forward_norm"),
         parameters=("weight",),
     ),
+    copies={"output.weight": "token_embd.weight"},
 )
 
 
@@ -64,7 +66,7 @@ def config_from_gguf(file: GGUF) -> TransformerConfig:
 def from_gguf(file: GGUF, config: TransformerConfig) -> dict[str, Tensor]:
     """The weights as float32 under our names, ready for ``DecoderLM(config).load_state_dict``."""
     stored = {name: tensor.dequantise() for name, tensor in file.tensors.items()}
-    weights = translate(stored, _NAMES, family="GGUF llama", n_layers=config.n_layers)
+    weights = translate(stored, _NAMES, n_layers=config.n_layers)
     for name, weight in weights.items():
         if name.endswith(("q_proj.weight", "k_proj.weight")):
             n_heads = config.n_heads if "q_proj" in name else config.n_kv_heads

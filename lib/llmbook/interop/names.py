@@ -3,13 +3,11 @@
 No weight is changed on the way but for layout: a file may hold a matrix transposed, or several of ours in one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-
-TOKENS, HEAD = "body.embeddings.tokens.weight", "lm_head.weight"
 
 
 @dataclass(frozen=True)
@@ -21,19 +19,39 @@ class Entry:
     transposed: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Family:
-    """The names of one architecture: tensors outside the layers, tensors of layer ``{i}``, tensors left aside."""
+    """The names of one kind of model.
 
+    Attributes:
+        architecture: their class, as ``config.json`` names it.
+        outside: tensors outside the layers.
+        layer: tensors of layer ``{i}``; ``decoder_layer``: the same of a second stack.
+        copies: a tensor that a file may leave out because it is another one (tied weights): name → the other's name.
+        unused: tensors that have no place in ours and change nothing we compute.
+    """
+
+    architecture: str
     outside: tuple[Entry, ...]
     layer: tuple[Entry, ...]
+    decoder_layer: tuple[Entry, ...] = ()
+    copies: dict[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
 
-    def entries(self, n_layers: int) -> list[Entry]:
+    def entries(self, n_layers: int, n_decoder_layers: int | None = None) -> list[Entry]:
+        """One entry for every tensor of a model of this depth; the second stack is as deep as the first by default."""
+
         def at(entry: Entry, i: int) -> Entry:
             return Entry(entry.theirs.format(i=i), tuple(n.format(i=i) for n in entry.ours), entry.transposed)
 
-        return [*self.outside, *(at(e, i) for i in range(n_layers) for e in self.layer)]
+        depths = (n_layers, n_layers if n_decoder_layers is None else n_decoder_layers)
+        layers = (
+            at(e, i)
+            for stack, n in zip((self.layer, self.decoder_layer), depths, strict=True)
+            for i in range(n)
+            for e in stack
+        )
+        return [*self.outside, *layers]
 
 
 def pairs(*names: tuple[str, str], parameters: tuple[str, ...] = ("weight", "bias")) -> tuple[Entry, ...]:
@@ -41,45 +59,53 @@ def pairs(*names: tuple[str, str], parameters: tuple[str, ...] = ("weight", "bia
     return tuple(Entry(f"{theirs}.{p}", (f"{ours}.{p}",)) for theirs, ours in names for p in parameters)
 
 
-def translate(weights: dict[str, Tensor], table: Family, *, family: str, n_layers: int) -> dict[str, Tensor]:
-    """Their state dict under our names. A tied output projection that is left out is filled in.
+def prefixed(entries: tuple[Entry, ...], theirs: str, ours: str) -> tuple[Entry, ...]:
+    """The same entries for a model that is a part of a larger one on both sides."""
+    return tuple(Entry(theirs + e.theirs, tuple(ours + name for name in e.ours), e.transposed) for e in entries)
 
-    ``family`` is what an error calls the model.
+
+def translate(weights: dict[str, Tensor], family: Family, **depth: int | None) -> dict[str, Tensor]:
+    """Their state dict under our names; ``depth`` is ``n_layers`` and for a second stack ``n_decoder_layers``.
 
     Raises:
         ValueError: a tensor is missing or unknown; the first names are given.
     """
     left = dict(weights)
-    theirs = {entry.ours: entry.theirs for entry in table.outside}
-    tokens, head = theirs.get((TOKENS,)), theirs.get((HEAD,))
-    if head is not None and head not in left and tokens in left:
-        left[head] = left[tokens]
+    for copy, original in family.copies.items():
+        if copy not in left and original in left:
+            left[copy] = left[original]
     ours, missing = {}, []
-    for entry in table.entries(n_layers):
+    for entry in family.entries(**depth):
         tensor = left.pop(entry.theirs, None)
         if tensor is None:
             missing.append(entry.theirs)
             continue
         tensor = tensor.t() if entry.transposed else tensor
         ours.update(zip(entry.ours, tensor.chunk(len(entry.ours)), strict=True))
-    unknown = [name for name in left if name not in table.unused]
+    unknown = [name for name in left if name not in family.unused]
     if missing or unknown:
         raise ValueError(
-            f"not the weights of a {family} model with {n_layers} layers: "
+            f"not the weights of a {family.architecture} with {depth['n_layers']} layers: "
             f"missing {missing[:4]}, unknown {unknown[:4]} ({len(missing)} and {len(unknown)} in all)"
         )
     return {name: tensor.contiguous() for name, tensor in ours.items()}
 
 
-def translate_back(weights: dict[str, Tensor], table: Family, *, n_layers: int) -> dict[str, Tensor]:
+def translate_back(weights: dict[str, Tensor], family: Family, **depth: int | None) -> dict[str, Tensor]:
     """Our state dict under their names: the inverse of ``translate``.
 
     Raises:
-        ValueError: a tensor is missing; the first names are given.
+        ValueError: a tensor is missing, or ours has one that theirs has no place for; the first names are given.
     """
-    theirs, entries = {}, table.entries(n_layers)
-    if missing := [name for entry in entries for name in entry.ours if name not in weights]:
-        raise ValueError(f"the model has no {', '.join(missing[:4])} ({len(missing)} in all): it is of another family")
+    entries = family.entries(**depth)
+    known = {name for entry in entries for name in entry.ours}
+    missing, unknown = sorted(known - weights.keys()), sorted(weights.keys() - known)
+    if missing or unknown:
+        raise ValueError(
+            f"no {family.architecture} with {depth['n_layers']} layers: missing {missing[:4]}, "
+            f"unknown {unknown[:4]} ({len(missing)} and {len(unknown)} in all)"
+        )
+    theirs = {}
     for entry in entries:
         tensor = torch.cat([weights[name] for name in entry.ours])
         theirs[entry.theirs] = (tensor.t() if entry.transposed else tensor).contiguous()

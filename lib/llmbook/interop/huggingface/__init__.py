@@ -1,4 +1,4 @@
-"""Hugging Face's names and settings for our models, both ways: GPT-2, Llama, BERT.
+"""Hugging Face's names and settings for our models, both ways: GPT-2, Llama, BERT, T5.
 
 One module a family, each with ``NAMES`` (a table per kind of model), ``ours(values)`` and ``theirs(config)`` for the
 contents of ``config.json``. No weight is changed on the way but for layout: GPT-2 stores its matrices transposed and
@@ -9,35 +9,43 @@ from typing import Any
 
 from torch import Tensor
 
-from llmbook.interop.huggingface import bert, gpt2, llama
+from llmbook.interop.huggingface import bert, gpt2, llama, t5
 from llmbook.interop.names import Family, translate, translate_back
 from llmbook.model import TransformerConfig
 
-FAMILIES: dict[str, Family] = {**gpt2.NAMES, **llama.NAMES, **bert.NAMES}
-_MODULES = {"gpt2": gpt2, "llama": llama, "bert": bert}
+_MODULES = {"gpt2": gpt2, "llama": llama, "bert": bert, "t5": t5}
+FAMILIES: dict[str, Family] = {kind: names for module in _MODULES.values() for kind, names in module.NAMES.items()}
 
 
-def from_huggingface(weights: dict[str, Tensor], family: str, *, n_layers: int) -> dict[str, Tensor]:
+def from_huggingface(
+    weights: dict[str, Tensor], family: str, *, n_layers: int, n_decoder_layers: int | None = None
+) -> dict[str, Tensor]:
     """Their state dict under our names, ready for ``load_state_dict``.
 
-    A tied output projection that their file leaves out is filled in from the token table.
+    A tied tensor that their file leaves out is filled in from the one it is tied to.
+
+    Args:
+        family: one of ``FAMILIES``.
+        n_layers: depth; ``n_decoder_layers``: depth of a second stack, the same unless given.
 
     Raises:
         ValueError: a tensor is missing or unknown; the first names are given.
     """
-    return translate(weights, _family(family), family=family, n_layers=n_layers)
+    return translate(weights, _family(family), n_layers=n_layers, n_decoder_layers=n_decoder_layers)
 
 
-def to_huggingface(weights: dict[str, Tensor], family: str, *, n_layers: int) -> dict[str, Tensor]:
-    """Our state dict under their names: the inverse of ``from_huggingface``. Raises ValueError if one is missing."""
-    return translate_back(weights, _family(family), n_layers=n_layers)
+def to_huggingface(
+    weights: dict[str, Tensor], family: str, *, n_layers: int, n_decoder_layers: int | None = None
+) -> dict[str, Tensor]:
+    """Our state dict under their names: the inverse of ``from_huggingface``, with its arguments and errors."""
+    return translate_back(weights, _family(family), n_layers=n_layers, n_decoder_layers=n_decoder_layers)
 
 
 def config_from_huggingface(values: dict[str, Any]) -> TransformerConfig:
-    """Our configuration for the contents of their ``config.json``.
+    """Our configuration for the contents of their ``config.json``; dropout, which is for training, is left at 0.
 
     Raises:
-        ValueError: the architecture is none of ``FAMILIES``, or uses a part our model does not have.
+        ValueError: the architecture has no table of names, or uses a part our model does not have.
     """
     kind = values.get("model_type")
     if kind not in _MODULES:
@@ -51,22 +59,18 @@ def config_to_huggingface(config: TransformerConfig, family: str) -> dict[str, A
     Raises:
         ValueError: the family is unknown, or has no setting for a choice of ours; the choice is named.
     """
-    _family(family)
+    table = _family(family)
     kind = family.split("-")[0]
-    values = {"model_type": kind, **_MODULES[kind].theirs(config)}
-    back = config_from_huggingface(values)
-    lost = [
-        f"{name}={value!r}"
-        for name, value in config.to_dict().items()
-        if name not in _NOT_THEIRS and value != back.to_dict()[name]
-    ]
+    values = {"model_type": kind, "architectures": [table.architecture], **_MODULES[kind].theirs(config)}
+    asked, got = config.to_dict(), config_from_huggingface(values).to_dict()
+    asked["n_decoder_layers"] = None if config.n_decoder_layers == config.n_layers else config.n_decoder_layers
+    lost = [f"{name}={value!r}" for name, value in asked.items() if name not in _NOT_THEIRS and value != got[name]]
     if lost:
         raise ValueError(f"{family} has no setting for {', '.join(lost)}")
     return values
 
 
-# How ours is computed or trained, not what.
-_NOT_THEIRS = ("attention_backend", "init_std", "zero_init", "dropout")
+_NOT_THEIRS = ("attention_backend", "init_std", "zero_init", "dropout")  # how ours is run or trained, not what it is
 
 
 def _family(name: str) -> Family:

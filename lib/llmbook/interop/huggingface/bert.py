@@ -1,12 +1,16 @@
-"""BERT: post-norm, learned positions, two segments; the bare encoder."""
+"""BERT: post-norm, learned positions, two segments; bare, or with a head for words, for texts or for tokens.
+
+The bare encoder is ``Encoder``, the others are ``MaskedLM``, ``SequenceClassifier(pooling="cls")`` and
+``TokenClassifier``. The pooler of a bare encoder's file belongs to a head and is left aside.
+"""
 
 from typing import Any
 
-from llmbook.interop.names import Family, pairs, require
+from llmbook.interop.names import Entry, Family, pairs, prefixed, require
 from llmbook.model import TransformerConfig
 
 
-def _names() -> Family:
+def _encoder() -> Family:
     theirs, ours = "encoder.layer.{i}", "blocks.{i}"
     layer = pairs(
         *((f"{theirs}.attention.self.{n}", f"{ours}.attention.{n[0]}_proj") for n in ("query", "key", "value")),
@@ -22,11 +26,42 @@ def _names() -> Family:
         ("embeddings.token_type_embeddings", "embeddings.segments"),
         parameters=("weight",),
     )
+    outside = tables + pairs(("embeddings.LayerNorm", "embeddings.norm"))
     unused = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
-    return Family(tables + pairs(("embeddings.LayerNorm", "embeddings.norm")), layer, unused)
+    return Family(architecture="BertModel", outside=outside, layer=layer, unused=unused)
 
 
-NAMES = {"bert": _names()}
+def _with_head(architecture: str, head: tuple[Entry, ...], copies: dict[str, str] | None = None) -> Family:
+    return Family(
+        architecture=architecture,
+        outside=prefixed(_ENCODER.outside, "bert.", "encoder.") + head,
+        layer=prefixed(_ENCODER.layer, "bert.", "encoder."),
+        copies=copies or {},
+        unused=("bert.embeddings.position_ids",),
+    )
+
+
+_ENCODER = _encoder()
+_WORDS = "cls.predictions"
+NAMES = {
+    "bert": _ENCODER,
+    "bert-masked-lm": _with_head(
+        "BertForMaskedLM",
+        (
+            *pairs((f"{_WORDS}.transform.dense", "transform"), (f"{_WORDS}.transform.LayerNorm", "norm")),
+            *pairs((f"{_WORDS}.decoder", "lm_head")),
+            Entry(f"{_WORDS}.bias", ("lm_head.bias",)),  # one bias under two names
+        ),
+        copies={
+            f"{_WORDS}.decoder.weight": "bert.embeddings.word_embeddings.weight",
+            f"{_WORDS}.decoder.bias": f"{_WORDS}.bias",
+        },
+    ),
+    "bert-classifier": _with_head(
+        "BertForSequenceClassification", pairs(("bert.pooler.dense", "pooler"), ("classifier", "classifier"))
+    ),
+    "bert-token-classifier": _with_head("BertForTokenClassification", pairs(("classifier", "classifier"))),
+}
 
 
 def ours(values: dict[str, Any]) -> TransformerConfig:
@@ -40,12 +75,12 @@ def ours(values: dict[str, Any]) -> TransformerConfig:
         d_ff=values["intermediate_size"],
         n_segments=values["type_vocab_size"],
         norm_eps=values["layer_norm_eps"],
+        tie_embeddings=values.get("tie_word_embeddings", True),
     )
 
 
 def theirs(config: TransformerConfig) -> dict[str, Any]:
     return {
-        "architectures": ["BertModel"],
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.max_seq_len,
         "hidden_size": config.d_model,
@@ -55,4 +90,7 @@ def theirs(config: TransformerConfig) -> dict[str, Any]:
         "hidden_act": "gelu",
         "type_vocab_size": config.n_segments,
         "layer_norm_eps": config.norm_eps,
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.dropout,
+        "tie_word_embeddings": config.tie_embeddings,
     }

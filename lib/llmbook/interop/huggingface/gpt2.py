@@ -23,7 +23,12 @@ def _names() -> Family:
         ("lm_head", "lm_head"),
         parameters=("weight",),
     ) + pairs(("transformer.ln_f", "body.final_norm"))
-    return Family(outside, weights + biases + norms)
+    return Family(
+        architecture="GPT2LMHeadModel",
+        outside=outside,
+        layer=weights + biases + norms,
+        copies={"lm_head.weight": "transformer.wte.weight"},
+    )
 
 
 NAMES = {"gpt2": _names()}
@@ -45,7 +50,6 @@ def ours(values: dict[str, Any]) -> TransformerConfig:
 
 def theirs(config: TransformerConfig) -> dict[str, Any]:
     return {
-        "architectures": ["GPT2LMHeadModel"],
         "vocab_size": config.vocab_size,
         "n_positions": config.max_seq_len,
         "n_embd": config.d_model,
@@ -54,5 +58,6 @@ def theirs(config: TransformerConfig) -> dict[str, Any]:
         "n_inner": config.d_ff,
         "activation_function": "gelu_new",
         "layer_norm_epsilon": config.norm_eps,
+        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout),
         "tie_word_embeddings": config.tie_embeddings,
     }

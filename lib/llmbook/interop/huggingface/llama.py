@@ -24,7 +24,12 @@ def _names() -> Family:
         ("lm_head", "lm_head"),
     )
     only = ("weight",)
-    return Family(pairs(*outside, parameters=only), pairs(*attention, *feed_forward, *norms, parameters=only))
+    return Family(
+        architecture="LlamaForCausalLM",
+        outside=pairs(*outside, parameters=only),
+        layer=pairs(*attention, *feed_forward, *norms, parameters=only),
+        copies={"lm_head.weight": "model.embed_tokens.weight"},
+    )
 
 
 NAMES = {"llama": _names()}
@@ -53,7 +58,6 @@ def ours(values: dict[str, Any]) -> TransformerConfig:
 
 def theirs(config: TransformerConfig) -> dict[str, Any]:
     return {
-        "architectures": ["LlamaForCausalLM"],
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.max_seq_len,
         "hidden_size": config.d_model,
@@ -66,5 +70,6 @@ def theirs(config: TransformerConfig) -> dict[str, Any]:
         "rope_theta": config.rope_theta,  # one name before transformers 5, the other since
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
         "rms_norm_eps": config.norm_eps,
+        "attention_dropout": config.dropout,
         "tie_word_embeddings": config.tie_embeddings,
     }
