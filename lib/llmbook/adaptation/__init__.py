@@ -7,25 +7,50 @@ networks between them (``adapters.py``), keys and values before the text (``pref
 """
 
 from llmbook.adaptation.adapters import add_adapters, remove_adapters
+from llmbook.adaptation.chat import CHATML, render
+from llmbook.adaptation.conversations import (
+    Example,
+    ExampleBatches,
+    Preference,
+    encode_chat,
+    encode_preference,
+    pad_examples,
+    pad_preferences,
+)
 from llmbook.adaptation.freeze import TrainableReport, freeze, trainable_parameters, unfreeze
 from llmbook.adaptation.lora import LoRALinear, add_lora, merge, remove_lora, unmerge, without_lora
 from llmbook.adaptation.lora_files import load_lora, lora_state_dict, save_lora
+from llmbook.adaptation.preferences import DPOLoss, Rewards, model_rewards, response_log_probs, reward_model_loss
 from llmbook.adaptation.prefix import PrefixTuned
 from llmbook.adaptation.prompts import PromptTuned
 
 __all__ = [
+    "CHATML",
+    "DPOLoss",
+    "Example",
+    "ExampleBatches",
     "LoRALinear",
+    "Preference",
     "PrefixTuned",
     "PromptTuned",
+    "Rewards",
     "TrainableReport",
     "add_adapters",
     "add_lora",
+    "encode_chat",
+    "encode_preference",
     "freeze",
     "load_lora",
     "lora_state_dict",
     "merge",
+    "model_rewards",
+    "pad_examples",
+    "pad_preferences",
     "remove_adapters",
     "remove_lora",
+    "render",
+    "response_log_probs",
+    "reward_model_loss",
     "save_lora",
     "trainable_parameters",
     "unfreeze",
