@@ -24,6 +24,7 @@ from llmbook.model.position_embeddings import (
 from llmbook.model.rotary import Rotary, rope_frequencies, rotate
 from llmbook.model.sliding_cache import SlidingKVCache
 from llmbook.model.transformer import DecoderLM, Encoder
+from llmbook.model.two_stream import TwoStreamLM, two_stream_mask
 
 __all__ = [
     "LSTMLM",
@@ -56,6 +57,7 @@ __all__ = [
     "T5Bias",
     "TokenClassifier",
     "TransformerConfig",
+    "TwoStreamLM",
     "alibi_slopes",
     "attend",
     "causal_mask",
@@ -70,5 +72,6 @@ __all__ = [
     "sinusoidal_table",
     "sliding_window_mask",
     "t5_bucket",
+    "two_stream_mask",
     "use_kernels",
 ]
