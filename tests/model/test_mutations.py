@@ -49,12 +49,14 @@ real = dict(
 )
 
 
-def kernel_causal(q, k, v, mask, bias, causal, scale, dropout):
-    return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
+def kernel_causal(q, k, v, allowed, blind, bias, scale, dropout):
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
 
 
-def plain_softmax(q, k, v, allowed, bias, scale, dropout, need_weights):
-    return (q @ k.transpose(-2, -1) * scale).masked_fill(~allowed, -math.inf).softmax(-1) @ v, None
+def plain_softmax(q, k, v, allowed, blind, bias, scale, dropout):
+    allowed = allowed & ~blind
+    weights = (q @ k.transpose(-2, -1) * scale).masked_fill(~allowed, -math.inf).softmax(-1)
+    return weights @ v, weights
 
 
 def future_by_one(q_len, k_len=None, *, device=None):
@@ -112,7 +114,7 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         lambda: test_attention.test_eager_equals_sdpa(causal=True, masked=False, biased=False, q_len=5, kv_heads=4),
     ),
     "the kernel's causal rule with a cache": (
-        attention, "_sdpa", kernel_causal,
+        attention, "sdpa_attention", kernel_causal,
         lambda: test_attention.test_causal_queries_are_the_last_of_the_keys("sdpa"),
     ),
     "position offset of the cache forgotten, rotary": (
@@ -179,7 +181,7 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         lambda: test_heads.test_pooling_counts_real_tokens_only("mean", [4.0, 4.5]),
     ),
     "a blind query gives NaN": (
-        attention, "_eager", plain_softmax,
+        attention, "eager_attention", plain_softmax,
         lambda: test_attention.test_a_row_that_may_read_nothing_is_zero("eager"),
     ),
 }  # fmt: skip

@@ -22,6 +22,7 @@ from llmbook.model.cache import LayerCache
 from llmbook.model.config import Backend
 from llmbook.model.linear import Linear
 from llmbook.model.masks import causal_mask
+from llmbook.model.norms import RMSNorm
 from llmbook.model.rotary import rotate
 
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -68,40 +69,41 @@ def attend(
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # [B, H, S, D]
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    if backend == "eager":
-        return _eager(q, k, v, _allowed(q, k, mask, causal), bias, scale, dropout, need_weights)
-    return _sdpa(q, k, v, mask, bias, causal, scale, dropout), None
+    if backend == "sdpa" and causal and mask is None and bias is None and q.shape[2] == k.shape[2]:
+        # The kernel's own causal rule aligns the first query with the first key: right only when T = S.
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scale), None
+    allowed, blind = _allowed(q, k, mask, causal), None
+    if mask is not None:
+        blind = ~allowed.any(-1, keepdim=True)  # queries that may read nothing:
+        allowed = allowed | blind  # let them read anything, then erase what they read
+    if backend == "sdpa":
+        return sdpa_attention(q, k, v, allowed, blind, bias, scale, dropout), None
+    mixed, weights = eager_attention(q, k, v, allowed, blind, bias, scale, dropout)
+    return mixed, (weights if need_weights else None)
 
 
-def _eager(q, k, v, allowed, bias, scale, dropout, need_weights):
-    scores = q @ k.transpose(-2, -1) * scale  # [B, H, T, S]
+def eager_attention(q, k, v, allowed, blind, bias, scale, dropout):
+    """The formula; ``allowed`` [T, S] is True where a query may attend, ``blind`` [T, 1] where it may nowhere."""
+    scores = (q * scale) @ k.transpose(-2, -1)  # [B, H, T, S]
     if bias is not None:
         scores = scores + bias
     if allowed is not None:
-        blind = ~allowed.any(-1, keepdim=True)  # queries that may read nothing
-        scores = scores.masked_fill(~allowed, -math.inf).masked_fill(blind, 0.0)
+        barrier = torch.zeros_like(allowed, dtype=scores.dtype).masked_fill(~allowed, -math.inf)
+        scores = scores + barrier
     weights = scores.softmax(dim=-1)
-    if allowed is not None:
+    if blind is not None:
         weights = weights.masked_fill(blind, 0.0)
     kept = F.dropout(weights, dropout) if dropout else weights  # 0 would still copy
-    return kept @ v, (weights if need_weights else None)
+    return kept @ v, weights
 
 
-def _sdpa(q, k, v, mask, bias, causal, scale, dropout):
-    # The kernel's own is_causal aligns the first query with the first key: right only when T = S.
-    kernel_causal = causal and mask is None and bias is None and q.shape[2] == k.shape[2]
-    if kernel_causal:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scale)
-    allowed = _allowed(q, k, mask, causal)
-    if allowed is None:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=scale)
-    blind = ~allowed.any(-1, keepdim=True)
-    allowed = allowed | blind  # let blind queries read anything, then erase what they read
+def sdpa_attention(q, k, v, allowed, blind, bias, scale, dropout):
+    """The same through PyTorch's fused kernels."""
     attn_mask = allowed
     if bias is not None:
-        attn_mask = torch.where(allowed, bias.to(q.dtype), -math.inf)
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, dropout_p=dropout, scale=scale)
-    return out.masked_fill(blind, 0.0)
+        attn_mask = bias if allowed is None else torch.where(allowed, bias.to(q.dtype), -math.inf)
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, dropout_p=dropout, scale=scale)
+    return mixed if blind is None else mixed.masked_fill(blind, 0.0)
 
 
 def _allowed(q, k, mask, causal) -> Bool[Tensor, "..."] | None:
@@ -151,8 +153,8 @@ class MultiHeadAttention(nn.Module):
         self.k_proj = Linear(d_model, n_kv_heads * self.d_head, bias=bias)
         self.v_proj = Linear(d_model, n_kv_heads * self.d_head, bias=bias)
         self.o_proj = Linear(n_heads * self.d_head, d_model, bias=bias)
-        self.q_norm = nn.RMSNorm(self.d_head, eps=norm_eps) if qk_norm else nn.Identity()
-        self.k_norm = nn.RMSNorm(self.d_head, eps=norm_eps) if qk_norm else nn.Identity()
+        self.q_norm = RMSNorm(self.d_head, eps=norm_eps) if qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(self.d_head, eps=norm_eps) if qk_norm else nn.Identity()
 
     def forward(
         self,

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from llmbook.model.cache import Cache
 from llmbook.model.config import TransformerConfig
-from llmbook.model.layers import Block, make_norm
+from llmbook.model.layers import Block
 from llmbook.model.masks import padding_mask, sliding_window_mask
+from llmbook.model.norms import make_norm
 from llmbook.model.position_bias import AlibiBias, T5Bias
 from llmbook.model.position_embeddings import LearnedPositions, SinusoidalPositions
 from llmbook.model.rotary import Rotary

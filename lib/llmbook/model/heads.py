@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from llmbook.model.body import AttentionMask, Output
 from llmbook.model.config import TransformerConfig
-from llmbook.model.layers import ACTIVATIONS, make_norm
+from llmbook.model.layers import ACTIVATIONS
 from llmbook.model.linear import Linear
+from llmbook.model.norms import make_norm
 from llmbook.model.transformer import Encoder
 
 Pooling = Literal["cls", "mean", "max", "last"]

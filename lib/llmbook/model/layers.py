@@ -19,6 +19,7 @@ from llmbook.model.attention import MultiHeadAttention
 from llmbook.model.cache import LayerCache
 from llmbook.model.config import GATED, TransformerConfig
 from llmbook.model.linear import Linear
+from llmbook.model.norms import make_norm
 
 ACTIVATIONS = {
     "relu": F.relu,
@@ -29,13 +30,6 @@ ACTIVATIONS = {
     "geglu": F.gelu,
     "geglu_tanh": lambda x: F.gelu(x, approximate="tanh"),
 }
-
-
-def make_norm(config: TransformerConfig) -> nn.Module:
-    """LayerNorm (https://arxiv.org/abs/1607.06450) or RMSNorm (https://arxiv.org/abs/1910.07467) over C."""
-    if config.norm == "rmsnorm":
-        return nn.RMSNorm(config.d_model, eps=config.norm_eps)
-    return nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=config.bias)
 
 
 class FeedForward(nn.Module):
