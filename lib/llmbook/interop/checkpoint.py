@@ -1,0 +1,197 @@
+"""A model to keep or to give away: a folder with its weights, its settings and its tokenizer.
+
+    model.safetensors    every tensor once, in its own type; tensors and nothing else, so it cannot run code
+    config.json          the class, its settings, and which names share one tensor
+    tokenizer.json       text to the numbers this model was trained on
+
+A training checkpoint (``llmbook.training.checkpoint``) is more: optimiser, random state, place in the data.
+``export_checkpoint`` makes a folder of one.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from llmbook.interop.undrawn import undrawn
+from llmbook.model import (
+    DecoderLM,
+    Encoder,
+    EncoderDecoderLM,
+    MaskedLM,
+    SequenceClassifier,
+    TokenClassifier,
+    TransformerConfig,
+)
+from llmbook.text import Tokenizer, load_tokenizer
+from llmbook.training.checkpoint import load_checkpoint, restore_model
+
+FORMAT, VERSION = "llmbook model", 1
+WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+_PLAIN = {cls.__name__: cls for cls in (DecoderLM, Encoder, EncoderDecoderLM, MaskedLM)}
+_CLASSIFIERS = {cls.__name__: cls for cls in (SequenceClassifier, TokenClassifier)}
+
+
+def save_model(folder: str | os.PathLike[str], model: nn.Module, tokenizer: Tokenizer) -> None:
+    """Write ``model`` and ``tokenizer`` to ``folder``, which appears whole or not at all.
+
+    A model saved there before is replaced; a folder that holds anything else is left alone.
+
+    Raises:
+        ValueError: the class is not known here, the tokenizer is not the model's, or the folder is taken.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    settings = _settings(model)
+    _check_vocabulary(model.config, tokenizer, folder)
+    if folder.exists() and any(folder.iterdir()) and not _is_ours(folder):
+        raise ValueError(f"{folder} is not empty and holds no model of this library: choose another folder")
+    weights, shared = _once(model.state_dict())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{end}") for end in ("new", "old"))
+    try:
+        new.mkdir()
+        save_file(weights, new / WEIGHTS)
+        tokenizer.save(new / TOKENIZER)
+        values = {"format": FORMAT, "version": VERSION, **settings, "shared": shared}
+        (new / CONFIG).write_text(json.dumps(values, indent=2), encoding="utf-8")
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_model(folder: str | os.PathLike[str]) -> tuple[nn.Module, Tokenizer]:
+    """The model of ``save_model`` in evaluation mode, on the CPU and of the type it was saved in, and its tokenizer.
+
+    Raises:
+        FileNotFoundError: the folder or one of its three files is missing.
+        ValueError: a file is damaged or foreign, or the three do not belong together; the message says which.
+    """
+    folder = Path(folder)
+    for name in (CONFIG, WEIGHTS, TOKENIZER):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is not there: a saved model is a folder of three files")
+    values = _read_config(folder / CONFIG)
+    tokenizer = load_tokenizer(folder / TOKENIZER)
+    with undrawn():
+        model = _build(values, folder / CONFIG)
+    _check_vocabulary(model.config, tokenizer, folder)
+    weights = _read_weights(folder / WEIGHTS)
+    for name, other in values["shared"].items():
+        if other in weights:
+            weights[name] = weights[other]
+    for name, own in (*model.named_parameters(), *model.named_buffers()):
+        if name in weights:
+            own.data = own.data.to(weights[name].dtype)
+    restore_model(model, weights, source=folder / WEIGHTS)
+    return model.eval(), tokenizer
+
+
+def export_checkpoint(
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    tokenizer: Tokenizer,
+    *,
+    model_class: type[nn.Module] = DecoderLM,
+) -> nn.Module:
+    """Save the model of a training checkpoint such as ``best.pt``, as ``save_model`` does, and return it.
+
+    Raises:
+        ValueError: the checkpoint is damaged, keeps no configuration or belongs to another class.
+    """
+    checkpoint = load_checkpoint(path)
+    if checkpoint.model_config is None:
+        raise ValueError(f"{path} keeps no configuration of its model: build the model, load it and use save_model")
+    with undrawn():
+        model = model_class(TransformerConfig.from_dict(checkpoint.model_config))
+    restore_model(model, checkpoint.model, source=path)
+    save_model(folder, model.eval(), tokenizer)
+    return model
+
+
+# --- the class and its settings ---------------------------------------------------------------------------------
+
+
+def _settings(model: nn.Module) -> dict[str, Any]:
+    kind = type(model).__name__
+    if kind not in _PLAIN | _CLASSIFIERS:
+        raise ValueError(f"a {kind} cannot be saved here; known are {', '.join(_PLAIN | _CLASSIFIERS)}")
+    values = {"class": kind, "config": model.config.to_dict()}
+    if kind in _CLASSIFIERS:
+        values["head"] = {"n_labels": model.classifier.out_features, "dropout": model.dropout.p}
+    if kind == SequenceClassifier.__name__:
+        values["head"] |= {"pooling": model.pooling, "pooler_layer": model.pooler is not None}
+    return values
+
+
+def _build(values: dict[str, Any], path: Path) -> nn.Module:
+    try:
+        config = TransformerConfig.from_dict(values["config"])
+        if values["class"] in _CLASSIFIERS:
+            return _CLASSIFIERS[values["class"]](Encoder(config), **values["head"])
+        return _PLAIN[values["class"]](config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a model of this library: {error}") from None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise ValueError(
+            f'{path} was not written by save_model: it has no "format": "{FORMAT}". '
+            "A model of Hugging Face's is read with config_from_huggingface and from_huggingface"
+        )
+    if values.get("version") != VERSION:
+        raise ValueError(f"{path} has version {values.get('version')}, this llmbook reads {VERSION}")
+    return values
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        _read_config(folder / CONFIG)
+    except (OSError, ValueError):
+        return False
+    return {path.name for path in folder.iterdir()} <= {WEIGHTS, CONFIG, TOKENIZER}
+
+
+def _check_vocabulary(config: TransformerConfig, tokenizer: Tokenizer, folder: Path) -> None:
+    if config.vocab_size != tokenizer.vocab_size:
+        raise ValueError(
+            f"{folder}: the model has a vocabulary of {config.vocab_size} and the tokenizer one of "
+            f"{tokenizer.vocab_size}: they do not belong together"
+        )
+
+
+# --- the weights ------------------------------------------------------------------------------------------------
+
+
+def _once(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Each tensor under its first name, and the other names it has: name → first name."""
+    first: dict[tuple, str] = {}
+    shared = {}
+    for name, tensor in weights.items():
+        place = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride())
+        if first.setdefault(place, name) != name:
+            shared[name] = first[place]
+    kept = {name: tensor.contiguous() for name, tensor in weights.items() if name not in shared}
+    return kept, shared
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or cut short: {error}") from None
