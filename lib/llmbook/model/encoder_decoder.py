@@ -11,7 +11,7 @@ too: one vocabulary and one token table for both sides; with ``tie_embeddings`` 
 
 from dataclasses import replace
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from llmbook.model.body import AttentionMask, Body, Output, scaled
@@ -47,7 +47,7 @@ class EncoderDecoderLM(nn.Module):
         decoder_input_ids: Int[Tensor, "B T"] | None = None,
         *,
         attention_mask: AttentionMask | None = None,
-        decoder_attention_mask: AttentionMask | None = None,
+        decoder_attention_mask: Bool[Tensor, "B N"] | Int[Tensor, "B N"] | None = None,
         memory: Float[Tensor, "B M C"] | None = None,
         cache: Cache | None = None,
         need_weights: bool = False,

@@ -1,0 +1,240 @@
+"""Objectives that guess what stands at a place: masks, orders, classes, partners, mixtures."""
+
+import math
+
+import pytest
+import torch
+import transformers
+
+from llmbook.model import Encoder, MaskedLM, SequenceClassifier, TransformerConfig, TwoStreamLM
+from llmbook.text import (
+    IGNORE,
+    LMBatches,
+    MappedBatches,
+    MaskTokens,
+    MixedBatches,
+    PairBatches,
+    PermuteOrder,
+    choose_prefix,
+    draw_sentence_order,
+)
+from llmbook.training import (
+    ByTask,
+    ContrastiveLoss,
+    Loss,
+    TrainConfig,
+    Trainer,
+    causal_lm_loss,
+    classification_loss,
+    info_nce,
+    masked_lm_loss,
+    permutation_lm_loss,
+    prefix_lm_loss,
+)
+from tests.model.helpers import shake
+from tests.training.helpers import CPU, same_parameters, tiny_model
+
+SIZES = dict(vocab_size=31, max_seq_len=16, d_model=16, n_layers=1, n_heads=2)
+
+
+def masked_batch():
+    ids = torch.randint(31, (3, 9))
+    labels = ids.masked_fill(torch.rand(3, 9) < 0.6, IGNORE)
+    real = torch.ones_like(ids)
+    real[1, 6:], labels[1, 6:] = 0, IGNORE
+    segments = (torch.arange(9) > 4).long().expand(3, 9)
+    return {"input_ids": ids, "labels": labels, "attention_mask": real, "segment_ids": segments}
+
+
+def test_the_masked_loss_is_transformers():
+    """Catches a shift by one, unchosen tokens scored, and a mean in place of the sum: BERT's own loss, same logits."""
+    config = transformers.BertConfig(
+        vocab_size=31, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=16, initializer_range=0.2,
+    )  # fmt: skip
+    bert = transformers.BertForMaskedLM(config).eval()
+    batch = masked_batch()
+    theirs = {name: value for name, value in batch.items() if name != "segment_ids"}
+    loss = masked_lm_loss(bert, theirs)
+    assert int(loss.n_targets) == int((batch["labels"] != IGNORE).sum())
+    torch.testing.assert_close(loss.total / loss.n_targets, bert(**theirs).loss, atol=1e-5, rtol=1e-5)
+    ours = torch.autograd.grad(loss.total / loss.n_targets, list(bert.parameters()), allow_unused=True)
+    reference = torch.autograd.grad(bert(**theirs).loss, list(bert.parameters()), allow_unused=True)
+    for a, b in zip(ours, reference, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_the_masked_loss_hands_over_padding_and_segments():
+    """Catches a batch whose padding is read as text, or whose segments are lost, in silence."""
+    model = shake(MaskedLM(TransformerConfig.bert(**SIZES)))
+    batch = masked_batch()
+    full = masked_lm_loss(model, batch).total
+    out = model(batch["input_ids"], attention_mask=batch["attention_mask"], segment_ids=batch["segment_ids"])
+    chosen = batch["labels"] != IGNORE
+    log_p = out.logits[chosen].log_softmax(-1)
+    torch.testing.assert_close(full, -log_p[range(len(log_p)), batch["labels"][chosen]].sum())
+    with pytest.raises(ValueError, match=r"labels has shape \(3, 8\) but input_ids \(3, 9\)"):
+        masked_lm_loss(model, {**batch, "labels": batch["labels"][:, 1:]})
+
+
+def test_the_permutation_loss_predicts_the_token_at_its_place():
+    """Catches a shift by one, or targets taken from the beginning of the order."""
+    model = shake(TwoStreamLM(TransformerConfig(**SIZES)))
+    ids, order = torch.randint(31, (2, 5)), torch.stack([torch.randperm(5), torch.randperm(5)])
+    labels = ids.clone()
+    labels[0, order[0, :3]] = IGNORE
+    loss = permutation_lm_loss(model, {"input_ids": ids, "order": order, "labels": labels})
+    log_p = model(ids, order=order).logits.log_softmax(-1)
+    places = [(0, int(order[0, 3])), (0, int(order[0, 4])), *((1, t) for t in range(5))]
+    torch.testing.assert_close(loss.total, -sum(log_p[b, t, ids[b, t]] for b, t in places))
+    assert int(loss.n_targets) == 7
+
+
+def test_orders_are_drawn_fairly_and_their_ends_are_targets():
+    """Catches an order that is drawn once for all rows, or targets among the tokens read first."""
+    ids = torch.arange(40, 52).expand(300, 12)
+    batch = next(MappedBatches(iter_of({"input_ids": ids}), PermuteOrder(predict=0.25)))
+    order, labels = batch["order"], batch["labels"]
+    assert torch.equal(order.sort(1).values, torch.arange(12).expand(300, 12))
+    assert torch.equal(labels.gather(1, order[:, 9:]), ids.gather(1, order[:, 9:]))
+    assert (labels.gather(1, order[:, :9]) == IGNORE).all()
+    first = torch.bincount(order[:, 0], minlength=12)
+    assert (first - 25).abs().max() < 5 * math.sqrt(25)  # each place comes first in 1 of 12 rows
+    real = torch.ones_like(ids)
+    real[:, :6] = 0
+    batch = next(MappedBatches(iter_of({"input_ids": ids, "attention_mask": real}), PermuteOrder(predict=1)))
+    assert ((batch["labels"] == IGNORE) == (real == 0)).all()
+    with pytest.raises(ValueError, match="predict=0"):
+        PermuteOrder(predict=0)
+
+
+def iter_of(*batches):
+    return iter(batches)
+
+
+def test_classes_are_counted_by_row():
+    """Catches a mean over rows, and a row without a label that pulls at the loss."""
+    encoder = Encoder(TransformerConfig.bert(**SIZES))
+    model = shake(SequenceClassifier(encoder, n_labels=2))
+    documents = [[[1, 2, 3], [4, 5], [6]], [[7], [8, 9]]]
+    pairs = PairBatches(documents, draw_sentence_order, batch_size=6, max_len=12, cls_id=28, sep_id=29, pad_id=30)
+    batch = pairs.batch(0)
+    batch["labels"][2] = IGNORE
+    loss = classification_loss(model, batch)
+    inputs = {name: batch[name] for name in ("attention_mask", "segment_ids")}
+    log_p = model(batch["input_ids"], **inputs).logits.log_softmax(-1)
+    rows = [0, 1, 3, 4, 5]
+    torch.testing.assert_close(loss.total, -sum(log_p[row, batch["labels"][row]] for row in rows))
+    assert int(loss.n_targets) == 5
+
+
+def formula(a, b, temperature) -> float:
+    """The two sums of the module's formula, one term after the other."""
+    a, b = a.double(), b.double()
+    a, b = a / a.norm(dim=1, keepdim=True), b / b.norm(dim=1, keepdim=True)
+    total = 0.0
+    for i in range(len(a)):
+        here = math.exp(float(a[i] @ b[i]) / temperature)
+        total -= math.log(here / sum(math.exp(float(a[i] @ b[j]) / temperature) for j in range(len(b)))) / 2
+        total -= math.log(here / sum(math.exp(float(a[j] @ b[i]) / temperature) for j in range(len(a)))) / 2
+    return total
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_info_nce_is_its_formula(temperature):
+    """Catches vectors of any length, a temperature that multiplies, one direction only, and a mean over pairs."""
+    a, b = torch.randn(5, 8), torch.randn(5, 8)
+    loss = info_nce(a, b, temperature=temperature)
+    assert float(loss.total) == pytest.approx(formula(a, b, temperature), rel=1e-5)
+    assert int(loss.n_targets) == 5
+    swapped = info_nce(b, a, temperature=temperature)
+    torch.testing.assert_close(loss.total, swapped.total)
+    torch.testing.assert_close(info_nce(3 * a, b, temperature=temperature).total, loss.total)
+
+
+def test_info_nce_of_perfect_and_of_equal_pairs():
+    """Catches partners on the wrong diagonal: orthogonal pairs cost nothing, indistinguishable ones ln B each."""
+    axes = torch.eye(4)
+    assert float(info_nce(axes, axes, temperature=0.05).total) < 1e-6
+    same = torch.ones(4, 3)
+    assert float(info_nce(same, same, temperature=0.05).total) == pytest.approx(4 * math.log(4))
+    with pytest.raises(ValueError, match="temperature=0"):
+        info_nce(axes, axes, temperature=0)
+
+
+@torch.no_grad()
+def test_the_contrastive_objective_reads_both_texts():
+    """Catches padding pooled with the text, and one text compared with itself."""
+    model = shake(Encoder(TransformerConfig(**SIZES)))
+    ids, partners = torch.randint(31, (3, 6)), torch.randint(31, (3, 8))
+    mask, partner_mask = torch.ones_like(ids), torch.ones_like(partners)
+    mask[0, 4:], partner_mask[2, 5:] = 0, 0
+    batch = {"input_ids": ids, "attention_mask": mask, "positive_ids": partners, "positive_mask": partner_mask}
+    loss = ContrastiveLoss(temperature=0.5)(model, batch)
+
+    def vectors(texts, masks):
+        rows = [model(row[keep.bool()][None]).last_hidden_state.mean(1) for row, keep in zip(texts, masks, strict=True)]
+        return torch.cat(rows)
+
+    expected = formula(vectors(ids, mask), vectors(partners, partner_mask), 0.5)
+    assert float(loss.total) == pytest.approx(expected, rel=1e-4)
+
+
+def test_each_task_goes_to_its_objective():
+    """Catches a batch scored by another task's objective, and a task nobody knows."""
+    calls = []
+
+    def objective(name):
+        def loss(model, batch):
+            calls.append((name, sorted(batch)))
+            return Loss(torch.zeros(()), torch.tensor(1))
+
+        return loss
+
+    mixed = ByTask({"a": objective("a"), "b": objective("b")})
+    for task in "aba":
+        mixed(None, {"input_ids": torch.zeros(1), "task": task})
+    assert calls == [("a", ["input_ids"]), ("b", ["input_ids"]), ("a", ["input_ids"])]
+    with pytest.raises(ValueError, match="task 'c' has no objective: there are 'a', 'b'"):
+        mixed(None, {"task": "c"})
+    with pytest.raises(ValueError, match="task None"):
+        mixed(None, {})
+
+
+def mixture_trainer(folder=None, steps=8) -> Trainer:
+    """Two objectives, both with something drawn for every batch, through the ordinary trainer."""
+    tokens = list(range(11)) * 4
+    sources = {
+        "prefix": MappedBatches(LMBatches(tokens, batch_size=2, seq_len=8), choose_prefix),
+        "causal": MappedBatches(
+            LMBatches(tokens, batch_size=2, seq_len=8, seed=1), MaskTokens(vocab_size=11, mask_id=11)
+        ),
+    }
+    return Trainer(
+        tiny_model(vocab_size=12),
+        MixedBatches(sources, {"prefix": 0.5, "causal": 0.5}),
+        TrainConfig(steps=steps, lr=1e-2, accumulation_steps=2),
+        objective=ByTask({"prefix": prefix_lm_loss, "causal": causal_lm_loss}),
+        runtime=CPU,
+        folder=folder,
+    )
+
+
+def test_a_mixture_resumes_bit_for_bit(tmp_path):
+    """Catches a corruption or a choice of task that a checkpoint forgets."""
+    whole = mixture_trainer()
+    whole.run()
+
+    class StopAtThree:
+        def __getattr__(self, name):
+            return lambda trainer, step=0: trainer.stop() if trainer.step == 3 else None
+
+    first = mixture_trainer(tmp_path)
+    first.config = TrainConfig(**{**first.config.to_dict(), "log_every": 1})
+    first.callbacks = (StopAtThree(),)
+    first.run()
+    assert first.step == 3
+    resumed = mixture_trainer(tmp_path)
+    resumed.run(resume=True)
+    assert resumed.history.train_loss == whole.history.train_loss
+    assert same_parameters(resumed.model, whole.model)
