@@ -114,6 +114,11 @@ class Engine:
     def busy(self) -> bool:
         return bool(self.waiting or self.running)
 
+    @property
+    def longest(self) -> int:
+        """How many tokens a prompt and its continuation may have together."""
+        return min(self.model.config.max_seq_len, self.pool.n_pages * self.pool.page_size)
+
     def check(self, request: Request) -> None:
         """Raise ValueError, naming the numbers, if this request could never be written."""
         n_prompt, n_new = len(request.prompt_ids), request.max_new_tokens

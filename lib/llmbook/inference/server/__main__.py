@@ -1,0 +1,135 @@
+"""Serve a model: ``python -m llmbook.inference.server --model smollm2 --port 8000``. Ends at Ctrl-C or SIGTERM."""
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from llmbook.inference.batching import Engine
+from llmbook.inference.server.app import CompletionServer, Limits
+from llmbook.model import DecoderLM
+from llmbook.text import SourceError, Tokenizer
+
+# Marks that end a text, in the vocabularies that have them as one token.
+ENDS = ("<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "</s>")
+GRACE = 10.0  # seconds
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until a signal comes; the exit status: 0, or 2 with one line that says what is wrong."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    try:
+        server = _make_server(options)
+    except (ValueError, OSError, SourceError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    told_to_stop = threading.Event()
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second time it ends at once
+        told_to_stop.set()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    server.start()
+    print(f"{server.name} at {server.url}/v1", flush=True)
+    told_to_stop.wait()
+    print(f"shutting down; open answers have {GRACE:g} seconds", flush=True)
+    server.close(GRACE)
+    for number, handler in previous.items():
+        signal.signal(number, handler)
+    return 0
+
+
+def load(name: str) -> tuple[nn.Module, Tokenizer]:
+    """A model and its tokenizer: from a checkpoint folder, or one of the pretrained models by its name.
+
+    Raises:
+        ValueError: it is neither, or not a model that writes.
+    """
+    if Path(name).is_dir():
+        from llmbook.interop.checkpoint import load_model
+
+        model, tokenizer = load_model(name)
+    else:
+        from llmbook.interop import load_pretrained
+
+        model, tokenizer = load_pretrained(name)
+    if not isinstance(model, DecoderLM):
+        raise ValueError(f"--model {name}: {type(model).__name__} does not write; give a decoder language model")
+    return model, tokenizer
+
+
+def find_end_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The tokens by which this vocabulary ends a text, as far as their names are usual ones."""
+    ends = []
+    for mark in ENDS:
+        try:
+            ids = tokenizer.encode(mark)
+        except ValueError:  # characters the vocabulary does not have
+            continue
+        if len(ids) == 1:
+            ends += ids
+    return tuple(ends)
+
+
+def make_engine(model: nn.Module, *, max_batch: int, page_size: int, cache_bytes: int) -> Engine:
+    """An engine with room for ``max_batch`` full contexts, or as many pages as ``cache_bytes`` hold.
+
+    Raises:
+        ValueError: not even one page fits.
+    """
+    config, weight = model.config, next(model.parameters())
+    page_bytes = 2 * config.n_layers * config.n_kv_heads * config.d_head * page_size * weight.element_size()
+    wanted = max_batch * -(-config.max_seq_len // page_size)
+    n_pages = min(wanted, cache_bytes // page_bytes)
+    if n_pages < 1:
+        raise ValueError(f"a page of {page_size} positions takes {page_bytes} bytes, and the cache has {cache_bytes}")
+    return Engine(model, n_pages=n_pages, page_size=page_size, max_batch=max_batch)
+
+
+def _make_server(options: argparse.Namespace) -> CompletionServer:
+    if not 0 <= options.port < 2**16:
+        raise ValueError(f"--port {options.port}: give a number from 0 (any free port) to 65535")
+    model, tokenizer = load(options.model)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    engine = make_engine(
+        model, max_batch=options.max_batch, page_size=options.page_size, cache_bytes=options.cache_mib * 2**20
+    )
+    return CompletionServer(
+        engine,
+        tokenizer,
+        name=Path(options.model).name,
+        end_tokens=find_end_tokens(tokenizer),
+        chat_template=getattr(tokenizer, "chat_template", None),
+        host=options.host,
+        port=options.port,
+        limits=Limits(max_waiting=options.max_waiting, max_body=options.max_body, answer_timeout=options.timeout),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m llmbook.inference.server", description="Serve a model in OpenAI's completions dialect."
+    )
+    parser.add_argument("--model", required=True, help="a checkpoint folder, or the name of a pretrained model")
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; this machine alone by default")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes any free port")
+    parser.add_argument("--max-batch", type=int, default=8, help="texts written at a time")
+    parser.add_argument("--max-waiting", type=int, default=32, help="texts that may wait; more are refused with 429")
+    parser.add_argument("--max-body", type=int, default=2**20, help="bytes of the longest request")
+    parser.add_argument("--timeout", type=float, default=600.0, help="seconds an answer may take")
+    parser.add_argument("--page-size", type=int, default=16, help="positions in a page of the cache")
+    parser.add_argument("--cache-mib", type=int, default=512, help="memory for keys and values at most")
+    parser.add_argument("--threads", type=int, help="threads of the model; PyTorch's choice by default")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
