@@ -89,13 +89,21 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 def restore_model(model: nn.Module, state: dict, *, source: str | Path = "the checkpoint") -> None:
     """Copy saved weights into ``model``. Raises CheckpointError listing what does not fit; then nothing changed."""
-    own = model.state_dict()
-    wrong = [f"{name} is missing" for name in own.keys() - state.keys()]
-    wrong += [f"{name} is unknown here" for name in state.keys() - own.keys()]
+    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    require_same_shapes(own, {name: tensor.shape for name, tensor in state.items()}, source=source)
+    model.load_state_dict(state)
+
+
+def require_same_shapes(
+    own: dict[str, torch.Size], saved: dict[str, torch.Size], *, source: str | Path = "the checkpoint"
+) -> None:
+    """Raise CheckpointError listing names and shapes in which a checkpoint and what should read it differ."""
+    wrong = [f"{name} is missing" for name in own.keys() - saved.keys()]
+    wrong += [f"{name} is unknown here" for name in saved.keys() - own.keys()]
     wrong += [
-        f"{name} has shape {tuple(state[name].shape)}, here {tuple(own[name].shape)}"
-        for name in own.keys() & state.keys()
-        if own[name].shape != state[name].shape
+        f"{name} has shape {tuple(saved[name])}, here {tuple(own[name])}"
+        for name in own.keys() & saved.keys()
+        if saved[name] != own[name]
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -103,7 +111,6 @@ def restore_model(model: nn.Module, state: dict, *, source: str | Path = "the ch
             f"{source} belongs to another model: {'; '.join(sorted(wrong)[:3])}{more}. "
             "Build the model with the configuration it was trained with (model_config in the checkpoint)"
         )
-    model.load_state_dict(state)
 
 
 def _require_plain(value: Any, where: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from llmbook.model import evaluating
 from llmbook.training.objectives import Batch, Objective, causal_lm_loss, token_nats
+from llmbook.training.parallel import ALONE, Parallel
 from llmbook.training.runtime import Runtime
 
 
@@ -73,16 +74,22 @@ def mean_loss(
     *,
     objective: Objective = causal_lm_loss,
     runtime: Runtime | None = None,
+    parallel: Parallel = ALONE,
 ) -> float:
-    """Any objective's loss over all ``batches``, per target. Raises ValueError if nothing is scored."""
+    """Any objective's loss over all ``batches``, per target. Raises ValueError if nothing is scored.
+
+    Of several processes each computes its share of the batches, and all return the same number.
+    """
     runtime = runtime or _where_it_is(model)
     total, n_targets = 0.0, 0
     with evaluating(model):
-        for batch in batches:
+        for batch, counts in parallel.share(batches):
             with runtime.autocast():
                 loss = objective(model, runtime.to_device(batch))
-            total += loss.total.item()
-            n_targets += int(loss.n_targets)
+            if counts:
+                total += loss.total.item()
+                n_targets += int(loss.n_targets)
+    total, n_targets = parallel.sum_numbers(total, n_targets)
     _require_targets(n_targets)
     return total / n_targets
 

@@ -18,9 +18,6 @@ from llmbook.training.callbacks import Callback
 from llmbook.training.checkpoint import (
     Checkpoint,
     CheckpointError,
-    load_checkpoint,
-    restore_model,
-    save_checkpoint,
 )
 from llmbook.training.config import TrainConfig
 from llmbook.training.evaluate import mean_loss
@@ -29,6 +26,7 @@ from llmbook.training.interrupt import deferred_interrupt
 from llmbook.training.muon import muon
 from llmbook.training.objectives import Batch, Objective, causal_lm_loss
 from llmbook.training.optim import adamw, cosine_schedule
+from llmbook.training.parallel import ALONE, Parallel, find_checkpoint
 from llmbook.training.rng import preserved_rng, rng_state, set_rng_state
 from llmbook.training.runtime import Runtime, choose_device
 from llmbook.training.step import StepResult, train_step
@@ -45,6 +43,9 @@ class Trainer:
     resumed (``LMBatches`` has them). valid_batches: a collection that can be read again at every evaluation.
     folder: where ``last.pt`` and ``best.pt`` go (None: no checkpoints). callbacks may read every attribute:
     ``model``, ``step``, ``config``, ``history``, ``runtime``, ``folder``; ``stop()`` ends the run after the step.
+    parallel: DDP or FSDP of ``training.distributed`` for a run of several processes. Each makes the same trainer with
+    the same whole batches and computes its own rows of them; losses are those of all. Callbacks belong to the process
+    they are given to: what prints or writes goes to rank 0. Such runs keep folders ``last-STEP.dcp``, not ``last.pt``.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         runtime: Runtime | None = None,
         folder: str | Path | None = None,
+        parallel: Parallel = ALONE,
     ):
         if valid_batches is not None and iter(valid_batches) is valid_batches:
             raise ValueError("valid_batches can be read only once, but every evaluation reads it: wrap it in list(...)")
@@ -67,7 +69,11 @@ class Trainer:
                 "stopped: use batches with state_dict and load_state_dict, or folder=None"
             )
         self.runtime = runtime or choose_device()
+        self.parallel = parallel
         self.model = model.to(self.runtime.device)
+        if config.optimizer == "muon" and parallel.name == "fsdp":
+            raise ValueError("optimizer='muon' needs whole matrices, which FSDP cuts: use 'adamw', or DDP")
+        wrapped = parallel.wrap(self.model)  # before the optimiser: sharding replaces the parameters
         self.batches, self.valid_batches = batches, valid_batches
         self.config, self.objective, self.callbacks = config, objective, tuple(callbacks)
         self.folder = None if folder is None else Path(folder)
@@ -78,7 +84,7 @@ class Trainer:
         self.scaler = self.runtime.grad_scaler()
         self.step = 0
         self.history = History()
-        self._trained_model = torch.compile(model) if config.compile else model
+        self._trained_model = torch.compile(wrapped) if config.compile else wrapped
         self._iterator = iter(batches)
         self._unread: list[tuple[int, float, float, StepResult]] = []  # steps whose loss is still on the device
         self._last_shape: tuple[int, ...] | None = None
@@ -87,8 +93,8 @@ class Trainer:
     def run(self, *, resume: bool = False) -> History:
         """Train up to ``config.steps`` and return what happened.
 
-        With ``resume`` the run goes on from ``folder/last.pt`` if there is one. An interrupt finishes the step,
-        writes a checkpoint and returns the history so far; calling ``run`` again continues. Raises
+        With ``resume`` the run goes on from the folder's last checkpoint if there is one. An interrupt finishes the
+        step, writes a checkpoint and returns the history so far; calling ``run`` again continues. Raises
         TrainingError when the loss is no longer finite or memory runs out, CheckpointError when the folder
         holds another run.
         """
@@ -100,7 +106,7 @@ class Trainer:
         with deferred_interrupt() as interrupt, self._memory_advice():
             if self._due(self.config.eval_every):
                 self._evaluate()
-            while self.step < self.config.steps and not (self._stop or interrupt.requested):
+            while self.step < self.config.steps and not self.parallel.any(self._stop or interrupt.requested):
                 self._advance()
                 if self._due(self.config.log_every):
                     self._read_losses()
@@ -126,10 +132,10 @@ class Trainer:
         if self.folder is None:
             return
         model_config = getattr(self.model, "config", None)
-        state = Checkpoint(
+        run = Checkpoint(
             step=self.step,
-            model=dict(self.model.state_dict()),
-            optimizer=self.optimizer.state_dict(),
+            model={},  # the tensors are added by whoever knows where they are
+            optimizer={},
             scaler=self.scaler.state_dict(),
             rng=rng_state(),
             data=self.batches.state_dict(),
@@ -137,28 +143,25 @@ class Trainer:
             train_config=self.config.to_dict(),
             model_config=model_config.to_dict() if hasattr(model_config, "to_dict") else None,
         )
-        save_checkpoint(self.folder / name, state)
+        self.parallel.save(self.folder / name, run, self.model, self.optimizer)
 
     def resume(self, path: str | Path) -> None:
         """Return to the moment ``path`` was written. Raises CheckpointError if it belongs to another run."""
-        saved = load_checkpoint(path)
+        saved = self.parallel.read(Path(path))
         if differences := self.config.differences(saved.train_config):
             raise CheckpointError(
                 f"{path} is a run with other settings ({'; '.join(differences)}): "
                 "use TrainConfig.from_dict(load_checkpoint(path).train_config), or another folder"
             )
-        restore_model(self.model, saved.model, source=path)
-        try:
-            self.optimizer.load_state_dict(saved.optimizer)
-        except ValueError as error:
-            raise CheckpointError(f"{path} trained other parameters ({error}): freeze the same ones") from error
+        self.parallel.restore(Path(path), saved, self.model, self.optimizer)
         self.scaler.load_state_dict(saved.scaler)
         self.batches.load_state_dict(saved.data)
         self._iterator = iter(self.batches)
         self.history = History.from_dict(saved.history)
         self.step = saved.step
         self._unread.clear()
-        set_rng_state(saved.rng)
+        if saved.rng:
+            set_rng_state(saved.rng)
 
     def _advance(self) -> None:
         """Take one step, and leave its loss on the device."""
@@ -173,6 +176,7 @@ class Trainer:
             scaler=self.scaler,
             runtime=self.runtime,
             clip_norm=config.clip_norm,
+            parallel=self.parallel,
         )
         lr = self._lr(config.lr)
         self.step += 1
@@ -190,7 +194,7 @@ class Trainer:
 
     def _next_batch(self) -> dict[str, torch.Tensor]:
         try:
-            batch = next(self._iterator)
+            batch = self.parallel.rows(next(self._iterator))
         except StopIteration:
             raise TrainingError(
                 f"the batches ended at step {self.step + 1} of {self.config.steps}: give an endless iterator "
@@ -250,10 +254,10 @@ class Trainer:
             raise ValueError("resume=True needs a folder to resume from: Trainer(..., folder=...)")
         if self.folder is None or self.step > 0:
             return
-        last = self.folder / "last.pt"
-        if resume and last.exists():
+        last = find_checkpoint(self.folder, "last")
+        if resume and last:
             self.resume(last)
-        elif last.exists():
+        elif last:
             raise CheckpointError(
                 f"{last} holds an earlier run: continue it with run(resume=True), choose another folder, or delete it"
             )
@@ -264,8 +268,8 @@ class Trainer:
         return f"loss {loss}, gradient norm {norm} at step {step} with learning rate {lr:.3g}: {self._advice()}"
 
     def _advice(self) -> str:
-        last = None if self.folder is None else self.folder / "last.pt"
-        kept = f"the last good checkpoint is {last}" if last and last.exists() else "no checkpoint was kept"
+        last = None if self.folder is None else find_checkpoint(self.folder, "last")
+        kept = f"the last good checkpoint is {last}" if last else "no checkpoint was kept"
         return (
             f"training has diverged; {kept}. Try a lower lr, more warmup_steps or a smaller clip_norm "
             f"(now {self.config.clip_norm})"

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmbook.training.objectives import Batch, Objective
+from llmbook.training.parallel import ALONE, Parallel
 from llmbook.training.runtime import Runtime
 
 
@@ -28,19 +29,23 @@ def train_step(
     scaler: torch.amp.GradScaler,
     runtime: Runtime,
     clip_norm: float | None,
+    parallel: Parallel = ALONE,
 ) -> StepResult:
-    """Move the weights once, along the gradient of the mean loss over all targets of all micro-batches."""
+    """Move the weights once, along the gradient of the mean loss over all targets of micro-batches and processes."""
     total, n_targets = 0.0, 0
-    for batch in micro_batches:
-        with runtime.autocast():
-            loss = objective(model, batch)
-        scaler.scale(loss.total).backward()  # gradients of sums add up in p.grad
+    for i, batch in enumerate(micro_batches, start=1):
+        with parallel.micro_batch(last=i == len(micro_batches)):
+            with runtime.autocast():
+                loss = objective(model, batch)
+            scaler.scale(loss.total).backward()  # gradients of sums add up in p.grad
         total = total + loss.total.detach()
         n_targets = n_targets + loss.n_targets
+    total, n_targets = parallel.sum(total, n_targets)
     scaler.unscale_(optimizer)
     grads = [p.grad for p in model.parameters() if p.grad is not None]
-    torch._foreach_div_(grads, n_targets)  # all at once: the gradient of the mean over targets
-    grad_norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm or float("inf"))
+    # All at once: the gradient of the mean over targets. Processes have averaged their sums, which is undone here.
+    torch._foreach_div_(grads, n_targets / parallel.world_size)
+    grad_norm = parallel.whole(nn.utils.clip_grad_norm_(model.parameters(), clip_norm or float("inf")))
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad()

@@ -1,0 +1,162 @@
+"""Two processes, by DDP and by FSDP2, against one: same gradients, losses, weights, stops and resumed runs."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from llmbook.parallel.ranks import RankError, run_ranks
+from llmbook.training import CheckpointError
+from llmbook.training.distributed import load_model, load_sharded, make_parallel, process_group
+from llmbook.training.parallel import find_checkpoint
+from tests.training.distributed import worker
+
+BOTH = pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+CLOSE = dict(rtol=0, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def two(folder):
+    """What two processes saw; before, a sharded run in ``folder/killed`` has been killed after step 4."""
+    with pytest.raises(RankError, match="exit code -9"):
+        run_ranks(worker.killed, 2, str(folder / "killed"))
+    assert find_checkpoint(folder / "killed", "last").name == "last-000003.dcp"
+    return run_ranks(worker.everything, 2, str(folder), timeout=300)
+
+
+@pytest.fixture(scope="module")
+def one():
+    trainer = worker.make_trainer()
+    return trainer.run(), worker.weights(trainer.model)
+
+
+@BOTH
+def test_gradients_are_those_of_one_process(two, kind):
+    """Catches means averaged over processes with unequal targets, a forgotten division or one too many, and a first
+    micro-batch whose gradient never travels."""
+    expected, loss = worker.gradients()
+    for seen in (rank[kind] for rank in two):
+        torch.testing.assert_close(seen["gradients"], expected, **CLOSE)
+        assert seen["loss"] == pytest.approx(loss, abs=1e-6)
+
+
+@BOTH
+def test_a_whole_run_is_that_of_one_process(two, one, kind):
+    """Catches a norm taken over one shard alone (clipping acts here), weights that start different on the ranks,
+    moments of the wrong parameter, and validation batches counted twice or left out."""
+    history, expected = one
+    for seen in (rank[kind] for rank in two):
+        for name in ("train_loss", "valid_loss", "grad_norm"):
+            torch.testing.assert_close(seen["history"][name], getattr(history, name), **CLOSE)
+        assert seen["history"]["tokens"] == history.tokens
+        assert min(history.grad_norm) > 0.5  # the limit: every step was clipped
+        torch.testing.assert_close(seen["weights"], expected, **CLOSE)
+
+
+def test_shares_are_disjoint_and_together_the_whole_batch(two):
+    """Catches both ranks reading the same rows, and targets so even that an average of means would pass."""
+    whole = worker.UnevenBatches().batch(0)
+    for name, tensor in whole.items():
+        assert torch.equal(torch.cat([rank["rows"][name] for rank in two]), tensor)
+    first, second = ((rank["rows"]["labels"] != -100).sum() for rank in two)
+    assert second > 3 * first
+    assert two[0]["odd rows"].startswith("ValueError: 2 processes cannot share 3 rows evenly")
+
+
+@BOTH
+def test_interrupting_one_process_stops_all_and_the_run_resumes_bit_for_bit(two, kind):
+    """Catches ranks that stop at different steps, and a checkpoint without moments, data position or each rank's own
+    random state: dropout is on."""
+    for seen in (rank[kind] for rank in two):
+        assert seen["stopped_at"] == 2
+        assert seen["resumed"][0] == seen["straight"][0]
+        torch.testing.assert_close(seen["resumed"][1], seen["straight"][1], rtol=0, atol=0)
+
+
+def test_kill_9_and_resume_bit_for_bit(two):
+    """Catches a checkpoint that is complete only when the run ends well."""
+    losses, expected = two[0]["fsdp"]["straight"]
+    assert two[0]["killed"][0] == losses
+    torch.testing.assert_close(two[0]["killed"][1], expected, rtol=0, atol=0)
+
+
+@BOTH
+def test_nan_on_one_process_stops_all_with_one_message(two, kind):
+    """Catches a loss checked before it is summed: the healthy rank would wait for ever."""
+    messages = {rank[kind]["nan"] for rank in two}
+    assert len(messages) == 1
+    assert messages.pop().startswith("TrainingError: loss nan, gradient norm nan at step 2 with learning rate")
+
+
+@BOTH
+def test_the_model_alone_opens_in_one_call(two, folder, kind):
+    """Catches weights stored under the wrapper's names, and shards put together in the wrong order."""
+    path = find_checkpoint(folder / kind, "last")
+    assert path.name == "last-000006.dcp"
+    torch.testing.assert_close(dict(load_model(path).state_dict()), two[0][kind]["weights"], rtol=0, atol=0)
+
+
+@BOTH
+@pytest.mark.parametrize("by", ["none", "fsdp"])
+def test_a_run_of_two_goes_on_with_one(two, one, folder, tmp_path, kind, by):
+    """Catches shards that only their writers can read, and batches counted per process: resharded in the middle, the
+    run ends as if one process had made all of it."""
+    shutil.copytree(find_checkpoint(folder / kind, "half"), tmp_path / "run" / "last-000003.dcp")
+    with process_group():
+        trainer = worker.make_trainer(make_parallel(by), tmp_path / "run", seed=9)
+        trainer.resume(find_checkpoint(tmp_path / "run", "last"))
+        assert trainer.step == 3
+        history = trainer.run()
+        ended = worker.weights(trainer.model)
+    torch.testing.assert_close(history.train_loss, one[0].train_loss, **CLOSE)
+    torch.testing.assert_close(ended, one[1], **CLOSE)
+    assert find_checkpoint(tmp_path / "run", "last").name == {"none": "last.pt", "fsdp": "last-000006.dcp"}[by]
+
+
+def test_damaged_and_foreign_folders_are_refused_by_name(two, folder, tmp_path):
+    """Catches half a checkpoint taken for a whole one, and a foreign folder unpickled before it is looked at."""
+    whole = find_checkpoint(folder / "fsdp", "last")
+    damages = {
+        "truncated or changed": lambda path: (path / "__1_0.distcp").write_bytes(b"short"),
+        r"__0_0.distcp is missing": lambda path: (path / "__0_0.distcp").unlink(),
+        "is not a sharded checkpoint": lambda path: (path / "manifest.json").write_text("[]"),
+        "format version 99": lambda path: (path / "manifest.json").write_text(
+            json.dumps(json.loads((path / "manifest.json").read_text()) | {"version": 99})
+        ),
+    }
+    for number, (message, damage) in enumerate(damages.items()):
+        path = shutil.copytree(whole, tmp_path / f"last-{number:06}.dcp")
+        damage(path)
+        with pytest.raises(CheckpointError, match=message) as refused:
+            load_model(path)
+        assert path.name in str(refused.value)
+
+
+def test_another_model_is_refused_before_anything_changes(two, folder):
+    """Catches shards copied into a model they do not fit, tensor by tensor until the first one fails."""
+    model = worker.small_model(seed=3)
+    model.body.blocks.pop(1)
+    before = worker.weights(model)
+    with pytest.raises(CheckpointError, match=r"belongs to another model: body.blocks.1\..* is unknown here"):
+        load_sharded(find_checkpoint(folder / "fsdp", "last"), model)
+    torch.testing.assert_close(worker.weights(model), before, rtol=0, atol=0)
+
+
+def test_muon_and_fsdp_are_refused_together():
+    """Catches Muon orthogonalising a slice of a matrix as if it were the matrix."""
+    with process_group(), pytest.raises(ValueError, match="optimizer='muon' needs whole matrices"):
+        worker.make_trainer(make_parallel("fsdp"), optimizer="muon")
+
+
+def test_an_engine_without_processes_says_how_to_start_them():
+    """Catches the bare error of torch.distributed, and a misspelt engine taken for none."""
+    with pytest.raises(ValueError, match="parallel='ddp' needs a process group: start with torchrun"):
+        make_parallel("ddp")
+    with pytest.raises(ValueError, match="parallel='dpp' is not one of 'none', 'ddp', 'fsdp'"):
+        make_parallel("dpp")

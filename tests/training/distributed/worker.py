@@ -1,0 +1,179 @@
+"""What the spawned processes do; the asserts stand in the test files."""
+
+import os
+import signal
+
+import torch
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.tensor import DTensor
+
+from llmbook.model import DecoderLM, TransformerConfig
+from llmbook.training import Callback, TrainConfig, Trainer, causal_lm_loss, choose_device, train_step
+from llmbook.training.distributed import make_parallel
+from llmbook.training.parallel import ALONE
+
+CPU = choose_device("cpu")
+ROWS, SEQ_LEN = 4, 8
+# A large eps: a key's bias has no gradient but rounding, which Adam would otherwise blow up to full steps.
+DIALS = dict(
+    steps=6, lr=1e-2, eps=1e-3, accumulation_steps=2, clip_norm=0.5, eval_every=3, checkpoint_every=3, log_every=2
+)
+
+
+class UnevenBatches:
+    """Random tokens; the first half of the rows has about a fifth of the second half's targets."""
+
+    def __init__(self, rows: int = ROWS):
+        self.rows, self.step = rows, 0
+
+    def batch(self, step: int) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(step)
+        ids = torch.randint(11, (self.rows, SEQ_LEN + 1), generator=generator)
+        labels = ids.clone()
+        labels[: self.rows // 2][torch.rand(self.rows // 2, SEQ_LEN + 1, generator=generator) < 0.8] = -100
+        return {"input_ids": ids, "labels": labels}
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.step += 1
+        return self.batch(self.step - 1)
+
+    def state_dict(self):
+        return {"step": self.step}
+
+    def load_state_dict(self, state):
+        self.step = state["step"]
+
+
+def small_model(seed: int = 0, dropout: float = 0.0) -> DecoderLM:
+    """Biases and gains moved away from 0 and 1; a tied table, so that one parameter has two names."""
+    torch.manual_seed(seed)
+    config = TransformerConfig(
+        vocab_size=11, max_seq_len=SEQ_LEN, d_model=16, n_layers=2, n_heads=2, init_std=0.2, dropout=dropout
+    )
+    model = DecoderLM(config)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.2 * torch.randn_like(p)) if p.ndim == 1 else None
+    return model
+
+
+def make_trainer(parallel=ALONE, folder=None, *, seed=0, dropout=0.0, objective=causal_lm_loss, callbacks=(), **dials):
+    model = small_model(seed, dropout)
+    torch.manual_seed(100 + seed)  # every process has its own dropout
+    return Trainer(
+        model,
+        UnevenBatches(),
+        TrainConfig(**{**DIALS, **dials}),
+        valid_batches=[UnevenBatches(rows).batch(50 + rows) for rows in (2, 4, 6)],  # three, for two processes
+        objective=objective,
+        callbacks=callbacks,
+        runtime=CPU,
+        folder=folder,
+        parallel=parallel,
+    )
+
+
+def weights(model) -> dict[str, torch.Tensor]:
+    """The whole model on every process, sharded or not."""
+    full = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+    return {name: tensor.clone() for name, tensor in full.items()}
+
+
+class Capture(torch.optim.SGD):
+    """Takes no step; keeps the gradients it was given."""
+
+    def step(self, closure=None):
+        grads = [p.grad for group in self.param_groups for p in group["params"]]
+        self.seen = [g.full_tensor().clone() if isinstance(g, DTensor) else g.clone() for g in grads]
+
+
+def gradients(parallel=ALONE) -> tuple[list[torch.Tensor], float]:
+    """Of one step of two micro-batches, before any clipping; and the loss."""
+    model = parallel.wrap(small_model(seed=parallel.rank))
+    optimizer = Capture(model.parameters(), lr=1.0)
+    result = train_step(
+        model, [parallel.rows(UnevenBatches().batch(step)) for step in (0, 1)], objective=causal_lm_loss,
+        optimizer=optimizer, scaler=CPU.grad_scaler(), runtime=CPU, clip_norm=None, parallel=parallel,
+    )  # fmt: skip
+    return optimizer.seen, result.loss.item()
+
+
+class At(Callback):
+    """Does something when the log reaches a step."""
+
+    def __init__(self, step, action):
+        self.step, self.action = step, action
+
+    def on_log(self, trainer, step):
+        if step == self.step:
+            self.action(trainer)
+
+
+def error_of(call) -> str:
+    try:
+        call()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
+def nan_on(rank: int, parallel):
+    """The usual loss, but not a number on one process in the second step (third micro-batch of training)."""
+    calls = 0
+
+    def objective(model, batch):
+        nonlocal calls
+        loss = causal_lm_loss(model, batch)
+        calls += model.training
+        bad = parallel.rank == rank and calls == 3
+        return loss._replace(total=loss.total * float("nan")) if bad else loss
+
+    return objective
+
+
+def interrupt(trainer) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def killed(folder: str) -> None:
+    """A sharded run that dies after step 4; its last checkpoint is that of step 3."""
+    parallel = make_parallel("fsdp")
+    die = At(4, lambda trainer: os.kill(os.getpid(), signal.SIGKILL))
+    make_trainer(parallel, folder, seed=parallel.rank, dropout=0.2, callbacks=[die]).run()
+
+
+def everything(folder: str) -> dict:
+    """Both engines, whatever can be seen of them from outside."""
+    found = {}
+    for kind in ("ddp", "fsdp"):
+        parallel = make_parallel(kind)
+        rank = parallel.rank
+        seen = found[kind] = {}
+        seen["gradients"], seen["loss"] = gradients(parallel)
+
+        keep_half = At(3, lambda trainer: trainer.save("half.pt"))
+        trainer = make_trainer(parallel, f"{folder}/{kind}", seed=rank, callbacks=[keep_half])
+        seen["history"] = trainer.run().to_dict()
+        seen["weights"] = weights(trainer.model)
+
+        # Two processes with dropout: straight through, and stopped by one of them and resumed by new trainers.
+        trainer = make_trainer(parallel, seed=rank, dropout=0.2)
+        seen["straight"] = (trainer.run().train_loss, weights(trainer.model))
+        stop = [At(2, interrupt)] if rank == 1 else []
+        first = make_trainer(parallel, f"{folder}/{kind}-stopped", seed=rank, dropout=0.2, callbacks=stop)
+        seen["stopped_at"] = first.run() and first.step
+        second = make_trainer(parallel, f"{folder}/{kind}-stopped", seed=rank + 7, dropout=0.2)
+        seen["resumed"] = (second.run(resume=True).train_loss, weights(second.model))
+
+        bad = make_trainer(parallel, f"{folder}/{kind}-nan", seed=rank, objective=nan_on(1, parallel))
+        seen["nan"] = error_of(bad.run)
+
+    survivor = make_trainer(parallel, f"{folder}/killed", seed=rank + 7, dropout=0.2)
+    found["killed"] = (survivor.run(resume=True).train_loss, weights(survivor.model))
+    odd = {"input_ids": torch.zeros(3, 4, dtype=torch.long)}
+    found["odd rows"] = error_of(lambda: parallel.rows(odd))
+    found["rows"] = parallel.rows(UnevenBatches().batch(0))
+    return found
