@@ -53,7 +53,7 @@ class Reader:
             raise ValueError("a cache was given together with use_cache=False: give one of the two")
         if cache is not None and cache.length >= input_ids.shape[1]:
             raise ValueError(
-                f"the cache holds {cache.length} positions and the text has {input_ids.shape[1]}: nothing is left to read"
+                f"the cache holds {cache.length} positions and the text has {input_ids.shape[1]}: nothing to read"
             )
 
     def logits(self, n: int = 1) -> Float[Tensor, "B n V"]:
