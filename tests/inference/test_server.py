@@ -16,14 +16,13 @@ import torch
 from torch import nn
 
 from llmbook.inference import Engine, generate
-from llmbook.inference.server import CompletionServer, Limits
+from llmbook.inference.server import ApiError, CompletionServer, Limits
 from llmbook.inference.server import __main__ as command
+from llmbook.interop.checkpoint import save_model
 from llmbook.model import DecoderLM, Encoder, TransformerConfig
 from llmbook.text import BPETokenizer, ByteTokenizer, CharTokenizer
 
-TEMPLATE = (
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
-)
+TEMPLATE = "{% if messages[0].role == 'refused' %}{{ raise_exception('no') }}{% endif %}{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
 CONTEXT = 48
 
 
@@ -297,6 +296,7 @@ def chat(**body):
         (("POST", "/v1/completions", b"[" * 100_000), 400, None, "not valid JSON"),
         (("POST", "/v1/completions", b'{"temperature": NaN}'), 400, None, "NaN is not JSON"),
         (("POST", "/v1/completions", b"[]"), 400, None, "a JSON object, not a list"),
+        (("POST", "/v1/completions", b"null"), 400, None, "a JSON object, not null"),
         (("POST", "/v1/completions", {}), 400, "prompt", "prompt must be given"),
         (completion(prompt=[]), 400, "prompt", "prompt must be given"),
         (completion(prompt=[1, 2]), 400, "prompt", "a string or a list of strings"),
@@ -325,6 +325,7 @@ def chat(**body):
         (completion(presence_penalty=0.5), 400, "presence_penalty", "not supported"),
         (completion(suffix="z"), 400, "suffix", "not supported"),
         (completion(temprature=1), 400, "temprature", "unknown parameter 'temprature'"),
+        (chat(messages=[{"role": "refused", "content": "a"}]), 400, "messages", "refuses a conversation of [refused]"),
         (chat(messages=[]), 400, "messages", "messages must be given"),
         (chat(messages=[{"role": "user"}]), 400, "messages[0]", "role and content"),
         (chat(messages=[{"role": "user", "content": [{"type": "image"}]}]), 400, "messages[0]", "two strings"),
@@ -455,6 +456,21 @@ def test_a_body_that_never_comes():
             assert announced.makefile("rb").readline().split()[1] == b"408"
             silent.settimeout(20)
             assert silent.recv(1) == b""
+        with socket.create_connection(address) as half:
+            half.sendall(head.encode() + b"{")
+        wait_until(lambda: not server._http.open)
+        assert complete(server, prompt="x", max_tokens=1)["choices"][0]["text"] == "a"
+
+
+def test_a_failure_of_the_server_is_answered_too(monkeypatch):
+    """A mistake in the server itself that leaves the client without an answer, or shows it a traceback."""
+    with serving(Script("a")) as server:
+        with monkeypatch.context() as patch:
+            patch.setattr(server, "requests", lambda order: 1 / 0)
+            status, _, answer = ask(server, *completion())
+        assert (status, answer["error"]["type"]) == (500, "server_error")
+        assert "division" not in answer["error"]["message"]
+        assert complete(server, prompt="x", max_tokens=1)["choices"][0]["text"] == "a"
 
 
 def test_a_model_that_fails_fails_the_request_and_not_the_server():
@@ -489,6 +505,8 @@ def test_closing_lets_answers_finish():
         closing.join(timeout=20)
         assert not closing.is_alive()
         idle.close()
+        with pytest.raises(ApiError, match="shutting down"):
+            server.worker.submit([])
         with pytest.raises(OSError):  # noqa: PT011  refused
             socket.create_connection(address, timeout=1)
 
@@ -565,6 +583,15 @@ def test_the_command_refuses_in_one_line(model, monkeypatch, capsys):
     for line, word in zip(lines, words, strict=True):
         assert line.startswith("error: ")
         assert word in line
+
+
+def test_the_command_loads_a_folder(model, tmp_path):
+    """A model saved by the book that its server cannot open."""
+    save_model(tmp_path / "tiny", model, ByteTokenizer())
+    loaded, tokenizer = command.load(str(tmp_path / "tiny"))
+    ids = torch.tensor([[1, 2, 3]])
+    assert torch.equal(loaded(ids).logits, model(ids).logits)
+    assert tokenizer.encode("a") == [97]
 
 
 def test_end_tokens_are_found_by_their_usual_names():

@@ -79,12 +79,11 @@ class CompletionServer:
         """Accept no more, let open answers finish for up to ``grace`` seconds, end all threads, free the port."""
         if self._thread.is_alive():
             self._http.shutdown()
+            self._thread.join()
         self.worker.close(grace)
         self.closing = True
         self._http.stop_listening_to_clients()
         self._http.server_close()  # waits for the handlers
-        if self._thread.is_alive():
-            self._thread.join()
 
     def __enter__(self) -> "CompletionServer":
         return self.start()
