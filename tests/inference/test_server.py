@@ -22,7 +22,10 @@ from llmbook.interop.checkpoint import save_model
 from llmbook.model import DecoderLM, Encoder, TransformerConfig
 from llmbook.text import BPETokenizer, ByteTokenizer, CharTokenizer
 
-TEMPLATE = "{% if messages[0].role == 'refused' %}{{ raise_exception('no') }}{% endif %}{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+TEMPLATE = (
+    "{% if messages[0].role == 'refused' %}{{ raise_exception('no') }}{% endif %}"
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+)
 CONTEXT = 48
 
 
