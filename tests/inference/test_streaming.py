@@ -1,5 +1,7 @@
 """Text as it comes: whole characters, no stop string and not its beginning, and in the end all of it."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -32,7 +34,7 @@ class Recites(nn.Module):
         logits[:, -1, self.tokens[length]] = 50.0
         if cache is not None:
             cache.advance(input_ids.shape[1])
-        return type("Output", (), {"logits": logits})
+        return SimpleNamespace(logits=logits)
 
 
 def recite(kind: str, text: str = TEXT, **options) -> list[str]:
