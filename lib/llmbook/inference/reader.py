@@ -101,7 +101,8 @@ class Reader:
         mask = self.mask
         if mask is not None:  # covers what is in the cache as well
             mask = mask[:, (start if cache is None else 0) : end]
-        return self.model(self.ids[:, start:end], attention_mask=mask, cache=cache).logits
+        memory = {} if cache is None else {"cache": cache}  # not every model has one to be asked about
+        return self.model(self.ids[:, start:end], attention_mask=mask, **memory).logits
 
     def _make_cache(self, max_len: int | None) -> KVCache | None:
         batch_size, length = self.ids.shape

@@ -1,7 +1,7 @@
 """The Transformer: what readers import. Everything else is found in the module its name says."""
 
 from llmbook.model.attention import MultiHeadAttention, attend
-from llmbook.model.baselines import LSTMLM, ConvLM
+from llmbook.model.baselines import LSTMLM, BengioLM, ConvLM, NGramLM
 from llmbook.model.body import Body, Output
 from llmbook.model.cache import Cache, KVCache, LayerCache
 from llmbook.model.config import RopeScaling, TransformerConfig
@@ -29,6 +29,7 @@ from llmbook.model.two_stream import TwoStreamLM, two_stream_mask
 __all__ = [
     "LSTMLM",
     "AlibiBias",
+    "BengioLM",
     "Block",
     "Body",
     "Cache",
@@ -43,6 +44,7 @@ __all__ = [
     "Linear",
     "MaskedLM",
     "MultiHeadAttention",
+    "NGramLM",
     "OutOfPages",
     "Output",
     "PagePool",

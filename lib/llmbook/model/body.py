@@ -32,14 +32,14 @@ class Output:
 
     Attributes:
         logits: [B, T, V], unnormalised log-probabilities of the next token (language models).
-        last_hidden_state: [B, T, C], after the last norm.
+        last_hidden_state: [B, T, C], after the last norm (None only for models that count, which have none).
         hidden_states: L + 1 tensors [B, T, C]: the embeddings, then the stream after each block.
         attentions: L tensors of weights [B, H, T, S].
         cross_attentions: L tensors of weights [B, H, T, M] over an encoder's M positions.
     """
 
     logits: Tensor | None = None
-    last_hidden_state: Tensor
+    last_hidden_state: Tensor | None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     cross_attentions: tuple[Tensor, ...] | None = None

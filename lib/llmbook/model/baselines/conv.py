@@ -1,35 +1,11 @@
-"""What came before attention, in the same clothes: language models by recurrence and by convolution.
-
-They take token numbers and return logits like ``DecoderLM``, so every loss, loop and evaluation serves all three.
-Neither has a cache, attention weights or a way to skip padding.
-"""
+"""A language model by convolution: every position is computed at once, from a fixed number of tokens before it."""
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from llmbook.model.baselines.common import BaselineConfig, refuse_padding
 from llmbook.model.body import Output
-
-
-class LSTMLM(nn.Module):
-    """Reads left to right and keeps one vector of memory (https://www.bioinf.jku.at/publications/older/2604.pdf).
-
-    A distance of n tokens is n steps of the recurrence, one after the other.
-    """
-
-    def __init__(self, *, vocab_size: int, d_model: int, n_layers: int = 1):
-        super().__init__()
-        self.tokens = nn.Embedding(vocab_size, d_model)
-        self.lstm = nn.LSTM(d_model, d_model, n_layers, batch_first=True)
-        self.lm_head = nn.Linear(d_model, vocab_size, bias=False)
-
-    def forward(self, input_ids: Int[Tensor, "B T"], *, attention_mask: Tensor | None = None) -> Output:
-        _refuse_padding(self, attention_mask)
-        hidden, _ = self.lstm(self.tokens(input_ids))  # [B, T, C]
-        return Output(logits=self.lm_head(hidden), last_hidden_state=hidden)
-
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.parameters())
 
 
 class CausalConv(nn.Module):
@@ -56,13 +32,14 @@ class ConvLM(nn.Module):
         if kernel_size < 2:
             raise ValueError(f"kernel_size={kernel_size} sees no other token; give 2 or more")
         self.receptive_field = 1 + n_layers * (kernel_size - 1)
+        self.config = BaselineConfig(vocab_size=vocab_size, max_seq_len=self.receptive_field)
         self.tokens = nn.Embedding(vocab_size, d_model)
         self.convs = nn.ModuleList(CausalConv(d_model, kernel_size=kernel_size) for _ in range(n_layers))
         self.norms = nn.ModuleList(nn.LayerNorm(d_model) for _ in range(n_layers))
         self.lm_head = nn.Linear(d_model, vocab_size, bias=False)
 
     def forward(self, input_ids: Int[Tensor, "B T"], *, attention_mask: Tensor | None = None) -> Output:
-        _refuse_padding(self, attention_mask)
+        refuse_padding(self, attention_mask)
         x = self.tokens(input_ids)  # [B, T, C]
         for norm, conv in zip(self.norms, self.convs, strict=True):
             x = x + F.gelu(conv(norm(x)))
@@ -70,8 +47,3 @@ class ConvLM(nn.Module):
 
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())
-
-
-def _refuse_padding(model: nn.Module, attention_mask: Tensor | None) -> None:
-    if attention_mask is not None:
-        raise ValueError(f"{type(model).__name__} reads every token it is given: cut sequences to one length instead")

@@ -1,0 +1,31 @@
+"""A language model by recurrence: one vector of memory, rewritten at every token."""
+
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from llmbook.model.baselines.common import BaselineConfig, refuse_padding
+from llmbook.model.body import Output
+
+NO_LIMIT = 2**31
+
+
+class LSTMLM(nn.Module):
+    """Reads left to right and keeps one vector of memory (https://www.bioinf.jku.at/publications/older/2604.pdf).
+
+    A distance of n tokens is n steps of the recurrence, one after the other.
+    """
+
+    def __init__(self, *, vocab_size: int, d_model: int, n_layers: int = 1):
+        super().__init__()
+        self.config = BaselineConfig(vocab_size=vocab_size, max_seq_len=NO_LIMIT)
+        self.tokens = nn.Embedding(vocab_size, d_model)
+        self.lstm = nn.LSTM(d_model, d_model, n_layers, batch_first=True)
+        self.lm_head = nn.Linear(d_model, vocab_size, bias=False)
+
+    def forward(self, input_ids: Int[Tensor, "B T"], *, attention_mask: Tensor | None = None) -> Output:
+        refuse_padding(self, attention_mask)
+        hidden, _ = self.lstm(self.tokens(input_ids))  # [B, T, C]
+        return Output(logits=self.lm_head(hidden), last_hidden_state=hidden)
+
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
