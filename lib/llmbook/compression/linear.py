@@ -22,16 +22,62 @@ Kernel = Literal["plain", "packed"]
 SCALE_DTYPE = torch.bfloat16  # what the CPU kernels take; both kernels then see the very same weight
 
 
-class Int8Linear(nn.Module):
+class QuantisedLinear(nn.Module):
+    """What the two layers share; begin with ``Int8Linear``."""
+
+    def __init__(self, in_features: int, out_features: int, *, bias: bool, kernel: Kernel):
+        super().__init__()
+        if kernel not in get_args(Kernel):
+            raise ValueError(f"kernel={kernel!r} is not one of {', '.join(map(repr, get_args(Kernel)))}")
+        self.in_features, self.out_features, self.kernel = in_features, out_features, kernel
+        self.register_buffer("bias", torch.zeros(out_features) if bias else None)
+        self._arranged: tuple | None = None  # what the packed kernel takes, once it has been asked for
+
+    def quantised(self) -> Quantised:
+        """The weight this layer multiplies by."""
+        raise NotImplementedError
+
+    def forward(self, x: Float[Tensor, "*P K"]) -> Float[Tensor, "*P N"]:
+        if self.kernel == "plain":
+            weight = self.quantised().dequantise().to(x.dtype)  # [N, K]
+            return F.linear(x, weight, None if self.bias is None else self.bias.to(x.dtype))
+        if x.device.type != "cpu":
+            raise ValueError(
+                f"kernel='packed' runs on the CPU alone and the input is on {x.device}: use kernel='plain'"
+            )
+        if self._arranged is None:
+            self._arranged = self._arrange()
+        rows = x.reshape(-1, self.in_features).to(torch.bfloat16).contiguous()  # float32 would be ten times slower
+        out = self._product(rows, *self._arranged).view(*x.shape[:-1], -1).to(x.dtype)
+        bias = self.bias
+        return out if bias is None else out + bias.to(x.dtype)
+
+    def _arrange(self) -> tuple:
+        raise NotImplementedError
+
+    @staticmethod
+    def _product(rows: Tensor, *arranged: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _apply(self, fn, recurse=True):
+        self._arranged = None  # the buffers move: arrange them anew
+        return super()._apply(fn, recurse)
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        self._arranged = None  # other codes
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, kernel={self.kernel!r}"
+
+
+class Int8Linear(QuantisedLinear):
     """A linear layer of 8-bit codes with one scale for each output (``quantise_absmax``)."""
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True, kernel: Kernel = "plain"):
-        super().__init__()
-        _check_kernel(kernel)
-        self.in_features, self.out_features, self.kernel = in_features, out_features, kernel
+        super().__init__(in_features, out_features, bias=bias, kernel=kernel)
         self.register_buffer("codes", torch.zeros(out_features, in_features, dtype=torch.int8))
         self.register_buffer("scales", torch.zeros(out_features, 1, dtype=SCALE_DTYPE))
-        self.register_buffer("bias", torch.zeros(out_features) if bias else None)
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, *, kernel: Kernel = "plain") -> "Int8Linear":
@@ -45,19 +91,19 @@ class Int8Linear(nn.Module):
     def quantised(self) -> Quantised:
         return Quantised(codes=self.codes, scales=self.scales, bits=8)
 
-    def forward(self, x: Float[Tensor, "*P K"]) -> Float[Tensor, "*P N"]:
-        if self.kernel == "plain":
-            return _plain(x, self.quantised(), self.bias)
-        rows = _rows(x)  # [P, K]
-        out = torch._weight_int8pack_mm(rows, self.codes, self.scales[:, 0].to(rows.dtype))
-        return _finish(out, x, self.bias)
+    def _arrange(self) -> tuple[Tensor, Tensor]:
+        return self.codes, self.scales[:, 0].to(SCALE_DTYPE)
 
-    def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, kernel={self.kernel!r}"
+    @staticmethod
+    def _product(rows: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
+        return torch._weight_int8pack_mm(rows, codes, scales)
 
 
-class Int4Linear(nn.Module):
-    """A linear layer of 4-bit codes, two in a byte, with a scale and a zero for each group (``quantise_groups``)."""
+class Int4Linear(QuantisedLinear):
+    """A linear layer of 4-bit codes, two in a byte, with a scale and a zero for each group (``quantise_groups``).
+
+    The packed kernel reads the codes in an order of its own: a second copy, made at the first call and never saved.
+    """
 
     def __init__(
         self,
@@ -68,21 +114,17 @@ class Int4Linear(nn.Module):
         bias: bool = True,
         kernel: Kernel = "plain",
     ):
-        super().__init__()
-        _check_kernel(kernel)
+        super().__init__(in_features, out_features, bias=bias, kernel=kernel)
         if kernel == "packed" and out_features % 16:
             raise ValueError(
                 f"out_features={out_features} is not a multiple of 16, as the packed 4-bit kernel needs: "
                 "use kernel='plain', or 8 bits"
             )
-        self.in_features, self.out_features = in_features, out_features
-        self.group_size, self.kernel = group_size, kernel
+        self.group_size = group_size
         n_groups = in_features // group_size
         self.register_buffer("codes", torch.zeros(out_features, in_features // 2, dtype=torch.uint8))
         self.register_buffer("scales", torch.zeros(out_features, n_groups, dtype=SCALE_DTYPE))
         self.register_buffer("zeros", torch.zeros(out_features, n_groups, dtype=SCALE_DTYPE))
-        self.register_buffer("bias", torch.zeros(out_features) if bias else None)
-        self._arranged: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def from_linear(cls, linear: nn.Linear, *, group_size: int = 32, kernel: Kernel = "plain") -> "Int4Linear":
@@ -103,56 +145,16 @@ class Int4Linear(nn.Module):
         codes = unpack_nibbles(self.codes)
         return Quantised(codes=codes, scales=self.scales, zeros=self.zeros, group_size=self.group_size, bits=4)
 
-    def forward(self, x: Float[Tensor, "*P K"]) -> Float[Tensor, "*P N"]:
-        if self.kernel == "plain":
-            return _plain(x, self.quantised(), self.bias)
-        rows = _rows(x)  # [P, K]
-        if self._arranged is None:
-            self._arranged = self._arrange()
-        codes, scales_and_zeros = self._arranged
-        out = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, codes, self.group_size, scales_and_zeros)
-        return _finish(out, x, self.bias)
-
-    def _arrange(self) -> tuple[Tensor, Tensor]:
-        """The kernel's own order of the codes, and what undoes them: s (c − 8) + z, so its z is that of code 8."""
-        codes = torch.ops.aten._convert_weight_to_int4pack_for_cpu(unpack_nibbles(self.codes).int(), 1)
+    def _arrange(self) -> tuple[Tensor, int, Tensor]:
+        """The kernel undoes a code by s (c − 8) + z, so its z is the number that code 8 stands for."""
+        codes = torch._convert_weight_to_int4pack_for_cpu(unpack_nibbles(self.codes).int(), 1)
         middle = self.zeros.float() + 8 * self.scales.float()
         pairs = torch.stack((self.scales.float(), middle), dim=2).transpose(0, 1)  # [G, N, 2]
-        return codes, pairs.to(SCALE_DTYPE).contiguous()
+        return codes, self.group_size, pairs.to(SCALE_DTYPE).contiguous()
 
-    def _apply(self, fn, recurse=True):
-        self._arranged = None  # the buffers move: arrange them anew
-        return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, *args, **kwargs):
-        self._arranged = None  # other codes
-        super()._load_from_state_dict(*args, **kwargs)
+    @staticmethod
+    def _product(rows: Tensor, codes: Tensor, group_size: int, scales_and_zeros: Tensor) -> Tensor:
+        return torch._weight_int4pack_mm_for_cpu(rows, codes, group_size, scales_and_zeros)
 
     def extra_repr(self) -> str:
-        return (
-            f"{self.in_features}, {self.out_features}, group_size={self.group_size}, "
-            f"bias={self.bias is not None}, kernel={self.kernel!r}"
-        )
-
-
-def _plain(x: Tensor, quantised: Quantised, bias: Tensor | None) -> Tensor:
-    weight = quantised.dequantise().to(x.dtype)  # [N, K]
-    return F.linear(x, weight, None if bias is None else bias.to(x.dtype))
-
-
-def _rows(x: Tensor) -> Float[Tensor, "P K"]:
-    """The positions as rows in bfloat16: in any other precision the kernels take a path ten times slower."""
-    if x.device.type != "cpu":
-        raise ValueError(f"kernel='packed' runs on the CPU alone and the input is on {x.device}: use kernel='plain'")
-    return x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
-
-
-def _finish(out: Float[Tensor, "P N"], x: Tensor, bias: Tensor | None) -> Float[Tensor, "*P N"]:
-    """Back to the input's leading axes and precision; the bias is added there."""
-    out = out.view(*x.shape[:-1], -1).to(x.dtype)
-    return out if bias is None else out + bias.to(x.dtype)
-
-
-def _check_kernel(kernel: str) -> None:
-    if kernel not in get_args(Kernel):
-        raise ValueError(f"kernel={kernel!r} is not one of {', '.join(map(repr, get_args(Kernel)))}")
+        return f"{super().extra_repr()}, group_size={self.group_size}"

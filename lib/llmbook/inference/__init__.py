@@ -7,6 +7,7 @@ text as they come.
 
 from llmbook.inference.batching import Completion, Engine, Request, Step
 from llmbook.inference.beam import Beams, beam_search
+from llmbook.inference.fused import FusedDecoder, fuse
 from llmbook.inference.generate import draw_tokens, generate, next_token_distribution
 from llmbook.inference.reader import Conditioned, Reader
 from llmbook.inference.sampling import (
@@ -39,6 +40,7 @@ __all__ = [
     "Conditioned",
     "Draft",
     "Engine",
+    "FusedDecoder",
     "ModelDraft",
     "PromptLookup",
     "Reader",
@@ -53,6 +55,7 @@ __all__ = [
     "beam_search",
     "complete",
     "draw_tokens",
+    "fuse",
     "generate",
     "keep_min_p",
     "keep_top_k",

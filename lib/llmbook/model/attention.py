@@ -66,9 +66,14 @@ def attend(
     if need_weights and backend == "sdpa":
         raise ValueError("backend='sdpa' never holds the weights; ask for them with backend='eager'")
     groups = q.shape[1] // k.shape[1]
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    if backend == "sdpa" and groups > 1 and q.shape[2] == 1 and mask is None and bias is None:
+        # One new token: heads that share keys are as many queries of one head, so no key need be copied.
+        queries = q.reshape(q.shape[0], k.shape[1], groups, q.shape[3])  # [B, Hk, H / Hk, D]
+        mixed = F.scaled_dot_product_attention(queries, k, v, dropout_p=dropout, scale=scale)
+        return mixed.reshape(*q.shape[:3], v.shape[3]), None
     if groups > 1:
         k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # [B, H, S, D]
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     if backend == "sdpa" and causal and mask is None and bias is None and q.shape[2] == k.shape[2]:
         # The kernel's own causal rule aligns the first query with the first key: right only when T = S.
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scale), None

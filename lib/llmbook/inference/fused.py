@@ -1,0 +1,159 @@
+r"""The same decoder in fewer operations: what a Llama-type model becomes for writing one token at a time.
+
+At batch 1 the arithmetic of a token is small and each of the hundreds of operations a token goes through costs a few
+microseconds to start, whatever its size. So the number of operations is what can be saved:
+
+    q_proj, k_proj, v_proj            →  one product with the three matrices stacked
+    gate_proj, up_proj                →  one product with the two matrices stacked
+    rotate(q), rotate(k)              →  one rotation of both, as x · cos + swap(x) · (∓ sin)
+    RMSNorm, some ten operations      →  LayerNorm, which is one, of x beside −x
+
+The last needs an argument: (x, −x) has mean 0 and variance mean(x²), so $\mathrm{LayerNorm}(x, -x)$ with the gain
+repeated is $(\mathrm{RMSNorm}(x), -\mathrm{RMSNorm}(x))$, ε included. Nothing is approximated: the outputs are those of
+``DecoderLM`` up to rounding. ``quantise_model`` replaces the stacked layers as it does any others.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from llmbook.model import DecoderLM, Output, Rotary, TransformerConfig, attend
+from llmbook.model.cache import Cache, LayerCache
+from llmbook.model.config import GATED
+from llmbook.model.layers import ACTIVATIONS
+
+
+class FusedDecoder(nn.Module):
+    """Reads and writes like a ``DecoderLM`` of the same configuration, without padding, masks and training.
+
+    ``fuse(model)`` makes one from a model. Built from a configuration it is what a saved state loads into.
+
+    Raises:
+        ValueError: the configuration has a part this road leaves out; the message names it.
+    """
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        _check(config)
+        self.config = config
+        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.blocks = nn.ModuleList(FusedBlock(config) for _ in range(config.n_layers))
+        self.final_norm = WideNorm(config)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tie_embeddings:
+            self.lm_head.weight = self.tokens.weight
+        self.rotary = Rotary(d_head=config.d_head, base=config.rope_theta, scaling=config.rope_scaling)
+
+    def forward(
+        self, input_ids: Int[Tensor, "B T"], *, attention_mask: Tensor | None = None, cache: Cache | None = None
+    ) -> Output:
+        """As ``DecoderLM.forward``; raises ValueError for an ``attention_mask``, which padded batches need."""
+        if attention_mask is not None:
+            raise ValueError("a FusedDecoder reads texts without padding: give padded batches to the DecoderLM")
+        q_len, n_past = input_ids.shape[1], 0 if cache is None else cache.length
+        x = self.tokens(input_ids)  # [B, T, C]
+        cos, sin = self.rotary(torch.arange(n_past, n_past + q_len, device=x.device)[None])  # [1, 1, T, D / 2]
+        cos = torch.cat((cos, cos), dim=-1).to(x.dtype)  # [1, 1, T, D]
+        sin = torch.cat((-sin, sin), dim=-1).to(x.dtype)
+        for i, block in enumerate(self.blocks):
+            x = block(x, cos, sin, None if cache is None else cache.layer(i))
+        if cache is not None:
+            cache.advance(q_len)
+        x = self.final_norm(x)
+        return Output(logits=self.lm_head(x), last_hidden_state=x)
+
+
+class FusedBlock(nn.Module):
+    """A pre-norm block with stacked projections, for self-attention."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.config, self.activation = config, ACTIVATIONS[config.feed_forward]
+        heads, kv_heads, width = config.n_heads, config.n_kv_heads, config.d_head
+        self.attention_norm = WideNorm(config)
+        self.qkv_proj = nn.Linear(config.d_model, (heads + 2 * kv_heads) * width, bias=False)
+        self.o_proj = nn.Linear(heads * width, config.d_model, bias=False)
+        self.feed_forward_norm = WideNorm(config)
+        self.gate_up_proj = nn.Linear(config.d_model, 2 * config.d_ff, bias=False)
+        self.down_proj = nn.Linear(config.d_ff, config.d_model, bias=False)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T C"],
+        cos: Float[Tensor, "1 1 T D"],
+        sin: Float[Tensor, "1 1 T D"],
+        cache: LayerCache | None,
+    ) -> Float[Tensor, "B T C"]:
+        config = self.config
+        heads, kv_heads = config.n_heads, config.n_kv_heads
+        stacked = self.qkv_proj(self.attention_norm(x))  # [B, T, (H + 2 Hk) D]
+        stacked = stacked.view(*x.shape[:2], -1, config.d_head).transpose(1, 2)  # [B, H + 2 Hk, T, D]
+        qk, v = stacked.split((heads + kv_heads, kv_heads), dim=1)
+        qk = torch.addcmul(qk * cos, qk.roll(config.d_head // 2, -1), sin)  # the rotation, of queries and keys at once
+        q, k = qk.split((heads, kv_heads), dim=1)  # [B, H, T, D], [B, Hk, T, D]
+        if cache is not None:
+            k, v = cache.append(k, v)  # [B, Hk, S, D]
+        mixed, _ = attend(q, k, v, causal=True, scale=config.attention_scale)  # [B, H, T, D]
+        x = x + self.o_proj(mixed.transpose(1, 2).flatten(2))
+        gate, up = self.gate_up_proj(self.feed_forward_norm(x)).chunk(2, dim=-1)
+        return x + self.down_proj(self.activation(gate) * up)
+
+
+class WideNorm(nn.Module):
+    """RMSNorm as one LayerNorm of twice the width (see the top of this file)."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.eps = config.norm_eps
+        self.gain = nn.Parameter(torch.ones(2 * config.d_model))  # the same twice
+
+    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+        gain = self.gain
+        return F.layer_norm(torch.cat((x, -x), dim=-1), gain.shape, gain, None, self.eps).narrow(-1, 0, x.shape[-1])
+
+
+@torch.no_grad()
+def fuse(model: DecoderLM) -> FusedDecoder:
+    """The same model in fewer operations, for decoding. The token table is shared with ``model``, the rest copied.
+
+    Raises:
+        ValueError: the model has a part this road leaves out; the message names it.
+    """
+    _check(model.config)
+    weight = model.body.embeddings.tokens.weight
+    with torch.device("meta"):  # reserve nothing: every weight is assigned below
+        fused = FusedDecoder(model.config)
+    fused.rotary = model.body.rotary
+    fused.tokens.weight, fused.lm_head.weight = weight, model.lm_head.weight
+    fused.final_norm.gain = _twice(model.body.final_norm)
+    for new, old in zip(fused.blocks, model.body.blocks, strict=True):
+        attention, feed_forward = old.attention, old.feed_forward
+        new.attention_norm.gain = _twice(old.attention_norm)
+        new.feed_forward_norm.gain = _twice(old.feed_forward_norm)
+        new.qkv_proj.weight = _stack(attention.q_proj, attention.k_proj, attention.v_proj)
+        new.gate_up_proj.weight = _stack(feed_forward.gate_proj, feed_forward.up_proj)
+        new.o_proj.weight, new.down_proj.weight = _stack(attention.o_proj), _stack(feed_forward.down_proj)
+    return fused.eval()
+
+
+def _stack(*layers: nn.Linear) -> nn.Parameter:
+    return nn.Parameter(torch.cat([layer.weight for layer in layers]))
+
+
+def _twice(norm: nn.RMSNorm) -> nn.Parameter:
+    return nn.Parameter(torch.cat((norm.weight, norm.weight)))
+
+
+def _check(config: TransformerConfig) -> None:
+    needed = dict(
+        positions="rope", norm="rmsnorm", norm_position="pre", bias=False, qk_norm=False, embedding_norm=False,
+        sliding_window=None, scale_embeddings=False, logit_scale=1.0, n_segments=0,
+    )  # fmt: skip
+    for name, value in needed.items():
+        if getattr(config, name) != value:
+            raise ValueError(f"{name}={getattr(config, name)!r}: fused decoding is for Llama's parts, {name}={value!r}")
+    if config.feed_forward not in GATED:
+        raise ValueError(
+            f"feed_forward={config.feed_forward!r}: fused decoding stacks a gate, one of {', '.join(GATED)}"
+        )
