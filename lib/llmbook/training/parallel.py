@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from llmbook.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, restore_model, save_checkpoint
+from llmbook.training.config import TrainConfig
+from llmbook.training.runtime import Runtime
 
 
 class Parallel:
@@ -23,6 +25,9 @@ class Parallel:
     name = "none"
     rank = 0
     world_size = 1
+
+    def check(self, config: TrainConfig, runtime: Runtime) -> None:
+        """Raise ValueError for dials that do not work with this engine."""
 
     def rows(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """This process's part of a batch. Every process draws the whole batch: the position in the data is then the

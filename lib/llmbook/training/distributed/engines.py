@@ -20,8 +20,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from llmbook.model.layers import Block
 from llmbook.training.checkpoint import Checkpoint, CheckpointError
+from llmbook.training.config import TrainConfig
 from llmbook.training.distributed.checkpoint import save_sharded
 from llmbook.training.parallel import Parallel
+from llmbook.training.runtime import Runtime
 
 
 class _Processes(Parallel):
@@ -35,15 +37,18 @@ class _Processes(Parallel):
             )
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
 
-    def rows(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def rows(self, batch: dict[str, Tensor | str]) -> dict[str, Tensor | str]:
         """Rows ``rank · B/n`` to ``(rank + 1) · B/n``. Raises ValueError where B is not a multiple of n."""
-        sizes = {len(tensor) for tensor in batch.values()}
+        sizes = {len(value) for value in batch.values() if isinstance(value, Tensor)}
         if len(sizes) != 1 or min(sizes) % self.world_size:
             raise ValueError(
                 f"{self.world_size} processes cannot share {' or '.join(map(str, sorted(sizes)))} rows evenly: give "
                 f"every tensor of a batch the same number of rows, a multiple of {self.world_size}"
             )
-        return {name: tensor.chunk(self.world_size)[self.rank] for name, tensor in batch.items()}
+        return {
+            name: value.chunk(self.world_size)[self.rank] if isinstance(value, Tensor) else value  # a task's name
+            for name, value in batch.items()
+        }
 
     def sum(self, *values: Tensor) -> tuple[Tensor, ...]:
         together = torch.stack([value.double() for value in values])  # one message; counts stay exact to 2^53
@@ -83,6 +88,15 @@ class FSDP(_Processes):
     """
 
     name = "fsdp"
+
+    def check(self, config: TrainConfig, runtime: Runtime) -> None:
+        if config.optimizer == "muon":
+            raise ValueError("optimizer='muon' needs whole matrices, which FSDP cuts: use 'adamw', or DDP")
+        if runtime.dtype == torch.float16:
+            raise ValueError(
+                "float16 under FSDP: a process whose shard overflows would skip a step that the others take; use "
+                "dtype='bfloat16' or 'float32', or DDP"
+            )
 
     def wrap(self, model: nn.Module) -> nn.Module:
         with torch.no_grad():
