@@ -25,7 +25,10 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The state of a run after ``step`` optimiser steps. ``model_config`` is None for models without one."""
+    """The state of a run after ``step`` optimiser steps. ``model_config`` is None for models without one.
+
+    ``arithmetic`` is the precision and the kernels the run measured to be fastest (None: nothing was measured).
+    """
 
     step: int
     model: dict
@@ -36,6 +39,7 @@ class Checkpoint:
     history: dict
     train_config: dict
     model_config: dict | None = None
+    arithmetic: dict | None = None
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:

@@ -30,6 +30,7 @@ from llmbook.training.parallel import ALONE, Parallel, find_checkpoint
 from llmbook.training.rng import preserved_rng, rng_state, set_rng_state
 from llmbook.training.runtime import Runtime, choose_device
 from llmbook.training.step import StepResult, train_step
+from llmbook.training.tuning import WORTH_MEASURING, chosen, tuned
 
 
 class TrainingError(RuntimeError):
@@ -43,6 +44,8 @@ class Trainer:
     resumed (``LMBatches`` has them). valid_batches: a collection that can be read again at every evaluation.
     folder: where ``last.pt`` and ``best.pt`` go (None: no checkpoints). callbacks may read every attribute:
     ``model``, ``step``, ``config``, ``history``, ``runtime``, ``folder``; ``stop()`` ends the run after the step.
+    runtime: where and in which precision; without one it is chosen, and on a CPU a run of 500 or more micro-batches
+    measures precision and kernels first (``tuning.py``; the choice is in ``runtime`` and in the checkpoint).
     parallel: DDP or FSDP of ``training.distributed`` for a run of several processes. Each makes the same trainer with
     the same whole batches and computes its own rows of them; losses are those of all. Callbacks belong to the process
     they are given to: what prints or writes goes to rank 0. Such runs keep folders ``last-STEP.dcp``, not ``last.pt``.
@@ -71,8 +74,8 @@ class Trainer:
         self.runtime = runtime or choose_device()
         self.parallel = parallel
         self.model = model.to(self.runtime.device)
-        if config.optimizer == "muon" and parallel.name == "fsdp":
-            raise ValueError("optimizer='muon' needs whole matrices, which FSDP cuts: use 'adamw', or DDP")
+        self.runtime.prepare(self.model)
+        parallel.check(config, self.runtime)
         wrapped = parallel.wrap(self.model)  # before the optimiser: sharding replaces the parameters
         self.batches, self.valid_batches = batches, valid_batches
         self.config, self.objective, self.callbacks = config, objective, tuple(callbacks)
@@ -89,6 +92,16 @@ class Trainer:
         self._unread: list[tuple[int, float, float, StepResult]] = []  # steps whose loss is still on the device
         self._last_shape: tuple[int, ...] | None = None
         self._stop = False
+        # Measured before the first step: only where nobody chose, one process runs, and the run is long enough.
+        self._to_be_tuned = (
+            runtime is None
+            and parallel is ALONE
+            and self.runtime.device.type == "cpu"
+            and hasattr(batches, "state_dict")
+            and not config.compile
+            and config.steps * config.accumulation_steps >= WORTH_MEASURING
+        )
+        self._arithmetic: dict | None = None
 
     def run(self, *, resume: bool = False) -> History:
         """Train up to ``config.steps`` and return what happened.
@@ -100,6 +113,8 @@ class Trainer:
         """
         self._open_folder(resume)
         self._stop = False
+        if self._to_be_tuned:
+            self._tune()
         self._clock = time.perf_counter() - (self.history.seconds[-1] if self.history.seconds else 0.0)
         self._call("on_start")
         self.model.train()
@@ -142,6 +157,7 @@ class Trainer:
             history=self.history.to_dict(),
             train_config=self.config.to_dict(),
             model_config=model_config.to_dict() if hasattr(model_config, "to_dict") else None,
+            arithmetic=self._arithmetic,
         )
         self.parallel.save(self.folder / name, run, self.model, self.optimizer)
 
@@ -160,8 +176,24 @@ class Trainer:
         self.history = History.from_dict(saved.history)
         self.step = saved.step
         self._unread.clear()
+        self._arithmetic = saved.arithmetic
         if saved.rng:
             set_rng_state(saved.rng)
+
+    def _tune(self) -> None:
+        """Choose precision and kernels by measuring, or as the run that is resumed chose: bit for bit the same."""
+        self._to_be_tuned = False
+        if self._arithmetic is None and self.step == 0:
+            position = self.batches.state_dict()
+            batch = self._next_batch()
+            self.batches.load_state_dict(position)
+            self._iterator = iter(self.batches)
+            self.model.train()
+            self.runtime = tuned(self.runtime, self.model, batch, self.objective)
+            self._arithmetic = self.runtime.choice()
+        elif self._arithmetic is not None:
+            self.runtime = chosen(self.runtime, self._arithmetic, reason="as the run that is resumed chose")
+        self.runtime.prepare(self.model)
 
     def _advance(self) -> None:
         """Take one step, and leave its loss on the device."""

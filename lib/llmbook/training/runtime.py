@@ -2,15 +2,17 @@
 
 Weights stay in float32 everywhere. ``dtype`` is the precision of the matrix products under autocast:
 bfloat16 on a GPU that has it (the exponent range of float32, so nothing overflows), float16 with a gradient
-scaler on older ones (https://arxiv.org/abs/1710.03740), float32 on a CPU and on Apple's MPS.
+scaler on older ones (https://arxiv.org/abs/1710.03740), float32 on a CPU and on Apple's MPS. A long run on a CPU
+measures whether another choice is faster (``tuning.py``).
 """
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from llmbook.model import use_kernels
 from llmbook.training.objectives import Batch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -18,14 +20,28 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class Runtime:
-    """A device, the precision of its matrix products, and why they were chosen (``str`` says it)."""
+    """A device, the precision of its matrix products, and why they were chosen (``str`` says it).
+
+    ``linear`` and ``attention`` name the kernels of ``use_kernels``; None leaves the model's own.
+    """
 
     device: torch.device
     dtype: torch.dtype
     reason: str
+    linear: str | None = None
+    attention: str | None = None
 
     def __str__(self) -> str:
         return f"{self.device}, {str(self.dtype).removeprefix('torch.')}: {self.reason}"
+
+    def prepare(self, model: nn.Module) -> None:
+        """Give the model the kernels of this choice."""
+        use_kernels(model, linear=self.linear, attention=self.attention)
+
+    def choice(self) -> dict[str, str | None]:
+        """What was chosen, in words that a file can hold."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return {"dtype": dtype, "linear": self.linear, "attention": self.attention}
 
     def autocast(self) -> AbstractContextManager:
         """The context a forward pass runs in: matrix products in ``dtype``, softmax and loss in float32."""
@@ -91,5 +107,5 @@ def _choose_dtype(device: torch.device) -> tuple[torch.dtype, str]:
         if major >= 8:
             return torch.bfloat16, f"compute capability {major}.{minor} multiplies bfloat16 natively"
         return torch.float16, f"compute capability {major}.{minor} has no bfloat16, float16 with a scaler"
-    # On a CPU bfloat16 pays only with the right instructions; until it is measured, float32 is the safe one.
+    # On a CPU bfloat16 pays only with the right instructions and sizes; unless measured, float32 is the safe one.
     return torch.float32, f"float32 is the safe choice on {device.type}"

@@ -1,0 +1,112 @@
+"""Choosing arithmetic by measurement must change the time of a run and nothing else."""
+
+import pytest
+import torch
+
+from llmbook.training import TrainConfig, Trainer, causal_lm_loss, choose_device, tuning
+from llmbook.training.checkpoint import load_checkpoint
+from tests.training.helpers import CountingBatches, tiny_model
+
+CPU = choose_device("cpu")
+BATCH = {"input_ids": torch.arange(8)[None]}
+EAGER = ("float32", "torch", "eager")
+
+
+def pretend(monkeypatch, **seconds: float) -> list:
+    """Replace the clock: eager attention, sdpa and bfloat16 take what is given. Returns what was asked."""
+    asked = []
+
+    def measure(runtime, model, batch, objective):
+        asked.append(tuple(runtime.choice().values()))
+        key = "bfloat16" if runtime.dtype == torch.bfloat16 else runtime.attention
+        return seconds[key]
+
+    monkeypatch.setattr(tuning, "_seconds", measure)
+    monkeypatch.setattr(tuning, "choices", lambda: [tuning.PLAIN, EAGER, ("bfloat16", "torch", "eager")])
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("seconds", "wanted"),
+    [
+        (dict(sdpa=1.0, eager=0.5, bfloat16=0.7), EAGER),
+        (dict(sdpa=1.0, eager=2.0, bfloat16=0.7), ("bfloat16", "torch", "eager")),
+        (dict(sdpa=1.0, eager=0.95, bfloat16=0.99), tuning.PLAIN),
+        (dict(sdpa=1.0, eager=0.95, bfloat16=float("inf")), tuning.PLAIN),
+    ],
+)
+def test_the_fastest_is_kept_if_it_is_worth_it(monkeypatch, seconds, wanted):
+    """The slowest chosen, noise taken for a gain, or a choice whose loss is not finite."""
+    pretend(monkeypatch, **seconds)
+    runtime = tuning.tuned(CPU, tiny_model(), BATCH, causal_lm_loss)
+    assert tuple(runtime.choice().values()) == wanted
+    assert "measured" in str(runtime)
+
+
+def test_measuring_leaves_no_trace():
+    """Gradients, weights or random numbers spent by the measurement: the run would be another."""
+    model = tiny_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = torch.get_rng_state()
+    tuning.tuned(CPU, model, BATCH, causal_lm_loss)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
+
+
+def test_every_choice_here_gives_the_same_loss():
+    """A choice that computes something else: float32 to rounding, bfloat16 to its three digits."""
+    model = tiny_model(dropout=0.0)
+    losses = {}
+    for choice in tuning.choices():
+        runtime = tuning.chosen(CPU, choice)
+        runtime.prepare(model)
+        with runtime.autocast():
+            losses[choice] = causal_lm_loss(model, BATCH).total.item()
+    for choice, loss in losses.items():
+        assert loss == pytest.approx(losses[tuning.PLAIN], rel=1e-5 if choice[0] == "float32" else 0.02), choice
+
+
+def trainer(folder, *, steps=600, runtime=None) -> Trainer:
+    config = TrainConfig(steps=steps, log_every=1, checkpoint_every=2, warmup_steps=2)
+    return Trainer(tiny_model(dropout=0.0), CountingBatches(), config, runtime=runtime, folder=folder)
+
+
+def stopped_after(run: Trainer, steps: int, **keywords) -> Trainer:
+    advance = run._advance
+
+    def step_and_stop():
+        advance()
+        if run.step >= steps:
+            run.stop()
+
+    run._advance = step_and_stop
+    run.run(**keywords)
+    return run
+
+
+def test_a_resumed_run_keeps_its_choice(monkeypatch, tmp_path):
+    """A second measurement after a crash that chooses otherwise: the resumed run would no longer be the same run."""
+    asked = pretend(monkeypatch, sdpa=1.0, eager=0.5, bfloat16=0.7)
+    first = stopped_after(trainer(tmp_path), 2)
+    assert load_checkpoint(tmp_path / "last.pt").arithmetic == dict(
+        zip(("dtype", "linear", "attention"), EAGER, strict=True)
+    )
+    assert first.runtime.attention == "eager"
+    assert asked
+    asked.clear()
+    second = stopped_after(trainer(tmp_path), 4, resume=True)
+    assert asked == []
+    assert second.runtime.attention == "eager"
+
+
+def test_only_long_runs_without_a_choice_are_measured(monkeypatch, tmp_path):
+    """Measuring that costs more than it saves, or overrules the caller; and batches spent by it."""
+    asked = pretend(monkeypatch, sdpa=1.0, eager=0.5, bfloat16=0.7)
+    stopped_after(trainer(tmp_path / "a", runtime=CPU), 1)
+    stopped_after(trainer(tmp_path / "b", steps=100), 1)
+    assert asked == []
+    measured, plain = trainer(tmp_path / "c"), trainer(tmp_path / "d", runtime=CPU)
+    losses = [stopped_after(run, 3).history.train_loss for run in (measured, plain)]
+    assert asked
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
