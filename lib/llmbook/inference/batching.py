@@ -68,7 +68,7 @@ class Completion:
 
     @property
     def unread(self) -> list[int]:
-        """What the model has not read yet: at first the prompt, then always the last token drawn."""
+        """What the model has not read yet: at first everything (again, if it had to give way), then the last token."""
         return self.ids[0 if self.sequence is None else self.sequence.length :]
 
 
@@ -124,6 +124,7 @@ class Engine:
         n_prompt, n_new = len(request.prompt_ids), request.max_new_tokens
         check_prompt(self.model, torch.tensor([list(request.prompt_ids)], dtype=torch.long))
         check_lengths(n_new)
+        end_tokens(request.eos_token_id, self.model.config.vocab_size)
         if n_new == 0:
             raise ValueError("max_new_tokens=0: there is nothing to write")
         limit = self.model.config.max_seq_len
