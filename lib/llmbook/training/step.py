@@ -13,7 +13,7 @@ from llmbook.training.runtime import Runtime
 
 
 class StepResult(NamedTuple):
-    """Still on the device: reading a number would make the CPU wait for the GPU at every step."""
+    """Still on the device: reading a number would make the CPU wait for the GPU every step."""
 
     loss: Float[Tensor, ""]  # nats per target
     n_targets: Int[Tensor, ""]
@@ -31,7 +31,10 @@ def train_step(
     clip_norm: float | None,
     parallel: Parallel = ALONE,
 ) -> StepResult:
-    """Move the weights once, along the gradient of the mean loss over all targets of micro-batches and processes."""
+    """Move the weights once, along the gradient of the mean loss over all targets.
+
+    "All" means of every micro-batch and of every process, however unequal their numbers are.
+    """
     total, n_targets = 0.0, 0
     for i, batch in enumerate(micro_batches, start=1):
         with parallel.micro_batch(last=i == len(micro_batches)):
@@ -43,10 +46,11 @@ def train_step(
     total, n_targets = parallel.sum(total, n_targets)
     scaler.unscale_(optimizer)
     grads = [p.grad for p in model.parameters() if p.grad is not None]
-    # All at once: the gradient of the mean over targets. Processes have averaged their sums, which is undone here.
+    # The gradient of the mean, for all parameters at once. Processes have averaged their sums:
+    # multiplying by their number undoes that.
     torch._foreach_div_(grads, n_targets / parallel.world_size)
-    grad_norm = parallel.whole(nn.utils.clip_grad_norm_(model.parameters(), clip_norm or float("inf")))
+    grad_norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm or float("inf"))
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad()
-    return StepResult(total / n_targets, n_targets, grad_norm)
+    return StepResult(total / n_targets, n_targets, parallel.whole(grad_norm))
