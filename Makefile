@@ -1,7 +1,7 @@
 # `make book` builds the site, `make test` proves it. Nothing but Python 3.11–3.13 and make is needed.
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve lab test check tidy refresh record address clean distclean env
+.PHONY: help book serve lab test check tidy refresh record bench bench-table address clean distclean env
 
 VENV ?= .venv
 PORT ?= 8000
@@ -19,6 +19,7 @@ help:
 	@echo "make tidy                               bring notebooks and code into their normal form"
 	@echo "make refresh CHAPTER=...                run a chapter and renew its checked outputs"
 	@echo "make record CHAPTER=... [SET='steps=9000']  run a chapter at length, keep what it records (SET or full scale)"
+	@echo "make bench                              speed and quality beside the peers, kept and shown in the README (hours)"
 	@echo "make address URL=... [BRANCH=...]       move the book to another repository"
 	@echo "make clean                              remove what was built (distclean: the environment too)"
 	@echo "PYTHON=python3.12 chooses the Python of a new environment."
@@ -60,6 +61,12 @@ refresh: env
 record: env
 	@$(RUN) record "$(CHAPTER)" $(SET)
 
+bench: env
+	@$(BIN)/python -m benchmarks $(or $(ARGS),all --keep)
+
+bench-table: env
+	@$(BIN)/python -m benchmarks table
+
 address: env
 	@$(RUN) address "$(URL)" $(if $(BRANCH),--branch "$(BRANCH)")
 
@@ -67,4 +74,4 @@ clean:
 	rm -rf _build
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) .bench-venv

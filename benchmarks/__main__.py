@@ -3,33 +3,45 @@
 import argparse
 import sys
 
-from benchmarks import training
-from benchmarks.peers.trainers import CONTENDERS, SIZES
+from benchmarks import environment
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="training speed, tokens per second")
-    train.add_argument("--size", choices=SIZES, action="append", help="default: all")
-    train.add_argument("--only", help="contenders whose names hold one of these words, separated by commas")
-    train.add_argument("--rounds", type=int, default=7)
-    train.add_argument("--threads", type=int, default=2)
-    train.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: the process's own time")
-    train.add_argument("--seconds", type=float, default=1.0, help="how long one block is")
-    train.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine; 0: never")
+    parser.add_argument("what", choices=("all", "train", "quality", "decode", "tokenizers", "table"))
+    parser.add_argument("--size", choices=("small", "larger"), help="of the models trained; default: both")
+    parser.add_argument("--only", action="append", help="contenders whose names hold this; may be given again")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: the process's own time")
+    parser.add_argument("--seconds", type=float, default=1.5, help="how long a block of training is")
+    parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine; 0: never")
+    parser.add_argument("--seeds", type=int, default=3, help="of every training run (quality)")
+    parser.add_argument("--steps", type=int, default=2000, help="of a training run (quality)")
+    parser.add_argument("--keep", action="store_true", help="write benchmarks/results and the README's table")
     arguments = parser.parse_args()
-    words = arguments.only.split(",") if arguments.only else [""]
-    names = [name for name in CONTENDERS if name == training.BASE or any(word in name for word in words)]
-    training.main(
-        names,
-        sizes=arguments.size or list(SIZES),
-        n_rounds=arguments.rounds,
-        threads=arguments.threads,
-        clock={"wall": "seconds", "cpu": "cpu_seconds"}[arguments.clock],
+    if arguments.what != "table":
+        environment.enter()
+    from benchmarks import quality, speed, table
+
+    only = arguments.only or [""]
+    settings = dict(
+        keep=arguments.keep, only=only, clock="seconds" if arguments.clock == "wall" else "cpu_seconds",
+        n_rounds=arguments.rounds, threads=arguments.threads, patience=arguments.patience,
         block_seconds=arguments.seconds,
-        patience=arguments.patience,
-    )
+    )  # fmt: skip
+    wanted = ("train", "quality", "decode", "tokenizers") if arguments.what == "all" else (arguments.what,)
+    if "train" in wanted:
+        for size in [arguments.size] if arguments.size else ["small", "larger"]:
+            speed.train(size, settings)
+    if "quality" in wanted:
+        quality.run(only=only, n_seeds=arguments.seeds, steps=arguments.steps, keep=arguments.keep)
+    if "decode" in wanted:
+        speed.decode(settings)
+    if "tokenizers" in wanted:
+        speed.tokenizers(settings)
+    if arguments.keep or arguments.what == "table":
+        table.rewrite()
     return 0
 
 

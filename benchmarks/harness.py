@@ -12,14 +12,14 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
 QUIET = 0.2  # cores that others may use while a block is measured
-Measure = Callable[[int], dict[str, Any]]  # n -> what came of n units of work; ``seconds`` if it timed itself
+Measure = Callable[[int], dict[str, Any]]  # n -> ``work`` done in n units; ``seconds`` too if it timed itself
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Worker:
         try:
             self._pipe.send(n)
             answer = self._pipe.recv()
-        except (EOFError, BrokenPipeError):
+        except (EOFError, OSError):
             raise Failure(f"its process ended (exit code {self._process.exitcode})") from None
         if "error" in answer:
             raise Failure(answer["error"])
@@ -88,19 +88,42 @@ def _serve(pipe: Any, make: Callable[..., Measure], arguments: tuple, threads: i
         pipe.send(answer)
 
 
-def rounds(
-    workers: Sequence[Worker], n_units: dict[str, int], *, n_rounds: int, patience: float, seed: int = 0
-) -> dict[str, list[dict[str, Any]]]:
-    """Measure every worker once a round: worker name -> one sample a round.
+def compare(
+    contenders: dict[str, tuple[Callable[..., Measure], tuple]],
+    *,
+    n_rounds: int,
+    threads: int,
+    patience: float,
+    block_seconds: float,
+    warm_up: int = 3,
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
+    """Every contender's samples, one a round, and the errors of those that could not be built.
 
-    A block that others disturbed is measured again, twice at most, and the least disturbed one is kept.
-    ``patience``: seconds to wait for quiet before a block; 0 does not wait and never measures again.
+    ``contenders``: name -> (make, its arguments). A block lasts about ``block_seconds``; with 0 it is ``warm_up``
+    units for everybody. ``patience`` is the number of seconds to wait for quiet before a block.
     """
-    order, samples = list(workers), {worker.name: [] for worker in workers}
-    shuffle = random.Random(seed).shuffle
+    workers, n_units, failures = {}, {}, {}
+    try:
+        for name, (make, arguments) in contenders.items():
+            workers[name] = worker = Worker(name, make, *arguments, threads=threads)
+            try:
+                worker.ask(warm_up)  # build, and warm up
+                seconds = worker.ask(warm_up)["seconds"]
+                n_units[name] = max(warm_up, round(warm_up * block_seconds / seconds))
+            except Failure as failure:
+                failures[name] = failure.reason
+        return _rounds([workers[name] for name in n_units], n_units, n_rounds, patience), failures
+    finally:
+        for worker in workers.values():
+            worker.close()
+
+
+def _rounds(workers: list[Worker], n_units: dict[str, int], n_rounds: int, patience: float) -> dict[str, list[dict]]:
+    """A block that others disturbed is measured again, twice at most, and the least disturbed one is kept."""
+    samples, shuffle = {worker.name: [] for worker in workers}, random.Random(0).shuffle
     for i in range(n_rounds):
-        shuffle(order)
-        for worker in order:
+        shuffle(workers)
+        for worker in workers:
             tries = []
             while not tries or (patience and len(tries) < 3 and tries[-1]["foreign"] > QUIET):
                 wait_for_quiet(patience)

@@ -17,12 +17,10 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": median(values), "low": min(values), "high": max(values)}
 
 
-def speeds(samples: dict[str, list[dict]], units: dict[str, float], *, base: str, clock: str) -> list[dict[str, Any]]:
-    """A row for each contender, fastest first: its rate, its ratio to ``base``, and how disturbed it was.
-
-    units: what one sample of a contender did (tokens). clock: "seconds" or "cpu_seconds".
-    """
-    rates = {name: [units[name] / sample[clock] for sample in rows] for name, rows in samples.items()}
+def speeds(samples: dict[str, list[dict]], *, base: str | None, clock: str) -> list[dict[str, Any]]:
+    """A row for each contender, fastest first: its rate (work per second of ``clock``, "seconds" or "cpu_seconds"),
+    its ratio to ``base``, and how many cores others used meanwhile."""
+    rates = {name: [sample["work"] / sample[clock] for sample in rows] for name, rows in samples.items()}
     rows = [
         {
             "name": name,
@@ -45,7 +43,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def show(value: dict[str, float] | None, digits: int) -> str:
-    """``1.42 (1.39–1.45)``: the median and the range."""
+    """``1.42 (1.39–1.45)``: the median and the range; a dash for what was not measured."""
     if value is None:
         return "–"
     return f"{value['median']:,.{digits}f} ({value['low']:,.{digits}f}–{value['high']:,.{digits}f})"

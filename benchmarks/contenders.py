@@ -1,0 +1,101 @@
+"""Who takes part in the training benchmarks, and how each is built in its own process."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.peers import models
+from benchmarks.peers.loops import OurLoop, PeerLoop, TransformersTrainerLoop
+from benchmarks.peers.models import Size
+from llmbook.model import TransformerConfig
+from llmbook.text import LMBatches
+from llmbook.training import choose_device
+
+Loop = OurLoop | PeerLoop | TransformersTrainerLoop
+BASE = "nanoGPT-style, fp32"
+AS_WRITTEN = dict(linear="torch", attention="sdpa")
+MUON = dict(optimizer="muon", lr=3e-3, muon_lr=0.02, beta2=0.95, weight_decay=0.0)
+
+
+def _peer(build: Callable, *, bf16: bool = False) -> Callable[[Size, int], Loop]:
+    return lambda size, steps: PeerLoop(*build(size), steps, bf16)
+
+
+def _trainer(bf16: bool) -> Callable[[Size, int], Loop]:
+    return lambda size, steps: TransformersTrainerLoop(models.transformers_gpt2(size)[0], size, bf16)
+
+
+def _ours(
+    preset: str = "gpt2",
+    *,
+    dtype: str = "float32",
+    kernels: dict = AS_WRITTEN,
+    parts: dict | None = None,
+    **recipe: Any,
+) -> Callable[[Size, int], Loop]:
+    def build(size: Size, steps: int) -> OurLoop:
+        config = getattr(TransformerConfig, preset)(
+            vocab_size=size.vocab_size, d_model=size.d_model, n_layers=size.n_layers, n_heads=size.n_heads,
+            max_seq_len=size.seq_len, **(parts or {}),
+        )  # fmt: skip
+        return OurLoop(config, choose_device("cpu", dtype), kernels, steps, **recipe)
+
+    return build
+
+
+PEERS = {
+    BASE: _peer(models.plain_gpt),
+    "transformers GPT-2, fp32": _peer(models.transformers_gpt2),
+    "transformers Llama, fp32": _peer(models.transformers_llama),
+    "torch.nn.TransformerEncoder, fp32": _peer(models.torch_encoder),
+    "x-transformers, fp32": _peer(models.x_transformers),
+}
+OURS = {
+    "ours, GPT-2, fp32": _ours(),
+    "ours, GPT-2, as chosen": _ours(dtype="auto", kernels={}),
+    "ours, modern, fp32": _ours("modern", **MUON),
+    "ours, modern, as chosen": _ours("modern", dtype="auto", kernels={}, **MUON),
+}
+SPEED = {
+    **PEERS,
+    **OURS,
+    "nanoGPT-style, compiled, fp32": _peer(models.compiled_plain_gpt),
+    "nanoGPT-style, bf16": _peer(models.plain_gpt, bf16=True),
+    "nanoGPT-style, compiled, bf16": _peer(models.compiled_plain_gpt, bf16=True),
+    "transformers GPT-2, bf16": _peer(models.transformers_gpt2, bf16=True),
+    "transformers Trainer, GPT-2, fp32": _trainer(bf16=False),
+    "transformers Trainer, GPT-2, bf16": _trainer(bf16=True),
+    "ours, GPT-2, fp32, oneDNN": _ours(kernels=dict(linear="onednn", attention="sdpa")),
+    "ours, GPT-2, fp32, oneDNN, eager attention": _ours(kernels=dict(linear="onednn", attention="eager")),
+    "ours, GPT-2, bf16": _ours(dtype="bfloat16"),
+    "ours, GPT-2, bf16, eager attention": _ours(dtype="bfloat16", kernels=dict(linear="torch", attention="eager")),
+    "ours, GPT-2, bf16, compiled": _ours(dtype="bfloat16", compile=True),
+}
+RUNGS = {
+    "ours, GPT-2, learning rate": _ours(lr=3e-3),
+    "ours, GPT-2, RoPE": _ours(lr=3e-3, parts=dict(positions="rope")),
+    "ours, GPT-2, RoPE, Muon": _ours(parts=dict(positions="rope"), **MUON),
+}
+LADDER = {  # each rung keeps what the one before it had
+    "GPT-2 preset, nanoGPT's recipe": "ours, GPT-2, fp32",
+    "+ learning rate 3e-3": "ours, GPT-2, learning rate",
+    "+ RoPE": "ours, GPT-2, RoPE",
+    "+ Muon": "ours, GPT-2, RoPE, Muon",
+    "+ RMSNorm, ReLU², QK-norm, zero-init, no biases (`modern`)": "ours, modern, fp32",
+}
+QUALITY = {**PEERS, **OURS, **RUNGS}
+
+
+def make_step(name: str, size: Size) -> Callable[[int], dict]:
+    """In a worker: a contender on random tokens; the function takes n steps and says how many tokens that were."""
+    torch.manual_seed(0)
+    loop = SPEED[name](size, 1_000_000)
+    tokens = torch.randint(size.vocab_size, (100_000,))
+    batches = LMBatches(tokens, batch_size=size.batch_size, seq_len=size.seq_len)
+
+    def measure(n: int) -> dict:
+        own_clock = loop.run(batches, n) or {}
+        return {"work": n * size.tokens_per_step, **own_clock}
+
+    return measure

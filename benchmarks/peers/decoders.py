@@ -1,0 +1,125 @@
+"""SmolLM2-135M writing one token at a time, greedily, at batch 1: ours, transformers' and llama.cpp's.
+
+Each maker returns a function that writes n tokens after the prompt and calls ``tick(token)`` as each appears. The time
+runs from the first of them to the last, so reading the prompt is left out.
+"""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from llmbook.compression import quantise_model
+from llmbook.inference import draw_tokens
+from llmbook.interop import load_pretrained, to_huggingface
+from llmbook.model import evaluating
+from llmbook.text import package_files
+
+PROMPT = "Once upon a time, in a small village at the foot of the mountains, there lived an old clockmaker who"
+Decode = Callable[[int, Callable[[int], None]], None]
+
+
+def make_decode(name: str) -> Callable[[int], dict]:
+    decode = DECODERS[name]()
+
+    def measure(n: int) -> dict:
+        clocks, tokens = [], []
+
+        def tick(token: int) -> None:
+            clocks.append((time.perf_counter(), time.process_time()))
+            tokens.append(token)
+
+        decode(n, tick)
+        (wall, cpu), (wall_end, cpu_end) = clocks[0], clocks[-1]
+        return {"work": n - 1, "seconds": wall_end - wall, "cpu_seconds": cpu_end - cpu, "tokens": tokens}
+
+    return measure
+
+
+def _ours(dtype: torch.dtype, bits: int | None = None) -> Decode:
+    model, tokenizer = load_pretrained("smollm2", dtype=dtype)
+    if bits == 4:  # the head, a fifth of the weights, at 8 bits, as in llama.cpp's file
+        quantise_model(model, bits=4, kernel="packed")
+    if bits:
+        quantise_model(model, bits=8, skip=(), kernel="packed")
+    ids = torch.tensor([tokenizer.encode(PROMPT)])
+
+    def decode(n: int, tick: Callable[[int], None]) -> None:
+        with evaluating(model):
+            for token in draw_tokens(model, ids, max_new_tokens=n, temperature=0):
+                tick(int(token))
+
+    return decode
+
+
+def _transformers(dtype: torch.dtype, loop: bool = False) -> Decode:
+    """``generate`` with a streamer, or the barest loop around the model with its default cache."""
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    ours, tokenizer = load_pretrained("smollm2")
+    config = ours.config
+    theirs = LlamaConfig(
+        vocab_size=config.vocab_size, hidden_size=config.d_model, intermediate_size=config.d_ff,
+        num_hidden_layers=config.n_layers, num_attention_heads=config.n_heads, num_key_value_heads=config.n_kv_heads,
+        max_position_embeddings=config.max_seq_len, rms_norm_eps=config.norm_eps, tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta}, eos_token_id=None,
+    )  # fmt: skip
+    model = LlamaForCausalLM(theirs)
+    model.load_state_dict(to_huggingface(ours.state_dict(), "llama", n_layers=config.n_layers))
+    model = model.to(dtype).eval()
+    ids = torch.tensor([tokenizer.encode(PROMPT)])
+
+    def in_a_loop(n: int, tick: Callable[[int], None]) -> None:
+        token, past = ids, None
+        with torch.inference_mode():
+            for _ in range(n):
+                out = model(token, past_key_values=past, use_cache=True, logits_to_keep=1)
+                token, past = out.logits[:, -1:].argmax(-1), out.past_key_values
+                tick(int(token))
+
+    class Streamer:
+        def __init__(self, tick: Callable[[int], None]):
+            self.tick, self.is_prompt = tick, True
+
+        def put(self, value: torch.Tensor) -> None:
+            if not self.is_prompt:
+                self.tick(int(value))
+            self.is_prompt = False
+
+        def end(self) -> None:
+            pass
+
+    def by_generate(n: int, tick: Callable[[int], None]) -> None:
+        greedy = GenerationConfig(max_new_tokens=n, do_sample=False, pad_token_id=0)
+        model.generate(ids, generation_config=greedy, attention_mask=torch.ones_like(ids), streamer=Streamer(tick))
+
+    return in_a_loop if loop else by_generate
+
+
+def _llama_cpp() -> Decode:
+    from llama_cpp import Llama
+
+    (path,) = package_files("smollm2").values()
+    threads = torch.get_num_threads()
+    model = Llama(str(path), n_ctx=1024, n_threads=threads, n_threads_batch=threads, verbose=False)
+    ids = model.tokenize(PROMPT.encode(), add_bos=False)
+
+    def decode(n: int, tick: Callable[[int], None]) -> None:
+        model.reset()
+        tokens = model.generate(ids, top_k=1, temp=0.0, repeat_penalty=1.0)
+        for _ in range(n):
+            tick(int(next(tokens)))
+
+    return decode
+
+
+DECODERS: dict[str, Callable[[], Decode]] = {
+    "transformers generate, fp32": lambda: _transformers(torch.float32),
+    "transformers generate, bf16": lambda: _transformers(torch.bfloat16),
+    "transformers, bare loop, bf16": lambda: _transformers(torch.bfloat16, loop=True),
+    "llama.cpp, Q4_1 file": _llama_cpp,
+    "ours, fp32": lambda: _ours(torch.float32),
+    "ours, bf16": lambda: _ours(torch.bfloat16),
+    "ours, int8": lambda: _ours(torch.bfloat16, bits=8),
+    "ours, int4 (head int8)": lambda: _ours(torch.bfloat16, bits=4),
+}

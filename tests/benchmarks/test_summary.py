@@ -1,0 +1,85 @@
+"""The arithmetic of the benchmarks and the tables made from it. Nothing here is timed."""
+
+import pytest
+
+from benchmarks import table
+from benchmarks.quality import equal_time_steps, tables
+from benchmarks.summary import markdown, paired_ratios, show, speeds, spread
+
+
+def test_ratios_are_paired_within_a_round():
+    """Catches dividing medians by medians: in every round ours is twice the base, whatever the machine did."""
+    samples = {
+        "base": [{"work": 10, "seconds": s, "cpu_seconds": 1, "foreign": 0.0} for s in (1, 10, 2)],
+        "ours": [{"work": 40, "seconds": s, "cpu_seconds": 1, "foreign": 0.5} for s in (2, 20, 4)],
+    }
+    ours, base = speeds(samples, base="base", clock="seconds")
+    assert ours["name"] == "ours", "the fastest comes first"
+    assert ours["ratio"] == {"median": 2.0, "low": 2.0, "high": 2.0}
+    assert ours["rate"] == {"median": 10.0, "low": 2.0, "high": 20.0}
+    assert base["rate"]["median"] == 5.0
+    assert ours["foreign"] == 0.5
+
+
+def test_the_clock_asked_for_is_the_one_divided_by():
+    """Catches a CPU-time table computed from wall time."""
+    samples = {"a": [{"work": 6, "seconds": 1, "cpu_seconds": 3, "foreign": 0}]}
+    assert speeds(samples, base=None, clock="cpu_seconds")[0]["rate"]["median"] == 2
+    assert speeds(samples, base=None, clock="cpu_seconds")[0]["ratio"] is None
+
+
+def test_rounds_that_do_not_match_are_refused():
+    """Catches silently pairing round 1 of one with round 2 of another when a sample is missing."""
+    with pytest.raises(ValueError, match="2 rounds cannot be paired with 1"):
+        paired_ratios([1.0, 2.0], [1.0])
+
+
+def test_markdown_is_a_table_and_refuses_ragged_rows():
+    """Catches a cell in the wrong column."""
+    assert markdown(["a", "b"], [["x", "1"]]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
+    with pytest.raises(ValueError, match="a row has 1 cells, the header 2"):
+        markdown(["a", "b"], [["x"]])
+
+
+def test_a_range_is_shown_around_its_median():
+    """Catches a mean in place of the median, and thousands without separators."""
+    assert show(spread([1000.0, 2000.0, 9000.0]), 0) == "2,000 (1,000–9,000)"
+    assert show(None, 2) == "–"
+
+
+def test_equal_time_gives_a_faster_contender_more_steps():
+    """Catches the inverse ratio: twice as fast is twice the steps, and the base itself is not run again."""
+    rows = [{"name": name, "ratio": {"median": ratio}} for name, ratio in ((BASE, 1.0), (OURS, 2.0), ("other", 3.0))]
+    assert equal_time_steps({"rows": rows}, 2000) == {OURS: 4000}
+    assert equal_time_steps(None, 2000) == {}
+
+
+def test_quality_keeps_the_two_budgets_and_the_rungs_apart():
+    """Catches averaging runs of both budgets, and a rung compared with another than the one below it."""
+    runs = [
+        {"name": BASE, "steps": 10, "loss": 2.0},
+        {"name": OURS, "steps": 10, "loss": 1.8},
+        {"name": OURS, "steps": 10, "loss": 1.6},
+        {"name": OURS, "steps": 20, "loss": 1.5},
+        {"name": "ours, GPT-2, learning rate", "steps": 10, "loss": 1.5},
+    ]
+    contenders, ladder = tables({"steps": 10, "runs": runs})
+    assert f"| {OURS} | 1.700 (1.600–1.800) | 1.500 (1.500–1.500) |" in contenders
+    assert f"| {BASE} | 2.000 (2.000–2.000) | 2.000 (2.000–2.000) |" in contenders
+    assert "| + learning rate 3e-3 | 1.500 (1.500–1.500) | -0.200 |" in ladder
+
+
+def test_only_what_stands_between_the_markers_is_rewritten(tmp_path, monkeypatch):
+    """Catches a table that eats the text around it, or grows with every run."""
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    monkeypatch.setattr(table, "sections", lambda: "new")
+    for _ in range(2):
+        table.rewrite(readme)
+        assert readme.read_text() == f"before\n{table.BEGIN}\nnew\n{table.END}\nafter\n"
+    readme.write_text("no markers")
+    with pytest.raises(ValueError, match=r"README\.md has no <!-- benchmarks:begin"):
+        table.rewrite(readme)
+
+
+BASE, OURS = "nanoGPT-style, fp32", "ours, GPT-2, fp32"
