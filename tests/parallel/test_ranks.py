@@ -1,0 +1,30 @@
+"""Processes started from Python: their errors come back, none is waited for for ever, none survives."""
+
+import time
+
+import pytest
+
+from llmbook.parallel import RankError, run_ranks
+from tests.parallel import worker
+
+
+def test_an_error_comes_back_with_its_rank():
+    """Catches a failed process reported as a missing file or as a number."""
+    with pytest.raises(RankError, match=r"(?s)rank 0 of 1 failed .exit code 1.*rank 0 cannot count"):
+        run_ranks("tests.parallel.worker:fail", 1)
+
+
+def test_a_process_that_does_not_end_is_killed():
+    """Catches a notebook that hangs, and children that live on."""
+    started = time.monotonic()
+    with pytest.raises(RankError, match=r"rank 0 of 1 not done after 0.2 s: does every receive have its send"):
+        run_ranks(worker.sleep, 1, timeout=0.2)
+    assert time.monotonic() - started < 60  # and not 600
+
+
+def test_functions_other_processes_cannot_find():
+    """Catches an unpickling error in the child, far from its cause."""
+    with pytest.raises(ValueError, match="cannot be found by another process: define it at the top of a module"):
+        run_ranks(lambda: None, 2)
+    with pytest.raises(ValueError, match="world_size=0: there must be at least 1 process"):
+        run_ranks(worker.fail, 0)
