@@ -19,7 +19,7 @@ def prompt():
 def test_the_cache_does_not_change_the_text(positions, prompt):
     """Catches a forgotten position offset or a mask shifted by one in the cached path."""
     model = make_model(positions)
-    kwargs = dict(max_new_tokens=15, temperature=0)
+    kwargs = dict(max_new_tokens=9, temperature=0)
     cached, uncached = (generate(model, prompt, use_cache=use, **kwargs) for use in (True, False))
     assert torch.equal(cached, uncached)
     assert len(cached[:, 5:].unique()) > 4  # not one token repeated, which would prove little
@@ -35,8 +35,7 @@ def test_each_greedy_token_is_the_argmax_of_a_fresh_pass(positions, prompt):
     assert torch.equal(ids[:, 5:], predicted[:, 4:-1])
 
 
-@pytest.mark.parametrize("positions", ["learned", "rope", "alibi", "none"])
-@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize(("positions", "use_cache"), [("learned", True), ("rope", True), ("alibi", False)])
 def test_beyond_max_seq_len_the_last_window_is_read_anew(positions, use_cache, prompt):
     """Catches a cache used beyond its length: after the window has moved, its keys stand at wrong positions."""
     model = make_model(positions, max_seq_len=8)
@@ -66,34 +65,35 @@ def test_a_padded_batch_writes_what_each_row_writes_alone(positions, max_seq_len
 @pytest.mark.parametrize(
     "options",
     [
-        dict(repetition_penalty=1.7),
-        dict(repetition_penalty=0.6),
-        dict(temperature=5.0, min_p=1.0),
-        dict(eos_token_id=[4, 26, 9], min_new_tokens=4),
-        dict(eos_token_id=[4, 26, 9], repetition_penalty=1.3, min_new_tokens=2, temperature=2.0, top_k=1),
+        dict(temperature=0, repetition_penalty=1.7),
+        dict(temperature=5.0, min_p=1.0, eos_token_id=[4, 26, 9], min_new_tokens=4),
+        dict(temperature=2.0, top_k=1, repetition_penalty=0.6, eos_token_id=[4, 26, 9], min_new_tokens=2),
     ],
 )
 def test_every_dial_in_a_padded_batch(options):
-    """Catches padding that counts as a token of the text, and rows that share what each should have alone."""
+    """Catches padding that counts as a token of the text, and rows that share what each should have alone: the
+    padding is the token that each row goes on with, so that counting it would change the row."""
     model = make_model()
     rows, ids, mask = padded()
-    options = dict(max_new_tokens=12, **{"temperature": 0, **options})
+    options = dict(max_new_tokens=9, **options)
+    alone = [generate(model, row, **options)[0, row.shape[1] :] for row in rows]
+    for i, row in enumerate(rows):
+        ids[i, : 6 - row.shape[1]] = alone[i][0]
     together = generate(model, ids, attention_mask=mask, **options)
     assert torch.equal(together, generate(model, ids, attention_mask=mask, use_cache=False, **options))
-    for i, row in enumerate(rows):
-        alone = generate(model, row, **options)[0, row.shape[1] :]
-        assert torch.equal(together[i, 6 : 6 + len(alone)], alone)
-        assert (together[i, 6 + len(alone) :] == 4).all()  # ended earlier than others
+    for new, text in zip(together[:, 6:], alone, strict=True):
+        assert torch.equal(new[: len(text)], text)
+        assert (new[len(text) :] == 4).all()  # ended earlier than others
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_loop_equals_transformers(seed):
     """Catches dials applied to the wrong text or in the wrong order: the penalty counts prompt and new tokens, the
     end is forbidden for exactly ``min_new_tokens``, each of several end tokens ends."""
     ours, theirs = gpt2_pair(seed)
     ids = prompts(3, 5, seed=seed)
     ends = [2, 5, 7, 11]
-    for penalty, n_min in ((1.0, 0), (1.4, 0), (1.4, 3), (0.8, 5)):
+    for penalty, n_min in ((1.4, 0), (1.4, 3), (0.8, 5)):
         expected = theirs.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=10, min_new_tokens=n_min,
             repetition_penalty=penalty, eos_token_id=ends, pad_token_id=ends[0],
@@ -229,6 +229,9 @@ def test_dropout_is_off_and_the_mode_comes_back(prompt):
     texts = [generate(model, prompt, max_new_tokens=10, temperature=0) for _ in range(2)]
     assert torch.equal(*texts)
     assert model.training
+    model.body.blocks[0].eval()  # frozen, as in fine-tuning
+    generate(model, prompt, max_new_tokens=1)
+    assert (model.training, model.body.blocks[0].training, model.body.blocks[1].training) == (True, False, True)
     assert not next_token_distribution(model, prompt).requires_grad
 
 

@@ -61,8 +61,8 @@ class Garbage:
 @pytest.mark.parametrize("seed", range(2))
 def test_the_rule_emits_each_token_as_often_as_the_model(seed):
     """Catches (p − q)₊ not renormalised, or q/p: summed over every token the draft may draw, to 1e-6."""
-    for p in distributions(9, 5, seed):
-        for q in distributions(9, 5, seed + 100):
+    for p in distributions(6, 5, seed):
+        for q in distributions(6, 5, seed + 100):
             accepted = q * acceptance(p, q)
             emitted = accepted + (1 - accepted.sum()) * residual(p, q)
             torch.testing.assert_close(emitted, p, atol=1e-6, rtol=0)
@@ -108,10 +108,10 @@ def chi_square(counts: dict, expected: dict, n: int) -> tuple[float, int]:
 
 
 def test_verify_follows_the_rule():
-    """Catches the rule well written and wrongly drawn from: 2,000 lists against their exact probabilities. With
+    """Catches the rule well written and wrongly drawn from: 1,500 lists against their exact probabilities. With
     the right ones chi-square is about its degrees of freedom f, and above f + 4·√(2f) once in thousands."""
     p, q = distributions(12, 3, 0)[[0, 3, 6]], distributions(12, 3, 7)[[0, 3]]
-    generator, counts, n = torch.Generator().manual_seed(0), {}, 2_000
+    generator, counts, n = torch.Generator().manual_seed(0), {}, 1_500
     for _ in range(n):
         guesses = torch.multinomial(q, 1, generator=generator)[:, 0]
         new = tuple(verify(guesses, q, p, generator).tolist())
@@ -203,7 +203,7 @@ def test_an_end_token_among_the_accepted_ends_the_text():
     model, ids = make_model(max_seq_len=64), prompts(1, 6)
     free = generate(model, ids, max_new_tokens=20, temperature=0)[0, 6:].tolist()
     unused = next(t for t in range(VOCAB_SIZE) if t not in free)
-    for end in sorted({free.index(t) for t in free})[:6]:
+    for end in sorted({free.index(t) for t in free})[1:5]:
         expected = generate(model, ids, max_new_tokens=20, temperature=0, eos_token_id=[unused, free[end]])
         found = speculative_generate(
             model, ids, draft=ModelDraft(model, temperature=0), k=4, max_new_tokens=20, temperature=0,
@@ -234,9 +234,9 @@ def test_an_encoder_decoder_speculates_too():
 
 
 class Bigrams(torch.nn.Module):
-    """The smallest language model: what follows a token depends on that token. Quick, for a hundred texts."""
+    """The smallest language model: what follows a token depends on that token. Quick, for many texts."""
 
-    def __init__(self, seed: int, vocab_size: int = 3):
+    def __init__(self, seed: int, vocab_size: int = 2):
         super().__init__()
         self.config = TransformerConfig(vocab_size=vocab_size, max_seq_len=16, d_model=2, n_layers=1, n_heads=1)
         generator = torch.Generator().manual_seed(seed)
@@ -304,7 +304,7 @@ def test_sampled_texts_are_distributed_as_the_models(monkeypatch):
 
     for text, probability in decisions.runs(write):
         found[text] = found.get(text, 0.0) + probability
-    assert len(found) == 27
+    assert len(found) == 8
     for text, probability in found.items():
         expected, so_far = 1.0, ids
         for token in text:
@@ -364,6 +364,7 @@ def test_a_model_draft_says_what_it_drew_from():
             torch.testing.assert_close(q[i], expected, atol=1e-5, rtol=0)
 
 
+@torch.no_grad()
 def test_a_rewritten_text_is_read_from_where_it_differs():
     """Catches keys of the old text left in the cache, and a text read from further back than needed."""
     model = make_model(max_seq_len=64)

@@ -12,6 +12,7 @@ from llmbook.text import BPETokenizer, ByteTokenizer, CharTokenizer, HFTokenizer
 from tests.inference.helpers import fill
 
 TEXT = "Löwen, 狮子 und 🦁: ein Löwe 🦁 frisst kein 草。 Löwen 👩‍👩‍👧 schlafen.\n"
+BEFORE_LION = TEXT[: TEXT.index("🦁 f")]
 TOKENIZERS = {
     "byte": ByteTokenizer(),
     "char": CharTokenizer.train(TEXT),
@@ -61,7 +62,7 @@ def test_pieces_make_the_whole_text(kind):
     ("stop", "expected"),
     [
         ("子", "Löwen, 狮"),
-        ("🦁 f", TEXT[: TEXT.index("🦁 f")]),  # the first lion looks like the beginning and is not
+        ("🦁 f", BEFORE_LION),  # the first lion looks like the beginning and is not
         (["schlafen", "wen 👩‍👩"], TEXT[: TEXT.index("wen 👩‍👩")]),
         ("öwen 👩‍👩‍👦", TEXT),  # differs in the last character only: held back, then given out
         (["nirgends"], TEXT),

@@ -21,15 +21,42 @@ def generate(
 ) -> Int[Tensor, "B T_out"]:
     """Continue every row of ``input_ids`` by up to ``max_new_tokens`` tokens; the prompt is part of the result.
 
-    The options are those of ``draw_tokens``, among them the dials of ``Sampling``: temperature (0 is greedy), top_k,
-    top_p, min_p, repetition_penalty. Raises ValueError naming what is out of range.
+    Args:
+        model: a ``DecoderLM``, or a ``Conditioned`` encoder–decoder.
+        input_ids: the prompts. Rows of different length are padded on the left.
+        max_new_tokens: how many tokens to write at most.
+
+    Options:
+        temperature, top_k, top_p, min_p, repetition_penalty: how to choose; see ``Sampling``. temperature=0 is greedy.
+        eos_token_id: the token that ends a text, or several. A row that has drawn one is filled up with the first
+            of them; when all rows have, writing ends early.
+        min_new_tokens: how many tokens to write before the end token is allowed.
+        attention_mask: 1 or True on real tokens, 0 on padding.
+        generator: makes the draws repeatable; on the model's device.
+        use_cache, cache: as ``Reader`` takes them; they change the speed, not the text.
+
+    Raises:
+        ValueError: an argument is out of range; the message names it.
     """
-    with evaluating(model):  # once for all steps
-        new = list(draw_tokens(model, input_ids, max_new_tokens=max_new_tokens, **options))
-    return torch.cat([input_ids, *new], dim=1)
+    reader, steps = _begin(model, input_ids, max_new_tokens=max_new_tokens, **options)
+    with evaluating(model):
+        for _ in steps:
+            pass
+    return reader.ids
 
 
 def draw_tokens(
+    model: nn.Module, input_ids: Int[Tensor, "B T"], *, max_new_tokens: int, **options: Any
+) -> Iterator[Int[Tensor, "B 1"]]:
+    """The tokens ``generate`` appends, as they are drawn, one for each row at a time; the options are the same.
+
+    Whatever is out of range is refused at once, before the first token is asked for.
+    """
+    _, steps = _begin(model, input_ids, max_new_tokens=max_new_tokens, **options)
+    return _one_by_one(model, steps)
+
+
+def _begin(
     model: nn.Module,
     input_ids: Int[Tensor, "B T"],
     *,
@@ -41,33 +68,17 @@ def draw_tokens(
     use_cache: bool = True,
     cache: Cache | None = None,
     **dials: Any,
-) -> Iterator[Int[Tensor, "B 1"]]:
-    """The tokens ``generate`` appends, as they are drawn: one for each row at a time.
-
-    Args:
-        model: a ``DecoderLM``, or a ``Conditioned`` encoder–decoder.
-        input_ids: the prompts. Rows of different length are padded on the left.
-        max_new_tokens: how many tokens to write at most.
-        min_new_tokens: how many to write before the end token is allowed.
-        eos_token_id: the token that ends a text, or several. A row that has drawn one is filled up with the first
-            of them; when all rows have, writing ends early.
-        attention_mask: 1 or True on real tokens, 0 on padding.
-        generator: makes the draws repeatable; on the model's device.
-        use_cache, cache: as ``Reader`` takes them; they change the speed, not the text.
-        dials: those of ``Sampling``.
-
-    Raises:
-        ValueError: an argument is out of range; the message names it.
-    """
+) -> tuple[Reader, Iterator[Tensor]]:
+    """The texts, and the steps that write them on; everything checked, nothing written yet."""
     sampling = Sampling(**dials)
     ends = end_tokens(eos_token_id, model.config.vocab_size)
     check_lengths(max_new_tokens, min_new_tokens, ends=ends)
     max_len = input_ids.shape[-1] + max_new_tokens
     reader = Reader(model, input_ids, attention_mask=attention_mask, max_len=max_len, use_cache=use_cache, cache=cache)
-    return _draw(reader, sampling, max_new_tokens, min_new_tokens, ends, generator)
+    return reader, _steps(reader, sampling, max_new_tokens, min_new_tokens, ends, generator)
 
 
-def _draw(reader: Reader, sampling: Sampling, max_new_tokens: int, min_new_tokens: int, ends: list[int], generator):
+def _steps(reader: Reader, sampling: Sampling, max_new_tokens: int, min_new_tokens: int, ends: list[int], generator):
     ends = torch.tensor(ends, dtype=torch.long, device=reader.ids.device)
     finished = torch.zeros_like(reader.ids[:, :1], dtype=torch.bool)  # B 1
     seen = _seen(reader, sampling)
@@ -87,13 +98,24 @@ def _draw(reader: Reader, sampling: Sampling, max_new_tokens: int, min_new_token
             return
 
 
+def _one_by_one(model: nn.Module, steps: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Between two tokens the model and the gradients are as they were: whoever takes them may be training."""
+    while True:
+        with evaluating(model):
+            token = next(steps, None)
+        if token is None:
+            return
+        yield token
+
+
 def next_token_distribution(
     model: nn.Module, input_ids: Int[Tensor, "B T"], *, attention_mask: TokenMask | None = None, **dials: Any
 ) -> Float[Tensor, "B V"]:
     """The probabilities ``generate`` would draw the next token of each row from, with the same dials."""
     sampling = Sampling(**dials)
     reader = Reader(model, input_ids, attention_mask=attention_mask, use_cache=False)
-    return sampling.distribution(reader.logits()[:, -1], _seen(reader, sampling))
+    with evaluating(model):
+        return sampling.distribution(reader.logits()[:, -1], _seen(reader, sampling))
 
 
 def _seen(reader: Reader, sampling: Sampling) -> Tensor | None:

@@ -18,7 +18,7 @@ TokenMask = Bool[Tensor, "B T"] | Int[Tensor, "B T"]
 
 
 class Reader:
-    """Texts [B, T] that grow together, and what the model expects to follow.
+    """Texts [B, T] that grow together, and what the model expects to follow; to be used under ``evaluating(model)``.
 
     Args:
         model: a ``DecoderLM``, or a ``Conditioned`` encoder–decoder.
@@ -59,16 +59,15 @@ class Reader:
     def logits(self, n: int = 1) -> Float[Tensor, "B n V"]:
         """What is expected after each of the last ``n`` tokens, reading only what the cache has not seen."""
         length = self.ids.shape[1]
-        with evaluating(self.model):
-            if length > self.limit:
-                ends = range(length - n + 1, length + 1)
-                return torch.stack([self._read(max(0, end - self.limit), end)[:, -1] for end in ends], dim=1)
-            if self.cache is None:
-                return self._read(0, length)[:, -n:]
-            start = min(self.cache.length, length - n)
-            if start < self.cache.length:
-                self.cache.crop(start)
-            return self._read(start, length, self.cache)[:, -n:]
+        if length > self.limit:
+            ends = range(length - n + 1, length + 1)
+            return torch.stack([self._read(max(0, end - self.limit), end)[:, -1] for end in ends], dim=1)
+        if self.cache is None:
+            return self._read(0, length)[:, -n:]
+        start = min(self.cache.length, length - n)
+        if start < self.cache.length:
+            self.cache.crop(start)
+        return self._read(start, length, self.cache)[:, -n:]
 
     def append(self, tokens: Int[Tensor, "B n"]) -> None:
         """Write on; the tokens are read when logits are next asked for."""

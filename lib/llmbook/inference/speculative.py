@@ -55,10 +55,11 @@ class ModelDraft:
         else:
             self._reader.rewrite(ids)  # rejected guesses are forgotten, what replaced them is read
         q = []
-        for _ in range(k):
-            seen = _seen(self._reader.ids, self.sampling, self.model.config.vocab_size)
-            q.append(self.sampling.distribution(self._reader.logits()[:, -1], seen))  # 1 V
-            self._reader.append(sample(q[-1], self.generator))
+        with evaluating(self.model):
+            for _ in range(k):
+                seen = _seen(self._reader.ids, self.sampling, self.model.config.vocab_size)
+                q.append(self.sampling.distribution(self._reader.logits()[:, -1], seen))  # 1 V
+                self._reader.append(sample(q[-1], self.generator))
         return self._reader.ids[0, ids.shape[1] :], torch.cat(q)
 
 

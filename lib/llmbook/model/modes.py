@@ -9,11 +9,13 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Dropout off and no gradients inside; the model returns to the mode it was in."""
-    was_training = model.training
-    model.eval()
+    """Dropout off and no gradients inside; every part of the model returns to the mode it was in."""
+    in_training = [module for module in model.modules() if module.training]  # some parts may be frozen
+    for module in in_training:
+        module.training = False
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(was_training)
+        for module in in_training:
+            module.training = True
