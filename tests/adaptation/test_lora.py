@@ -182,10 +182,16 @@ def test_a_quantised_base_learns_but_does_not_merge():
     assert not any(part.merged for part in model.modules() if isinstance(part, LoRALinear))
 
 
-def test_half_precision_stays_half_precision():
-    """Catches a correction in float32 that lifts the whole stream out of the model's precision."""
-    model = lm().to(torch.bfloat16)
-    add_lora(model, r=2)
+@pytest.mark.parametrize("quantised", [False, True])
+def test_half_precision_stays_half_precision(quantised):
+    """Catches a correction in float32, as beside a quantised base, that lifts the whole stream out of its precision."""
+    attention = (model := lm().to(torch.bfloat16)).body.blocks[0].attention
+    if quantised:
+        attention.q_proj = Int8Linear.from_linear(attention.q_proj)
+    add_lora(model, r=2, target_modules=["q_proj"])
+    x = torch.randn(2, 3, 16, dtype=torch.bfloat16)
+    assert attention.q_proj.lora_A.dtype == (torch.float32 if quantised else torch.bfloat16)
+    assert attention.q_proj(x).dtype == torch.bfloat16
     assert logits(model).dtype == torch.bfloat16
 
 
@@ -251,6 +257,8 @@ def test_bad_arguments_are_named():
     names = model.state_dict().keys()
     with pytest.raises(ValueError, match=r"called 'query'; there are down_proj, k_proj, lm_head, o_proj, q_proj"):
         add_lora(model, target_modules=["q_proj", "query"])
+    with pytest.raises(ValueError, match="called 'proj'"):  # the end of a word is not its name
+        add_lora(model, target_modules=["proj"])
     for arguments, message in (
         ({"r": 0}, "r=0"),
         ({"lora_alpha": 0}, "lora_alpha=0"),

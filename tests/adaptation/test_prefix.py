@@ -93,8 +93,8 @@ def test_a_network_makes_the_prefix_and_can_be_dropped():
     learned = {"maker.table", *(f"maker.network.{i}.{p}" for i in (0, 2) for p in ("weight", "bias"))}
     assert with_gradient(model) == learned
     keys, values = model.prefix()
-    row = model.maker.network(model.maker.table)[1]  # what the second position's row becomes
-    torch.testing.assert_close(torch.stack([keys[:, :, 1], values[:, :, 1]]).flatten(), row)
+    row = model.maker.network(model.maker.table)[2]  # what the last position's row becomes
+    torch.testing.assert_close(torch.stack([keys[:, :, 2], values[:, :, 2]]).flatten(), row)
     before = logits(model)
     model.drop_reparametrisation()
     assert torch.equal(logits(model), before)

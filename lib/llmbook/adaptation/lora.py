@@ -128,7 +128,8 @@ def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
 def merge(model: nn.Module) -> None:
     """Write every correction into its layer's weight: the same outputs for the price of the plain model.
 
-    A merged layer does not learn. Merging twice is merging once.
+    A merged layer does not learn, and a merged output matrix is no longer tied to the token table. Merging twice is
+    merging once.
     """
     for layer in lora_layers(model).values():
         layer.merge()
