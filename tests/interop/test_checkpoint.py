@@ -186,6 +186,15 @@ def test_an_unknown_class_is_refused(tmp_path):
         save_model(tmp_path / "m", LSTMLM(vocab_size=31, d_model=8), CHARACTERS)
 
 
+def test_a_changed_model_is_refused(tmp_path):
+    """Adapters written beside the weights, into a folder that cannot be opened again."""
+    model = MODELS["gpt2"]()
+    model.body.blocks[1].adapter = torch.nn.Linear(24, 2)
+    with pytest.raises(ValueError, match=r"not those of its class: body\.blocks\.1\.adapter\.bias.*2 in all"):
+        save_model(tmp_path / "m", model, CHARACTERS)
+    assert not (tmp_path / "m").exists()
+
+
 def test_a_training_checkpoint_becomes_a_folder(tmp_path):
     """The last weights in place of the best, or those of a fresh model."""
     trainer = tiny_trainer(tmp_path / "run")

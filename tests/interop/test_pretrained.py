@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
@@ -32,7 +33,19 @@ def test_minilm_equals_transformers():
         torch.testing.assert_close(ours, reference, atol=1e-4, rtol=1e-4)
 
 
+def test_another_type_is_the_same_model_rounded():
+    """A dtype that is accepted and ignored."""
+    half, tokenizer = load_pretrained("minilm", dtype=torch.bfloat16)
+    assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
+    assert not half.training
+    ids = torch.tensor([tokenizer.encode(SENTENCE, add_special_tokens=True)])
+    with torch.no_grad():
+        a = half(ids).last_hidden_state
+        b = load_pretrained("minilm")[0](ids).last_hidden_state
+    assert F.cosine_similarity(a.float(), b, dim=-1).min() > 0.99
+
+
 def test_an_unknown_model_is_refused():
     """A misspelt name that starts a download."""
-    with pytest.raises(ValueError, match="'minilmm'; known are minilm"):
+    with pytest.raises(ValueError, match="'minilmm'; known are minilm, smollm2"):
         load_pretrained("minilmm")

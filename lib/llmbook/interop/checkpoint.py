@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from llmbook.interop.undrawn import undrawn
@@ -41,13 +42,15 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, tokenizer: Toke
     A model saved there before is replaced; a folder that holds anything else is left alone.
 
     Raises:
-        ValueError: the class is not known here, the tokenizer is not the model's, or the folder is taken.
+        ValueError: the class is not known here, the model has parts its class has not (adapters, quantised layers),
+            the tokenizer is not the model's, or the folder is taken.
     """
     from safetensors.torch import save_file
 
     folder = Path(folder)
     settings = _settings(model)
     _check_vocabulary(model.config, tokenizer, folder)
+    _check_parts(model, settings)
     if folder.exists() and any(folder.iterdir()) and not _is_ours(folder):
         raise ValueError(f"{folder} is not empty and holds no model of this library: choose another folder")
     weights, shared = _once(model.state_dict())
@@ -139,6 +142,17 @@ def _build(values: dict[str, Any], path: Path) -> nn.Module:
         return _PLAIN[values["class"]](config)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not describe a model of this library: {error}") from None
+
+
+def _check_parts(model: nn.Module, settings: dict[str, Any]) -> None:
+    """Refuse now what ``load_model`` could not put together again."""
+    with torch.device("meta"):  # names without memory
+        names = _build(settings, Path(CONFIG)).state_dict().keys()
+    if changed := sorted(names ^ model.state_dict().keys()):
+        raise ValueError(
+            f"the parts of this {type(model).__name__} are not those of its class: {', '.join(changed[:3])} "
+            f"({len(changed)} in all); merge adapters and undo quantisation before saving"
+        )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
