@@ -117,8 +117,11 @@ def test_the_reversed_loss_of_a_padded_row():
 
 @pytest.mark.parametrize("positions", ["learned", "rope", "alibi"])
 def test_the_prefix_loss_uses_each_rows_prefix(positions):
-    """Catches a prefix off by one, one prefix for all rows, and targets inside the prefix or none right behind it."""
-    model = shake(tiny_model(positions=positions))
+    """Catches a prefix off by one, one prefix for all rows, and targets inside the prefix or none right behind it.
+
+    Two layers: in one, a place behind the prefix reads the same with and without the prefix reading itself forwards.
+    """
+    model = shake(tiny_model(positions=positions, n_layers=2))
     ids, prefix_len = torch.randint(11, (3, 8)), torch.tensor([1, 3, 7])
     loss = prefix_lm_loss(model, {"input_ids": ids, "prefix_len": prefix_len})
     expected = 0
@@ -131,7 +134,7 @@ def test_the_prefix_loss_uses_each_rows_prefix(positions):
 
 def test_a_prefix_never_contains_what_is_predicted():
     """Catches a leak: a change of any target must leave its own prediction, and all before it, as they were."""
-    model = shake(tiny_model())
+    model = shake(tiny_model(n_layers=2))
     ids = torch.randint(11, (1, 8))
     scores = []
     for last in (3, 4):
@@ -146,7 +149,7 @@ def test_a_prefix_never_contains_what_is_predicted():
 
 def test_the_prefix_of_a_padded_row_counts_its_own_tokens():
     """Catches a prefix that is counted from the edge of the batch, padding included."""
-    model = shake(tiny_model(positions="rope"))
+    model = shake(tiny_model(n_layers=2, positions="rope"))
     short = torch.randint(11, (1, 6))
     padded = torch.cat((torch.full((1, 3), 7), short), dim=1)
     mask = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1, 1]])
