@@ -1,4 +1,7 @@
-"""The same weights under both names give the same numbers: outputs and gradients, at a random start of std 0.2."""
+"""The same weights under both names give the same numbers: outputs and gradients, at a random start of std 0.6.
+
+At 0.2 a tanh approximation of GELU in place of GELU changes GPT-2 by less than the tolerance.
+"""
 
 from functools import partial
 
@@ -65,7 +68,7 @@ def pair(family: str):
     theirs = getattr(transformers, FAMILIES[family].architecture)(CONFIGS[family])
     if family == "t5-gated":  # transformers ties what version 1.1 does not
         theirs.lm_head.weight = nn.Parameter(torch.empty_like(theirs.lm_head.weight))
-    shake(theirs, 0.6 if family.startswith("bert") else 0.2)  # gains of 0.2 after every part would hide the parts
+    shake(theirs, 0.6)
     ours = build(family, config_from_huggingface(CONFIGS[family].to_dict())).eval()
     ours.load_state_dict(from_huggingface(theirs.state_dict(), family, **DEPTH[family]))
     return ours, theirs
@@ -90,7 +93,7 @@ def test_same_outputs_and_gradients(family):
     ours, theirs = pair(family)
     ids = random_ids(2, 12)
     a, b = run(ours, family, ids), run(theirs, family, ids)
-    torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
     weight = torch.randn_like(b)  # a loss that treats no two numbers alike
     (a * weight).mean().backward()
     (b * weight).mean().backward()
@@ -114,7 +117,7 @@ def test_padding_is_ignored_alike(family):
     a = run(ours, family, ids, attention_mask=mask)
     b = run(theirs, family, ids, attention_mask=mask, **extra)
     real = mask.bool() if a.shape[:2] == mask.shape else ...
-    torch.testing.assert_close(a[real], b[real], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(a[real], b[real], atol=1e-4, rtol=0)
     whole = run(ours, family, ids)
     assert not torch.allclose(a[real], whole[real], atol=1e-3)
 
@@ -124,7 +127,7 @@ def test_bert_segments():
     ours, theirs = pair("bert-masked-lm")
     ids, segments = random_ids(2, 9), torch.tensor([[0] * 4 + [1] * 5]).expand(2, 9)
     a, b = ours(ids, segment_ids=segments).logits, theirs(ids, token_type_ids=segments).logits
-    torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
     assert not torch.allclose(a, ours(ids).logits, atol=1e-3)
 
 
@@ -138,7 +141,7 @@ def test_t5_writes_with_a_cache_as_theirs_does(family):
     memory = ours.encode(ids, mask)
     torch.testing.assert_close(
         memory[mask.bool()], theirs.encoder(ids, attention_mask=mask).last_hidden_state[mask.bool()],
-        atol=1e-4, rtol=1e-4,
+        atol=1e-4, rtol=0,
     )  # fmt: skip
     cache, theirs_cache, logits = KVCache(ours.decoder.config, batch_size=2, max_len=8), None, []
     for new in written.split([3, 1, 4], dim=1):
@@ -148,10 +151,10 @@ def test_t5_writes_with_a_cache_as_theirs_does(family):
             use_cache=True,
         )  # fmt: skip
         theirs_cache = out.past_key_values
-        torch.testing.assert_close(a, out.logits, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(a, out.logits, atol=1e-4, rtol=0)
         logits.append(a)
     whole = theirs(ids, attention_mask=mask, decoder_input_ids=written).logits
-    torch.testing.assert_close(torch.cat(logits, dim=1), whole, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.cat(logits, dim=1), whole, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
