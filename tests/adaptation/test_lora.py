@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from llmbook.adaptation import (
@@ -107,6 +109,7 @@ def test_merge_and_back():
     merge(model)
     assert torch.equal(logits(model), together)
     layer = model.body.blocks[0].attention.q_proj
+    assert "r=3, lora_alpha=6, merged=True" in repr(layer)
     assert not torch.equal(layer.base.weight, weights["body.blocks.0.attention.q_proj.base.weight"])
     unmerge(model)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
@@ -249,6 +252,24 @@ def test_a_foreign_file_is_refused(tmp_path):
         load_lora(lm(), tmp_path / "text")
     with pytest.raises(ValueError, match="nothing cannot be read"):
         load_lora(lm(), tmp_path / "nothing")
+    save_file({"lora_A": torch.zeros(2)}, tmp_path / "other", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="other is no LoRA of this library: its format is 'pt'"):
+        load_lora(lm(), tmp_path / "other")
+
+
+def test_a_file_with_a_matrix_missing_is_refused(tmp_path):
+    """Catches layers that keep a B of zero, as if they had been loaded."""
+    model = tuned()
+    save_lora(model, tmp_path / "lora")
+    with safe_open(tmp_path / "lora", framework="pt") as file:
+        metadata = file.metadata()
+    tensors = lora_state_dict(model)
+    tensors.pop("body.blocks.1.attention.v_proj.lora_B")
+    save_file(tensors, tmp_path / "lora", metadata=metadata)
+    plain = lm()
+    with pytest.raises(ValueError, match=r"lora lacks body\.blocks\.1\.attention\.v_proj\.lora_B"):
+        load_lora(plain, tmp_path / "lora")
+    assert plain.state_dict().keys() == lm().state_dict().keys()
 
 
 def test_bad_arguments_are_named():

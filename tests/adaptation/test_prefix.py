@@ -65,6 +65,7 @@ def test_gradients_reach_every_part_of_the_prefix_and_nothing_else():
     model = prefixed()
     backward(model)
     assert with_gradient(model) == {"keys", "values"} == {n for n, p in model.named_parameters() if p.requires_grad}
+    assert model.num_parameters() == model.model.num_parameters() + 2 * 2 * 3 * 16  # 2 layers, K and V, 3 positions
     assert model.keys.grad.abs().sum(-1).gt(0).all()
     assert model.values.grad.abs().sum(-1).gt(0).all()
 

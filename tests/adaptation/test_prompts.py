@@ -88,6 +88,7 @@ def test_objectives_work_unchanged_and_only_the_prompt_learns():
     torch.testing.assert_close(loss.total, -log_p.gather(-1, ids[:, 1:, None]).sum())
     backward(model, ids)
     assert with_gradient(model) == {"prompt"} == {n for n, p in model.named_parameters() if p.requires_grad}
+    assert model.num_parameters() == model.model.num_parameters() + 3 * 16
     assert model.prompt.grad.abs().sum(1).gt(0).all()
 
 
