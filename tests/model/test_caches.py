@@ -137,8 +137,7 @@ def step_together(model, pool, rows, n_new):
             assert row.sequence.length == row.read
 
 
-@pytest.mark.parametrize("positions", SCHEMES)
-@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize(("positions", "window"), [*((scheme, None) for scheme in SCHEMES), ("rope", 5)])
 def test_rows_join_and_leave(positions, window):
     """A mask or position not moved when rows differ in length, pages of one row read by another, pages not freed."""
     model = small_lm(positions=positions, sliding_window=window)
