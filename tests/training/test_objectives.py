@@ -194,7 +194,7 @@ def test_span_corruption_trains_an_encoder_decoder():
 
 
 def test_seq2seq_padding_changes_nothing_on_either_side():
-    """Catches input padding that the decoder reads, and output padding that is scored."""
+    """Catches padding of the input or, on the left, of the output that is read, and padding that is scored."""
     model = encoder_decoder()
     text, output = torch.randint(20, (1, 5)), torch.randint(20, (1, 4))
     alone = seq2seq_loss(model, {"input_ids": text, "decoder_input_ids": output})
@@ -202,8 +202,8 @@ def test_seq2seq_padding_changes_nothing_on_either_side():
     padded = {
         "input_ids": torch.cat((text, 7 * ones), 1),
         "attention_mask": torch.cat((torch.ones_like(text), 0 * ones), 1),
-        "decoder_input_ids": torch.cat((output, 7 * ones), 1),
-        "decoder_attention_mask": torch.cat((torch.ones_like(output), 0 * ones), 1),
+        "decoder_input_ids": torch.cat((7 * ones[:, :1], output, 7 * ones[:, :1]), 1),
+        "decoder_attention_mask": torch.cat((0 * ones[:, :1], torch.ones_like(output), 0 * ones[:, :1]), 1),
     }
     together = seq2seq_loss(model, padded)
     torch.testing.assert_close(together.total, alone.total, atol=1e-5, rtol=1e-5)
