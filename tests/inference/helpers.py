@@ -1,6 +1,7 @@
 """What the inference tests share: models whose texts vary, prompts, and GPT-2 under both names."""
 
 from functools import cache
+from types import SimpleNamespace
 
 import torch
 from torch import nn
@@ -25,10 +26,24 @@ def make_model(positions: str = "rope", *, seed: int = 0, std: float = 0.5, **ov
     return fill(DecoderLM(TransformerConfig(**{**values, **overrides})), std, seed)
 
 
+class Bigrams(nn.Module):
+    """The smallest language model, and a quick one: a row of logits for what may follow each token."""
+
+    def __init__(self, logits: torch.Tensor):
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+        self.config = TransformerConfig(vocab_size=len(logits), max_seq_len=16, d_model=2, n_layers=1, n_heads=1)
+
+    def forward(self, input_ids, *, attention_mask=None, cache=None):
+        if cache is not None:
+            cache.advance(input_ids.shape[1])
+        return SimpleNamespace(logits=self.logits[input_ids])
+
+
 def make_encoder_decoder(seed: int = 0) -> EncoderDecoderLM:
     config = TransformerConfig.t5(
         vocab_size=VOCAB_SIZE, max_seq_len=24, d_model=24, n_layers=2, n_decoder_layers=1, n_heads=4,
-        tie_embeddings=False, n_kv_heads=None, d_head=None, d_ff=None,
+        tie_embeddings=False, n_kv_heads=None, d_head=None, d_ff=None, dropout=0.3,
     )  # fmt: skip
     return fill(EncoderDecoderLM(config), 0.5, seed)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llmbook.inference import Conditioned, beam_search, generate
-from tests.inference.helpers import VOCAB_SIZE, gpt2_pair, make_encoder_decoder, make_model, padded, prompts
+from tests.inference.helpers import VOCAB_SIZE, Bigrams, gpt2_pair, make_encoder_decoder, make_model, padded, prompts
 
 MANY_ENDS = [2, 5, 7, 11, 13, 17]
 
@@ -105,6 +105,19 @@ def test_beams_of_an_encoder_decoder_read_their_own_source():
         alone = beam_search(Conditioned(model, source[i : i + 1]), start[:1], use_cache=False, **options)
         width = alone.sequences.shape[1]
         assert torch.equal(together.sequences[3 * i : 3 * i + 3, :width], alone.sequences)
+
+
+def test_beams_remain_when_the_best_continuations_end():
+    """Catches too few candidates: of the six likeliest tokens after 8, for three beams, five end the text; the third
+    best text begins with the seventh."""
+    logits = torch.zeros(9, 9)  # after most tokens, all are alike
+    logits[8] = torch.tensor([5.0, 4.9, 4.8, 4.7, 4.6, 4.5, 4.4, 0.0, 0.0])
+    logits[6, 0] = 20.0
+    found = beam_search(
+        Bigrams(logits), torch.tensor([[8]]), num_beams=3, max_new_tokens=4, length_penalty=0.0,
+        eos_token_id=[0, 1, 3, 4, 5], num_return_sequences=3,
+    )  # fmt: skip
+    assert found.sequences.tolist() == [[8, 0, 0], [8, 1, 0], [8, 6, 0]]
 
 
 def test_the_search_ends_when_nothing_better_can_come():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llmbook.inference import Conditioned, draw_tokens, generate, next_token_distribution
-from llmbook.model import KVCache, SlidingKVCache
+from llmbook.model import KVCache, SlidingKVCache, evaluating
 from tests.inference.helpers import gpt2_pair, make_encoder_decoder, make_model, padded, prompts
 
 SCHEMES = ("none", "sinusoidal", "learned", "t5", "alibi", "rope")
@@ -199,7 +199,7 @@ def test_an_encoder_decoder_writes_like_any_model():
     options = dict(max_new_tokens=10, temperature=0)
     ids = generate(Conditioned(model, source, mask), start, **options)
     assert torch.equal(ids, generate(Conditioned(model, source, mask), start, use_cache=False, **options))
-    with torch.no_grad():
+    with evaluating(model):
         logits = model(source, ids, attention_mask=mask).logits
     assert torch.equal(ids[:, 1:], logits[:, :-1].argmax(-1))
     assert torch.equal(ids[1:2], generate(Conditioned(model, source[1:2, :4]), start[:1], **options))

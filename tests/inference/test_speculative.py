@@ -1,7 +1,6 @@
 """Speculation: whatever the draft, the text is the model's own, and its distribution too; and it saves passes."""
 
 import itertools
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,8 +18,7 @@ from llmbook.inference import (
     speculative_generate,
     verify,
 )
-from llmbook.model import TransformerConfig
-from tests.inference.helpers import VOCAB_SIZE, make_encoder_decoder, make_model, prompts
+from tests.inference.helpers import VOCAB_SIZE, Bigrams, make_encoder_decoder, make_model, prompts
 
 
 def distributions(n: int, vocab_size: int, seed: int) -> torch.Tensor:
@@ -233,21 +231,6 @@ def test_an_encoder_decoder_speculates_too():
     assert torch.equal(found.sequences, generate(target, start, max_new_tokens=12, temperature=0))
 
 
-class Bigrams(torch.nn.Module):
-    """The smallest language model: what follows a token depends on that token. Quick, for many texts."""
-
-    def __init__(self, seed: int, vocab_size: int = 2):
-        super().__init__()
-        self.config = TransformerConfig(vocab_size=vocab_size, max_seq_len=16, d_model=2, n_layers=1, n_heads=1)
-        generator = torch.Generator().manual_seed(seed)
-        self.logits = torch.nn.Parameter(torch.randn(vocab_size, vocab_size, generator=generator) * 2)
-
-    def forward(self, input_ids, *, attention_mask=None, cache=None):
-        if cache is not None:
-            cache.advance(input_ids.shape[1])
-        return SimpleNamespace(logits=self.logits[input_ids])
-
-
 class Decisions:
     """All random choices of a program, one run for each way they may fall, with the probability of the run."""
 
@@ -294,7 +277,7 @@ def test_sampled_texts_are_distributed_as_the_models(monkeypatch):
 
     monkeypatch.setattr(speculative, "sample", draw)
     monkeypatch.setattr(speculative, "acceptance", Chances)
-    model, other = Bigrams(seed=0), Bigrams(seed=5)
+    model, other = (Bigrams(torch.randn(2, 2, generator=torch.Generator().manual_seed(s)) * 2) for s in (0, 5))
     ids, dials = torch.tensor([[1, 0]]), dict(temperature=1.5, repetition_penalty=1.3)
     found: dict[tuple, float] = {}
 
