@@ -66,6 +66,7 @@ def test_pieces_make_the_whole_text(kind):
         (["schlafen", "wen 👩‍👩"], TEXT[: TEXT.index("wen 👩‍👩")]),
         ("öwen 👩‍👩‍👦", TEXT),  # differs in the last character only: held back, then given out
         (["nirgends"], TEXT),
+        (".\n\n", TEXT),  # the text ends in the middle of it
         ("Löwen, 狮子 und", ""),
     ],
 )
