@@ -83,6 +83,12 @@ def test_gradients_reach_what_comes_before():
     torch.testing.assert_close(x.grad, made.quantised().dequantise().sum(0).expand(3, -1))
 
 
+def test_a_printed_layer_says_how_it_is_stored():
+    """Catches a layer that cannot be told from another when a model is printed."""
+    assert repr(Int8Linear(32, 16, bias=False)) == "Int8Linear(32, 16, bias=False, kernel='plain')"
+    assert "group_size=64" in repr(Int4Linear(64, 16, group_size=64))
+
+
 def test_an_impossible_kernel_is_refused():
     """Catches a crash inside a kernel, or a wrong kernel taken in silence."""
     with pytest.raises(ValueError, match="kernel='fast' is not one of 'plain', 'packed'"):

@@ -2,7 +2,7 @@
 
 Begin with ``sampling`` (from logits to a token) and ``generate`` (the loop). ``reader`` is how both read a text that
 grows; ``beam`` and ``speculative`` are other loops on the same reader; ``streaming`` and ``stopping`` turn tokens into
-text as they come.
+text as they come; ``fused`` is a decoder in fewer operations.
 """
 
 from llmbook.inference.batching import Completion, Engine, Request, Step
