@@ -1,6 +1,7 @@
 """``python -m benchmarks train --size small --rounds 3``: what is measured, and how long."""
 
 import argparse
+import os
 import sys
 
 from benchmarks import environment
@@ -22,6 +23,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.what != "table":
         environment.enter()
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # these are figures for a CPU
     from benchmarks import quality, speed, table
 
     only = arguments.only or [""]

@@ -1,6 +1,7 @@
 """Who takes part in the training benchmarks, and how each is built in its own process."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from llmbook.training import choose_device
 
 Loop = OurLoop | PeerLoop | TransformersTrainerLoop
 BASE = "nanoGPT-style, fp32"
-AS_WRITTEN = dict(linear="torch", attention="sdpa")
 MUON = dict(optimizer="muon", lr=3e-3, muon_lr=0.02, beta2=0.95, weight_decay=0.0)
 
 
@@ -29,8 +29,9 @@ def _trainer(bf16: bool) -> Callable[[Size, int], Loop]:
 def _ours(
     preset: str = "gpt2",
     *,
-    dtype: str = "float32",
-    kernels: dict = AS_WRITTEN,
+    dtype: str | None = "float32",
+    linear: str = "torch",
+    attention: str = "sdpa",
     parts: dict | None = None,
     **recipe: Any,
 ) -> Callable[[Size, int], Loop]:
@@ -39,7 +40,8 @@ def _ours(
             vocab_size=size.vocab_size, d_model=size.d_model, n_layers=size.n_layers, n_heads=size.n_heads,
             max_seq_len=size.seq_len, **(parts or {}),
         )  # fmt: skip
-        return OurLoop(config, choose_device("cpu", dtype), kernels, steps, **recipe)
+        runtime = dtype and replace(choose_device("cpu", dtype), linear=linear, attention=attention)
+        return OurLoop(config, runtime, steps, **recipe)
 
     return build
 
@@ -53,9 +55,9 @@ PEERS = {
 }
 OURS = {
     "ours, GPT-2, fp32": _ours(),
-    "ours, GPT-2, as chosen": _ours(dtype="auto", kernels={}),
+    "ours, GPT-2, as chosen": _ours(dtype=None),
     "ours, modern, fp32": _ours("modern", **MUON),
-    "ours, modern, as chosen": _ours("modern", dtype="auto", kernels={}, **MUON),
+    "ours, modern, as chosen": _ours("modern", dtype=None, **MUON),
 }
 SPEED = {
     **PEERS,
@@ -66,10 +68,10 @@ SPEED = {
     "transformers GPT-2, bf16": _peer(models.transformers_gpt2, bf16=True),
     "transformers Trainer, GPT-2, fp32": _trainer(bf16=False),
     "transformers Trainer, GPT-2, bf16": _trainer(bf16=True),
-    "ours, GPT-2, fp32, oneDNN": _ours(kernels=dict(linear="onednn", attention="sdpa")),
-    "ours, GPT-2, fp32, oneDNN, eager attention": _ours(kernels=dict(linear="onednn", attention="eager")),
+    "ours, GPT-2, fp32, oneDNN": _ours(linear="onednn"),
+    "ours, GPT-2, fp32, oneDNN, eager attention": _ours(linear="onednn", attention="eager"),
     "ours, GPT-2, bf16": _ours(dtype="bfloat16"),
-    "ours, GPT-2, bf16, eager attention": _ours(dtype="bfloat16", kernels=dict(linear="torch", attention="eager")),
+    "ours, GPT-2, bf16, eager attention": _ours(dtype="bfloat16", attention="eager"),
     "ours, GPT-2, bf16, compiled": _ours(dtype="bfloat16", compile=True),
 }
 RUNGS = {
@@ -95,7 +97,7 @@ def make_step(name: str, size: Size) -> Callable[[int], dict]:
     batches = LMBatches(tokens, batch_size=size.batch_size, seq_len=size.seq_len)
 
     def measure(n: int) -> dict:
-        own_clock = loop.run(batches, n) or {}
-        return {"work": n * size.tokens_per_step, **own_clock}
+        said = loop.run(batches, n) or {}
+        return {"work": n * size.tokens_per_step, **said}
 
     return measure

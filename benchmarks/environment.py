@@ -22,13 +22,17 @@ def enter() -> None:
         return
     python = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = VENV / "installed.txt"
-    wanted = f"{sys.prefix}\n{sys.version}\n{REQUIREMENTS.read_text()}"
+    wanted = _wanted()
     if not stamp.exists() or stamp.read_text() != wanted:
         _create(python)
         if _install(python):
             stamp.write_text(wanted)
     done = subprocess.run([python, "-m", "benchmarks", *sys.argv[1:]], cwd=ROOT)
     sys.exit(done.returncode)
+
+
+def _wanted() -> str:
+    return f"{sys.prefix}\n{sys.version}\n{REQUIREMENTS.read_text()}"
 
 
 def _create(python: Path) -> None:

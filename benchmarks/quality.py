@@ -36,7 +36,7 @@ def train_once(name: str, seed: int, steps: int) -> dict:
     loop = QUALITY[name](SIZE, steps)
     batches = LMBatches(tokens, batch_size=SIZE.batch_size, seq_len=SIZE.seq_len, seed=seed, vocab_size=SIZE.vocab_size)
     start = time.process_time()
-    loop.run(batches, steps)
+    said = loop.run(batches, steps) or {}
     seconds = time.process_time() - start
     total, count = 0.0, 0
     with torch.inference_mode():
@@ -45,14 +45,8 @@ def train_once(name: str, seed: int, steps: int) -> dict:
             logits = loop.logits(batch["input_ids"][:, :-1]).flatten(0, 1).float()
             total += F.cross_entropy(logits, targets, ignore_index=-100, reduction="sum").item()
             count += int((targets != -100).sum())
-    return {
-        "name": name,
-        "seed": seed,
-        "steps": steps,
-        "loss": total / count,
-        "n_scored": count,
-        "cpu_seconds": seconds,
-    }
+    result = {"name": name, "seed": seed, "steps": steps, "loss": total / count, "scored": count}
+    return {**result, "cpu_seconds": seconds, **said}
 
 
 def run(*, only: list[str], n_seeds: int, steps: int, keep: bool) -> None:

@@ -27,6 +27,7 @@ def speeds(samples: dict[str, list[dict]], *, base: str | None, clock: str) -> l
             "rate": spread(rates[name]),
             "ratio": spread(paired_ratios(rates[name], rates[base])) if base in rates else None,
             "foreign": median(sample["foreign"] for sample in samples[name]),
+            "note": samples[name][0].get("note"),
         }
         for name in samples
     ]

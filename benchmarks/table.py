@@ -33,7 +33,13 @@ def sections() -> str:
         first = next(iter(speeds.values()))
         header = [f"training, × {first['base']}", *(h for size in speeds for h in (size, "tokens/s"))]
         sizes = "; ".join(f"{size}: {result['about']}" for size, result in speeds.items())
-        parts += [markdown(header, rows), f"{sizes}. {_origin(first)}"]
+        chosen = {
+            f"{row['name']}, {size}: {row['note'].split('; ')[-1]}"
+            for size, result in speeds.items()
+            for row in result["rows"]
+            if "as chosen" in row["name"]
+        }
+        parts += [markdown(header, rows), f"{sizes}. {_origin(first)}", *(f"- {line}" for line in sorted(chosen))]
     if result := record.load("quality"):
         parts += [*quality.tables(result), f"{result['about']}, {result['steps']} steps. {_origin(result)}"]
     if result := record.load("decode"):

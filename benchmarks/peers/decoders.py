@@ -53,7 +53,7 @@ def _ours(dtype: torch.dtype, bits: int | None = None) -> Decode:
 
 
 def _transformers(dtype: torch.dtype, loop: bool = False) -> Decode:
-    """``generate`` with a streamer, or the barest loop around the model with its default cache."""
+    """``generate``, or the barest loop around the model with its default cache."""
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
     ours, tokenizer = load_pretrained("smollm2")
@@ -77,21 +77,14 @@ def _transformers(dtype: torch.dtype, loop: bool = False) -> Decode:
                 token, past = out.logits[:, -1:].argmax(-1), out.past_key_values
                 tick(int(token))
 
-    class Streamer:
-        def __init__(self, tick: Callable[[int], None]):
-            self.tick, self.is_prompt = tick, True
-
-        def put(self, value: torch.Tensor) -> None:
-            if not self.is_prompt:
-                self.tick(int(value))
-            self.is_prompt = False
-
-        def end(self) -> None:
-            pass
-
     def by_generate(n: int, tick: Callable[[int], None]) -> None:
+        def watch(so_far: torch.Tensor, _scores: object, **_) -> torch.Tensor:  # a stopping criterion that never stops
+            tick(int(so_far[0, -1]))
+            return torch.zeros(1, dtype=torch.bool)
+
         greedy = GenerationConfig(max_new_tokens=n, do_sample=False, pad_token_id=0)
-        model.generate(ids, generation_config=greedy, attention_mask=torch.ones_like(ids), streamer=Streamer(tick))
+        attend = torch.ones_like(ids)
+        model.generate(ids, generation_config=greedy, attention_mask=attend, stopping_criteria=[watch])
 
     return in_a_loop if loop else by_generate
 
