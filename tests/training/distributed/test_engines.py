@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from llmbook.parallel.ranks import RankError, run_ranks
-from llmbook.training import CheckpointError
+from llmbook.training import CheckpointError, Runtime, TrainConfig
 from llmbook.training.distributed import load_model, load_sharded, make_parallel, process_group
 from llmbook.training.parallel import find_checkpoint
 from tests.training.distributed import worker
@@ -148,10 +148,29 @@ def test_another_model_is_refused_before_anything_changes(two, folder):
     torch.testing.assert_close(worker.weights(model), before, rtol=0, atol=0)
 
 
-def test_muon_and_fsdp_are_refused_together():
-    """Catches Muon orthogonalising a slice of a matrix as if it were the matrix."""
-    with process_group(), pytest.raises(ValueError, match="optimizer='muon' needs whole matrices"):
-        worker.make_trainer(make_parallel("fsdp"), optimizer="muon")
+def test_what_sharding_cannot_do_is_refused():
+    """Catches Muon orthogonalising a slice of a matrix as if it were the matrix, and float16 steps that one process
+    skips and another takes."""
+    with process_group():
+        fsdp = make_parallel("fsdp")
+        with pytest.raises(ValueError, match="optimizer='muon' needs whole matrices"):
+            worker.make_trainer(fsdp, optimizer="muon")
+        with pytest.raises(ValueError, match="float16 under FSDP"):
+            fsdp.check(TrainConfig(steps=1), Runtime(torch.device("cpu"), torch.float16, "as asked"))
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_former(tmp_path):
+    """Catches DCP's own exception, which no ``except Exception`` stops, and a former checkpoint lost on the way."""
+    with process_group():
+        trainer = worker.make_trainer(make_parallel("ddp"), tmp_path)
+        trainer.run()
+        former = find_checkpoint(tmp_path, "last")
+        (tmp_path / ".last.tmp").write_text("in the way")
+        trainer.step += 1
+        with pytest.raises(CheckpointError, match=r"could not write .*last-000007.dcp.*former checkpoint is untouched"):
+            trainer.save("last.pt")
+    assert find_checkpoint(tmp_path, "last") == former
+    assert load_model(former).num_parameters() > 0
 
 
 def test_an_engine_without_processes_says_how_to_start_them():
