@@ -151,9 +151,9 @@ class Level(nn.Module):
 
     def find(self, parent: Int[Tensor, "*P"], token: Int[Tensor, "*P"]) -> Int[Tensor, "*P"]:
         """The node that extends ``parent`` by ``token``, or −1."""
-        key = parent * self.vocab_size + token
+        key = parent * self.vocab_size + token  # below 0, and never found, after a parent that is -1
         place = torch.searchsorted(self.keys, key).clamp(max=len(self.keys) - 1)
-        return torch.where((parent >= 0) & (self.keys[place] == key), place, -1)
+        return torch.where(self.keys[place] == key, place, -1)
 
     def share(self, node: Int[Tensor, "*P"]) -> Float[Tensor, "*P"]:
         return torch.where(node >= 0, self.shares[node], 0.0)
