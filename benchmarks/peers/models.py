@@ -43,13 +43,8 @@ SIZES = {
 
 
 def plain_gpt(size: Size) -> tuple[nn.Module, Logits]:
-    model = PlainGPT(
-        vocab_size=size.vocab_size,
-        seq_len=size.seq_len,
-        d_model=size.d_model,
-        n_layers=size.n_layers,
-        n_heads=size.n_heads,
-    )
+    names = ("vocab_size", "seq_len", "d_model", "n_layers", "n_heads")
+    model = PlainGPT(**{name: getattr(size, name) for name in names})
     return model, model
 
 

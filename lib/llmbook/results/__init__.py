@@ -46,10 +46,10 @@ def record(name: str, data: dict[str, Any], *, device: str | None = None) -> Non
     run = Recorded(
         name=name,
         data=data,
-        device=device or _processor(),
+        device=device or processor(),
         versions={"python": platform.python_version(), "torch": version("torch"), "llmbook": version("llmbook")},
         command=command,
-        commit=_commit(),
+        commit=commit(),
         date=date.today().isoformat(),
     )
     text = json.dumps(asdict(run), indent=1)
@@ -65,7 +65,7 @@ def load(name: str) -> Recorded | None:
     return Recorded(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
-def _processor() -> str:
+def processor() -> str:
     """The name of this machine's processor, as its maker gives it."""
     cpuinfo = Path("/proc/cpuinfo")
     names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line] if cpuinfo.exists() else []
@@ -73,7 +73,7 @@ def _processor() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit the library stands at, with a mark if files have changed since."""
     try:
         ask = ["git", "-C", str(FOLDER), "describe", "--always", "--dirty", "--abbrev=12"]
