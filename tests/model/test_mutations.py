@@ -151,7 +151,7 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         lambda: test_huggingface.test_same_outputs_and_gradients("bert"),
     ),
     "exact GELU where the tanh form was asked": (
-        layers, "ACTIVATIONS", {**layers.ACTIVATIONS, "gelu_tanh": torch.relu},
+        layers, "ACTIVATIONS", {**layers.ACTIVATIONS, "gelu_tanh": F.gelu},
         lambda: test_huggingface.test_same_outputs_and_gradients("gpt2"),
     ),
     "GPT-2's matrices not transposed": (
