@@ -15,6 +15,7 @@ DCP's ``.metadata`` is a pickle: read checkpoints of runs you trust.
 import json
 import os
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,7 +128,9 @@ def load_sharded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer 
             ours = {n.removeprefix(prefix): t.shape for n, t in _flat(own, part).items()}
             theirs = {n.removeprefix(prefix): size for n, size in saved.items() if n.startswith(prefix)}
             require_same_shapes(ours, theirs, source=path)
-        dcp.load(tensors, storage_reader=dcp.FileSystemReader(path), no_dist=not dist.is_initialized())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process may read as well
+            dcp.load(tensors, storage_reader=dcp.FileSystemReader(path), no_dist=not dist.is_initialized())
     except CheckpointError:
         raise
     except (Exception, CheckpointException) as error:
