@@ -12,6 +12,8 @@ from llmbook.interop.undrawn import undrawn
 from llmbook.model import KVCache
 from llmbook.text import SourceError, package_files
 
+pytestmark = pytest.mark.xdist_group("smollm2")  # what a fixture of the module makes is dear: one worker
+
 TEXTS = [
     "The capital of France is", " leading space", "  two, and\n\n  indented", "def f(x):\n    return x + 1\n",
     "你好，世界。三国演义", "🙂👩‍👩‍👧 ok", "x=12345; y = 3.14", "<|im_start|>user\nHi<|im_end|>\n", "naïve café",

@@ -6,6 +6,8 @@ import torch
 from llmbook.parallel import bytes_per_process, run_ranks
 from tests.parallel import worker
 
+pytestmark = pytest.mark.xdist_group("parallel")  # what a fixture of the module makes is dear: one worker
+
 N = 3
 CLOSE = dict(rtol=1e-5, atol=1e-5)  # gradients of sums go into the tens
 

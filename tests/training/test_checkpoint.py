@@ -80,8 +80,8 @@ class _Malicious:
 
 def test_a_newer_format_is_refused(path):
     """Catches an old library that reads a new file and misses half of it."""
-    torch.save({"format": "llmbook checkpoint", "version": 2}, path)
-    with pytest.raises(CheckpointError, match="format version 2, this llmbook reads 1"):
+    torch.save({"format": "llmbook checkpoint", "version": 1}, path)
+    with pytest.raises(CheckpointError, match="format version 1, this llmbook reads 2"):
         load_checkpoint(path)
 
 

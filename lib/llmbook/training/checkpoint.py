@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 FORMAT = "llmbook checkpoint"
-VERSION = 1
+VERSION = 2
 
 
 class CheckpointError(ValueError):

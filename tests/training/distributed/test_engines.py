@@ -12,6 +12,8 @@ from llmbook.training.distributed import load_model, load_sharded, make_parallel
 from llmbook.training.parallel import find_checkpoint
 from tests.training.distributed import worker
 
+pytestmark = pytest.mark.xdist_group("engines")  # what a fixture of the module makes is dear: one worker
+
 BOTH = pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 CLOSE = dict(rtol=0, atol=1e-6)
 

@@ -178,17 +178,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def _client_is_gone(self) -> bool:
         """Whether the client has closed its side: then its socket is at its end, not merely silent."""
-        if self.server.app.closing:
-            return False  # our own doing
         self.connection.settimeout(0)
         try:
-            return self.connection.recv(1, socket.MSG_PEEK) == b""
+            at_its_end = self.connection.recv(1, socket.MSG_PEEK) == b""
         except BlockingIOError:
             return False
         except OSError:
             return True
         finally:
             self.connection.settimeout(self.timeout)
+        return at_its_end and not self.server.app.closing  # asked last: when closing, the end is our own doing
 
     def _body(self) -> bytes:
         kind = self.headers.get_content_type()
