@@ -1,9 +1,10 @@
 """Comparing speeds on a machine that is never quite quiet.
 
 Every contender lives in a process of its own (frameworks set global state; an idle process costs nothing). All are
-built and warmed first. Then, in every round, each is measured once, in a fresh random order, after waiting until
-nothing else runs; so slow minutes hit all alike, and speeds are compared *within* a round. Two clocks are kept:
-wall, which readers feel, and the process's own CPU time, which on one thread hardly notices other processes.
+built and warmed first. Then, in every round and in a fresh random order, each is measured once, and right before it the
+one all are compared with: a machine that slows down for seconds slows both, and the ratio of such a pair keeps. Blocks
+are short for the same reason; before a pair we wait until nothing else runs. Two clocks are kept: wall, which readers
+feel, and the process's own CPU time, which on one thread hardly notices other processes.
 """
 
 import multiprocessing
@@ -20,6 +21,7 @@ import psutil
 
 QUIET = 0.2  # cores that others may use while a block is measured
 Measure = Callable[[int], dict[str, Any]]  # n -> ``work`` done in n units; ``seconds`` too if it timed itself
+Pair = tuple[dict[str, Any], dict[str, Any]]  # the base's sample and, right after it, the contender's
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,7 @@ class Failure(Exception):
 class Worker:
     """A contender in its own process: ``make(*arguments)`` there returns the function that does n units of work."""
 
-    def __init__(self, name: str, make: Callable[..., Measure], *arguments: Any, threads: int):
-        self.name = name
+    def __init__(self, make: Callable[..., Measure], *arguments: Any, threads: int):
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the child when it imports torch
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
@@ -76,6 +77,8 @@ def _serve(pipe: Any, make: Callable[..., Measure], arguments: tuple, threads: i
 
                 torch.set_num_threads(threads)
                 measure = make(*arguments)
+            if n >= 10:
+                measure(n // 10)  # wake threads and caches
             busy, cpu, wall = _busy_seconds(), time.process_time(), time.perf_counter()
             answer = measure(n)
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -91,46 +94,56 @@ def _serve(pipe: Any, make: Callable[..., Measure], arguments: tuple, threads: i
 def compare(
     contenders: dict[str, tuple[Callable[..., Measure], tuple]],
     *,
+    base: str,
     n_rounds: int,
     threads: int,
     patience: float,
     block_seconds: float,
     warm_up: int = 3,
-) -> tuple[dict[str, list[dict[str, Any]]], dict[str, str]]:
-    """Every contender's samples, one a round, and the errors of those that could not be built.
+) -> tuple[dict[str, list[Pair]], dict[str, str]]:
+    """Every contender's samples, one a round, each with that of ``base`` before it; and who could not be built, why.
 
     ``contenders``: name -> (make, its arguments). A block lasts about ``block_seconds``; with 0 it is ``warm_up``
-    units for everybody. ``patience`` is the number of seconds to wait for quiet before a block.
+    units for everybody. ``patience``: seconds to wait for quiet before a pair. Raises Failure if ``base`` fails.
     """
     workers, n_units, failures = {}, {}, {}
     try:
         for name, (make, arguments) in contenders.items():
-            workers[name] = worker = Worker(name, make, *arguments, threads=threads)
+            workers[name] = worker = Worker(make, *arguments, threads=threads)
             try:
                 worker.ask(warm_up)  # build, and warm up
                 seconds = worker.ask(warm_up)["seconds"]
                 n_units[name] = max(warm_up, round(warm_up * block_seconds / seconds))
             except Failure as failure:
+                if name == base:
+                    raise
                 failures[name] = failure.reason
-        return _rounds([workers[name] for name in n_units], n_units, n_rounds, patience), failures
+        order, samples, shuffle = list(n_units), {name: [] for name in n_units}, random.Random(0).shuffle
+        for i in range(n_rounds):
+            shuffle(order)
+            for name in order:
+                pair = [(workers[base], n_units[base]), (workers[name], n_units[name])]
+                samples[name].append(_measure(pair[-1:] if name == base else pair, patience))
+            print(f"  round {i + 1}/{n_rounds}", file=sys.stderr, flush=True)
+        return samples, failures
     finally:
         for worker in workers.values():
             worker.close()
 
 
-def _rounds(workers: list[Worker], n_units: dict[str, int], n_rounds: int, patience: float) -> dict[str, list[dict]]:
-    """A block that others disturbed is measured again, twice at most, and the least disturbed one is kept."""
-    samples, shuffle = {worker.name: [] for worker in workers}, random.Random(0).shuffle
-    for i in range(n_rounds):
-        shuffle(workers)
-        for worker in workers:
-            tries = []
-            while not tries or (patience and len(tries) < 3 and tries[-1]["foreign"] > QUIET):
-                wait_for_quiet(patience)
-                tries.append(worker.ask(n_units[worker.name]))
-            samples[worker.name].append(min(tries, key=lambda sample: sample["foreign"]))
-        print(f"  round {i + 1}/{n_rounds}", file=sys.stderr, flush=True)
-    return samples
+def _measure(pair: list[tuple[Worker, int]], patience: float) -> Pair:
+    """The base's sample and the contender's. What others disturbed is measured again, twice at most, and the least
+    disturbed pair is kept."""
+    tries = []
+    while not tries or (patience and len(tries) < 3 and _disturbance(tries[-1]) > QUIET):
+        wait_for_quiet(patience)
+        samples = [worker.ask(n) for worker, n in pair]
+        tries.append((samples[0], samples[-1]))
+    return min(tries, key=_disturbance)
+
+
+def _disturbance(pair: Pair) -> float:
+    return max(sample["foreign"] for sample in pair)
 
 
 def wait_for_quiet(patience: float) -> bool:

@@ -43,8 +43,8 @@ def _run(name: str, contenders: Contenders, *, base: str, unit: str, about: str,
     settings = dict(settings)
     keep, only, clock = settings.pop("keep"), settings.pop("only"), settings.pop("clock")
     chosen = {key: value for key, value in contenders.items() if key == base or any(word in key for word in only)}
-    samples, failures = compare(chosen, **settings)
-    rows = speeds(samples, base=base, clock=clock)
+    samples, failures = compare(chosen, base=base, **settings)
+    rows = speeds(samples, clock=clock)
     cells = [
         [r["name"], show(r["rate"], 2 if unit == "MB/s" else 0), show(r["ratio"], 2), f"{r['foreign']:.2f}"]
         for r in rows

@@ -1,37 +1,34 @@
-"""From samples to what is printed: medians, spreads, and ratios paired within a round."""
+"""From samples to what is printed: medians, ranges, and ratios within pairs."""
 
 from collections.abc import Sequence
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 
-def paired_ratios(rates: Sequence[float], base: Sequence[float]) -> list[float]:
-    """rate / base's rate in the same round. Raises ValueError if the rounds are not the same number."""
-    if len(rates) != len(base):
-        raise ValueError(f"{len(rates)} rounds cannot be paired with {len(base)}")
-    return [ours / theirs for ours, theirs in zip(rates, base, strict=True)]
-
-
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and greatest."""
-    return {"median": median(values), "low": min(values), "high": max(values)}
+    """The median, and the range the middle half lies in (of fewer than four values, all)."""
+    low, _, high = quantiles(values, n=4, method="inclusive") if len(values) >= 4 else (min(values), 0, max(values))
+    return {"median": median(values), "low": low, "high": high}
 
 
-def speeds(samples: dict[str, list[dict]], *, base: str | None, clock: str) -> list[dict[str, Any]]:
+def speeds(samples: dict[str, list[tuple[dict, dict]]], *, clock: str) -> list[dict[str, Any]]:
     """A row for each contender, fastest first: its rate (work per second of ``clock``, "seconds" or "cpu_seconds"),
-    its ratio to ``base``, and how many cores others used meanwhile."""
-    rates = {name: [sample["work"] / sample[clock] for sample in rows] for name, rows in samples.items()}
+    its ratio to the base measured right before it, and how many cores others used meanwhile."""
     rows = [
         {
             "name": name,
-            "rate": spread(rates[name]),
-            "ratio": spread(paired_ratios(rates[name], rates[base])) if base in rates else None,
-            "foreign": median(sample["foreign"] for sample in samples[name]),
-            "note": samples[name][0].get("note"),
+            "rate": spread([_rate(own, clock) for _, own in pairs]),
+            "ratio": spread([_rate(own, clock) / _rate(base, clock) for base, own in pairs]),
+            "foreign": median(own["foreign"] for _, own in pairs),
+            "note": pairs[0][1].get("note"),
         }
-        for name in samples
+        for name, pairs in samples.items()
     ]
-    return sorted(rows, key=lambda row: -row["rate"]["median"])
+    return sorted(rows, key=lambda row: -row["ratio"]["median"])
+
+
+def _rate(sample: dict, clock: str) -> float:
+    return sample["work"] / sample[clock]
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -43,8 +40,6 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-def show(value: dict[str, float] | None, digits: int) -> str:
-    """``1.42 (1.39–1.45)``: the median and the range; a dash for what was not measured."""
-    if value is None:
-        return "–"
+def show(value: dict[str, float], digits: int) -> str:
+    """``1.42 (1.39–1.45)``: the median and the range."""
     return f"{value['median']:,.{digits}f} ({value['low']:,.{digits}f}–{value['high']:,.{digits}f})"
