@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from llmbook.adaptation import add_adapters, remove_adapters, trainable_parameters, unfreeze
+from llmbook.adaptation import (
+    LoRALinear,
+    add_adapters,
+    add_lora,
+    merge,
+    remove_adapters,
+    trainable_parameters,
+    unfreeze,
+)
 from tests.adaptation.helpers import LLAMA, backward, lm, logits, with_gradient
 
 
@@ -54,6 +62,19 @@ def test_removing_gives_the_model_from_before():
     assert torch.equal(logits(model), logits(plain))
     assert model.state_dict().keys() == plain.state_dict().keys()
     assert all(p.requires_grad for p in model.parameters())
+
+
+def test_lora_on_an_adapted_model_wraps_the_layer_and_not_the_adapter():
+    """Catches matrices inside an adapter, whose names end like the model's own, taken for layers of the model."""
+    model = lm()
+    add_adapters(model, bottleneck=4)
+    before = logits(model)
+    add_lora(model, r=2, target_modules=["down_proj", "up_proj"])
+    found = {name for name, part in model.named_modules() if isinstance(part, LoRALinear)}
+    assert found == {f"body.blocks.{i}.feed_forward.{p}_proj" for i in range(2) for p in ("up", "down")}
+    assert torch.equal(logits(model), before)
+    with pytest.raises(ValueError, match="AdaptedLinear has no weight of its own"):
+        merge(model)
 
 
 def test_bad_arguments_are_named():

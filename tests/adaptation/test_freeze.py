@@ -18,7 +18,8 @@ def trainable(model) -> set[str]:
     ("pattern", "expected"),
     [
         ("body.blocks.1", lambda name: name.startswith("body.blocks.1.")),
-        ("*.q_proj", lambda name: ".q_proj." in name),
+        ("blocks.1", lambda name: name.startswith("body.blocks.1.")),
+        ("q_proj", lambda name: ".q_proj." in name),
         ("*_norm", lambda name: "_norm." in name),
         ("body.blocks.[0-1].attention.?_proj.bias", lambda name: name in FIRST_TWO),
         ("*.embeddings", lambda name: "embeddings." in name),

@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from llmbook.adaptation.freeze import freeze, unfreeze
-from llmbook.adaptation.targets import device_and_dtype, find_targets, replace_module
+from llmbook.adaptation.targets import device_and_dtype, find_targets
+from llmbook.model.parts import replace_part
 
 
 class Adapter(nn.Module):
@@ -50,7 +51,7 @@ class AdaptedLinear(nn.Module):
 
 
 def add_adapters(
-    model: nn.Module, *, bottleneck: int = 16, target_modules: Sequence[str] = ("o_proj", "down_proj")
+    model: nn.Module, *, bottleneck: int = 16, target_modules: str | Sequence[str] = ("o_proj", "down_proj")
 ) -> None:
     """Freeze ``model`` and put an adapter behind every attention and feed-forward sublayer; only adapters train.
 
@@ -66,7 +67,7 @@ def add_adapters(
     }
     freeze(model)
     for name, layer in made.items():
-        replace_module(model, name, layer)
+        replace_part(model, name, layer)
 
 
 def remove_adapters(model: nn.Module) -> None:
@@ -75,5 +76,5 @@ def remove_adapters(model: nn.Module) -> None:
     if not adapted:
         raise ValueError(f"{type(model).__name__} has no adapters; add_adapters(model, ...) first")
     for name, layer in adapted.items():
-        replace_module(model, name, layer.base)
+        replace_part(model, name, layer.base)
     unfreeze(model)

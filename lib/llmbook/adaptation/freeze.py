@@ -1,15 +1,15 @@
 """Which parameters train: named by the dotted names of the modules they belong to.
 
-A pattern is a shell pattern (``*`` and ``?`` match any characters, dots too, ``[0-3]`` one of several). It means
-every parameter whose own name matches, or that lies in a module whose name does: ``"body.blocks.0"`` is the first
-block and not the eleventh, ``"*.q_proj"`` all query projections, ``"*_norm"`` all norms. A tied tensor goes by all
-of its names.
+A name is a pattern as ``llmbook.model.parts`` says, and means every parameter that is called so or lies in a module
+that is: ``"blocks.0"`` is all of the first block, ``"q_proj"`` all query projections, ``"*_norm"`` all norms. A tied
+tensor goes by all of its names.
 """
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from torch import nn
+
+from llmbook.model.parts import lies_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +57,11 @@ def _matching(model: nn.Module, patterns: tuple[str, ...]) -> list[nn.Parameter]
     named = list(model.named_parameters(remove_duplicate=False))  # a tied tensor under each of its names
     found = [parameter for _, parameter in named] if not patterns else []
     for pattern in patterns:
-        hits = [parameter for name, parameter in named if _matches(name, pattern)]
+        hits = [parameter for name, parameter in named if lies_in(name, pattern)]
         if not hits:
             raise ValueError(f"no parameter matches {pattern!r}; there are {', '.join(_summary(n for n, _ in named))}")
         found += hits
     return found
-
-
-def _matches(name: str, pattern: str) -> bool:
-    parts = name.split(".")
-    return any(fnmatchcase(".".join(parts[:n]), pattern) for n in range(1, len(parts) + 1))
 
 
 def _summary(names) -> list[str]:

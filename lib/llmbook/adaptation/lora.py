@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from llmbook.adaptation.freeze import freeze, unfreeze
-from llmbook.adaptation.targets import device_and_dtype, find_targets, replace_module
+from llmbook.adaptation.targets import device_and_dtype, find_targets
+from llmbook.model.parts import replace_part
 
 
 class LoRALinear(nn.Module):
@@ -57,18 +58,23 @@ class LoRALinear(nn.Module):
         low = F.linear(self.dropout(x).to(self.lora_A.dtype), self.lora_A)  # [*P, r]
         return y + (self.scaling * F.linear(low, self.lora_B)).to(y.dtype)
 
+    def base_weight(self) -> nn.Parameter:
+        """The W a correction can be added to. Raises ValueError if the base has none."""
+        weight = getattr(self.base, "weight", None)
+        if not isinstance(weight, nn.Parameter):
+            raise ValueError(
+                f"{type(self.base).__name__} has no weight of its own (it is quantised, or a layer inside has it): a "
+                "correction cannot be merged into it; keep it beside the layer, or merge into the floating-point model"
+            )
+        return weight
+
     @torch.no_grad()
     def merge(self) -> None:
         """W + α/r · B A in place of W. The original is set aside, since adding and subtracting would not give it back
         bit for bit; and a new tensor takes its place, since W may be tied to one used elsewhere."""
         if self.merged:
             return
-        weight = getattr(self.base, "weight", None)
-        if not isinstance(weight, nn.Parameter):
-            raise ValueError(
-                f"{type(self.base).__name__} stores its weight quantised: a correction cannot be merged into it; "
-                "keep it beside the layer, or merge into the floating-point model and quantise that"
-            )
+        weight = self.base_weight()
         exact = torch.promote_types(weight.dtype, torch.float32)  # a half-precision weight is rounded once, at the end
         correction = self.scaling * (self.lora_B.to(exact) @ self.lora_A.to(exact))  # [out, in]
         self.base.weight = nn.Parameter((weight.to(exact) + correction).to(weight.dtype), requires_grad=False)
@@ -90,7 +96,7 @@ def add_lora(
     *,
     r: int = 8,
     lora_alpha: float = 16,
-    target_modules: Sequence[str] = ("q_proj", "v_proj"),
+    target_modules: str | Sequence[str] = ("q_proj", "v_proj"),
     lora_dropout: float = 0.0,
 ) -> None:
     """Freeze ``model`` and put a ``LoRALinear`` in place of every layer named by ``target_modules``.
@@ -100,7 +106,7 @@ def add_lora(
     Args:
         r: the rank of each correction.
         lora_alpha: the correction is scaled by ``lora_alpha / r``, so that r can change without a new learning rate.
-        target_modules: last or longer dotted names, as ``"q_proj"`` or ``"blocks.0.attention.q_proj"``.
+        target_modules: the end of their dotted names, as ``"q_proj"`` or ``"blocks.[0-3].attention.*"``.
         lora_dropout: probability with which an input of the correction is dropped in training.
 
     Raises:
@@ -114,7 +120,7 @@ def add_lora(
     }
     freeze(model)
     for name, layer in made.items():
-        replace_module(model, name, layer)
+        replace_part(model, name, layer)
 
 
 def lora_layers(model: nn.Module) -> dict[str, LoRALinear]:
@@ -130,8 +136,14 @@ def merge(model: nn.Module) -> None:
 
     A merged layer does not learn, and a merged output matrix is no longer tied to the token table. Merging twice is
     merging once.
+
+    Raises:
+        ValueError: there is no LoRA, or a layer stores its weight quantised; then nothing is merged.
     """
-    for layer in lora_layers(model).values():
+    layers = lora_layers(model).values()
+    for layer in layers:
+        layer.base_weight()
+    for layer in layers:
         layer.merge()
 
 
@@ -147,7 +159,7 @@ def remove_lora(model: nn.Module) -> None:
     ``merge(model); remove_lora(model)`` gives a plain model to ship. Everything trains again.
     """
     for name, layer in lora_layers(model).items():
-        replace_module(model, name, layer.base)
+        replace_part(model, name, layer.base)
     unfreeze(model)
 
 

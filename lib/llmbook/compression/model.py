@@ -13,6 +13,7 @@ from torch import nn
 
 from llmbook.compression.by_name import linear_layers
 from llmbook.compression.linear import Int4Linear, Int8Linear, Kernel
+from llmbook.model.parts import replace_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ def quantise_model(
     *,
     bits: int = 8,
     group_size: int | None = None,
-    skip: Sequence[str] = ("lm_head",),
+    skip: str | Sequence[str] = ("lm_head",),
     kernel: Kernel = "plain",
 ) -> QuantisationReport:
     """Replace every ``nn.Linear`` in ``model``, in place, by one that holds codes.
@@ -51,7 +52,7 @@ def quantise_model(
     Args:
         bits: 8 (a scale for each output) or 4 (a scale and a zero for each group).
         group_size: of the 4-bit groups: 32 (unless given), 64 or 128.
-        skip: dotted names of layers, or of parts whose layers all stay as they are.
+        skip: layers that stay as they are, or parts all of whose layers do; names as in ``llmbook.model.parts``.
         kernel: how the new layers compute, see ``llmbook.compression.linear``.
 
     Raises:
@@ -66,8 +67,7 @@ def quantise_model(
     before = _n_bytes(model)
     replacements = {name: _quantised(name, layer, bits, group_size or 32, kernel) for name, layer in linears.items()}
     for name, layer in replacements.items():
-        parent, _, attribute = name.rpartition(".")
-        setattr(model.get_submodule(parent), attribute, layer)
+        replace_part(model, name, layer)
     kept = {id(parameter) for parameter in model.parameters()}
     parts = {
         name: (sum(p.nbytes for p in linears[name].parameters() if id(p) not in kept), _n_bytes(layer))

@@ -43,11 +43,11 @@ def prune_by_magnitude(
     *,
     sparsity: float,
     scope: Literal["global", "layer"] = "global",
-    skip: Sequence[str] = ("lm_head",),
+    skip: str | Sequence[str] = ("lm_head",),
 ) -> Masks:
     """Zero the share ``sparsity`` of the linear layers' weights that is smallest in magnitude; return the masks.
 
-    skip: dotted names of layers, or of parts, that stay whole: by default the head, which may be the token table.
+    skip: layers, or parts with layers, that stay whole: by default the head, which may be the token table.
     Raises ValueError when an option is out of range or a name is none of the model's; nothing is then changed.
     """
     if not 0 <= sparsity < 1:
@@ -64,7 +64,7 @@ def prune_by_magnitude(
     return _apply(model, kept)
 
 
-def prune_two_of_four(model: nn.Module, *, skip: Sequence[str] = ("lm_head",)) -> Masks:
+def prune_two_of_four(model: nn.Module, *, skip: str | Sequence[str] = ("lm_head",)) -> Masks:
     """Zero the two smaller of every four neighbouring weights of a row, in every linear layer; return the masks.
 
     Raises ValueError for a row that does not divide by 4 or a wrong name in ``skip``; nothing is then changed.
@@ -117,5 +117,5 @@ def _apply(model: nn.Module, kept: dict[str, Tensor]) -> Masks:
     return masks
 
 
-def _weights(model: nn.Module, skip: Sequence[str]) -> dict[str, Tensor]:
+def _weights(model: nn.Module, skip: str | Sequence[str]) -> dict[str, Tensor]:
     return {f"{name}.weight": layer.weight.detach() for name, layer in linear_layers(model, skip).items()}

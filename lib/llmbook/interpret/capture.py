@@ -1,8 +1,8 @@
 """Reading and changing what flows through a model, anywhere, without changing the model.
 
 ``capture`` keeps what the named parts give while its block runs; ``patch`` puts something else in its place. Both
-hang hooks on the modules and take them off again, whatever happens in between. A name means the part's output;
-with ".input" at its end, what the part is given. Of a part that gives several values (attention gives its mixture and
+hang hooks on the modules and take them off again, whatever happens in between. A name means the part's output; with
+".input" at its end, what the part is given. Of a part that gives several values (attention gives its mixture and
 its weights) the first is meant.
 
     with capture(model, "body.blocks.*") as states:
@@ -14,7 +14,7 @@ Inside one another they act in the order they were entered. Attention weights by
 ``model(ids, need_weights=True).attentions``. https://arxiv.org/abs/2304.14997 says what such experiments are for.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -35,11 +35,11 @@ class States(dict[str, Tensor]):
 
 
 @contextmanager
-def capture(model: nn.Module, names: str | list[str], *, keep_graph: bool = False) -> Iterator[States]:
+def capture(model: nn.Module, names: str | Sequence[str], *, keep_graph: bool = False) -> Iterator[States]:
     """Keep what the named parts give (or with ".input", are given) while the block runs.
 
     Args:
-        names: dotted names or patterns, ``*`` standing for one part of a name.
+        names: of parts, as in ``llmbook.model.parts``; the states are kept under whole names.
         keep_graph: keep the tensors as they are, with gradients, and their ``.grad`` after a backward pass; otherwise
             they are detached.
 
@@ -139,7 +139,7 @@ def patching_grid(
     corrupted: dict[str, Tensor],
     metric: Callable[..., float],
     *,
-    names: str | list[str],
+    names: str | Sequence[str],
 ) -> Float[Tensor, "N T"]:
     """How much each part at each position brings back: the metric of the corrupted run with that one value clean.
 

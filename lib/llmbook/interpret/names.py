@@ -1,19 +1,18 @@
-"""Places in a model by dotted name: ``body.blocks.0.attention.o_proj``, with ``*`` for one part of a name."""
+"""Places in a model, named as ``llmbook.model.parts`` says: what a part gives, or with ".input" what it is given."""
 
 import difflib
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
 
 from torch import nn
 
 from llmbook.model import Body, DecoderLM, Encoder, EncoderDecoderLM
+from llmbook.model.parts import matches
 
 INPUT = ".input"
 
 
-def find(model: nn.Module, patterns: str | list[str] | tuple[str, ...]) -> list[str]:
+def find(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
     """Names of the modules that any pattern matches, in the model's order; with ".input" where a pattern has it.
-
-    A star stands for anything within one part: ``body.blocks.*`` are the blocks, not what is inside them.
 
     Raises:
         ValueError: a pattern matches nothing; names like it are given.
@@ -22,18 +21,13 @@ def find(model: nn.Module, patterns: str | list[str] | tuple[str, ...]) -> list[
     found = []
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         stem, end = (pattern.removesuffix(INPUT), INPUT) if pattern.endswith(INPUT) else (pattern, "")
-        matching = [name for name in known if _matches(name, stem)]
+        matching = [name for name in known if matches(name, stem)]
         if not matching:
             near = difflib.get_close_matches(stem, known, n=3, cutoff=0.5) or known[:3]
             raise ValueError(f"no part of {type(model).__name__} is called {stem!r}; there are {', '.join(near)} …")
         found += [name + end for name in matching if name + end not in found]
     order = {name: place for place, name in enumerate(known)}
     return sorted(found, key=lambda name: (order[name.removesuffix(INPUT)], not name.endswith(INPUT)))
-
-
-def _matches(name: str, pattern: str) -> bool:
-    parts, patterns = name.split("."), pattern.split(".")
-    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
 def trunk(model: nn.Module) -> tuple[str, Body]:
