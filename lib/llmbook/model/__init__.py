@@ -10,11 +10,11 @@ from llmbook.model.heads import MaskedLM, SequenceClassifier, TokenClassifier, p
 from llmbook.model.kernels import use_kernels
 from llmbook.model.layers import Block, FeedForward
 from llmbook.model.linear import Linear
-from llmbook.model.masks import causal_mask, padding_mask, prefix_mask, sliding_window_mask
+from llmbook.model.masks import causal_mask, padding_mask, prefix_mask, relative_positions, sliding_window_mask
 from llmbook.model.modes import evaluating
 from llmbook.model.page_pool import OutOfPages, PagedSequence, PagePool, PoolUse
 from llmbook.model.paged_cache import PagedCache
-from llmbook.model.position_bias import AlibiBias, T5Bias, alibi_slopes, relative_positions, t5_bucket
+from llmbook.model.position_bias import AlibiBias, T5Bias, alibi_slopes, t5_bucket
 from llmbook.model.position_embeddings import (
     LearnedPositions,
     SinusoidalPositions,

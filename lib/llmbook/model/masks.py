@@ -12,10 +12,22 @@ from torch import Tensor
 Device = torch.device | str | None
 
 
+def relative_positions(q_len: int, k_len: int | None = None, *, device: Device = None) -> Int[Tensor, "T S"]:
+    """Position of the key minus position of the query: 0 on the diagonal, negative in the past.
+
+    Every mask and every bias of distances starts here, so all agree on where the queries stand.
+    """
+    k_len = q_len if k_len is None else k_len
+    if k_len < q_len:
+        raise ValueError(f"q_len={q_len} queries cannot be the last of k_len={k_len} positions")
+    query = torch.arange(k_len - q_len, k_len, device=device)
+    key = torch.arange(k_len, device=device)
+    return key[None, :] - query[:, None]
+
+
 def causal_mask(q_len: int, k_len: int | None = None, *, device: Device = None) -> Bool[Tensor, "T S"]:
     """Each position reads itself and everything before it."""
-    distance = _distance(q_len, k_len, device)
-    return distance >= 0
+    return relative_positions(q_len, k_len, device=device) <= 0
 
 
 def sliding_window_mask(
@@ -24,17 +36,17 @@ def sliding_window_mask(
     """Each position reads itself and the ``window - 1`` positions before it (https://arxiv.org/abs/2310.06825)."""
     if window < 1:
         raise ValueError(f"window={window}: a position must at least see itself; give a window of 1 or more")
-    distance = _distance(q_len, k_len, device)
-    return (distance >= 0) & (distance < window)
+    relative = relative_positions(q_len, k_len, device=device)
+    return (relative <= 0) & (relative > -window)
 
 
 def prefix_mask(q_len: int, k_len: int | None = None, *, prefix_len: int, device: Device = None) -> Bool[Tensor, "T S"]:
     """The first ``prefix_len`` positions are read by all, in both directions; after them the mask is causal."""
     if prefix_len < 0:
         raise ValueError(f"prefix_len={prefix_len} is negative; 0 gives the causal mask")
-    distance = _distance(q_len, k_len, device)
-    in_prefix = torch.arange(distance.shape[1], device=device) < prefix_len
-    return (distance >= 0) | in_prefix
+    relative = relative_positions(q_len, k_len, device=device)
+    in_prefix = torch.arange(relative.shape[1], device=device) < prefix_len
+    return (relative <= 0) | in_prefix
 
 
 def padding_mask(
@@ -42,13 +54,3 @@ def padding_mask(
 ) -> Bool[Tensor, "B 1 1 S"]:
     """Nobody reads padding: [B, S] with 1 or True on real tokens becomes a mask over keys."""
     return attention_mask.bool()[:, None, None, :]
-
-
-def _distance(q_len: int, k_len: int | None, device: Device) -> Int[Tensor, "T S"]:
-    """How many positions the key lies behind the query; negative in the future."""
-    k_len = q_len if k_len is None else k_len
-    if k_len < q_len:
-        raise ValueError(f"q_len={q_len} queries cannot be the last of k_len={k_len} positions")
-    query = torch.arange(k_len - q_len, k_len, device=device)
-    key = torch.arange(k_len, device=device)
-    return query[:, None] - key[None, :]

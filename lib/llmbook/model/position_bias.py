@@ -11,13 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmbook.model.masks import Device
-
-
-def relative_positions(q_len: int, k_len: int, *, device: Device = None) -> Int[Tensor, "T S"]:
-    """Position of the key minus position of the query: 0 on the diagonal, negative in the past."""
-    query = torch.arange(k_len - q_len, k_len, device=device)
-    return torch.arange(k_len, device=device)[None, :] - query[:, None]
+from llmbook.model.masks import relative_positions
 
 
 def alibi_slopes(n_heads: int) -> Float[Tensor, "H"]:
