@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from llmbook.model import EncoderDecoderLM, KVCache, TransformerConfig
+from llmbook.model import EncoderDecoderLM, KVCache, PagedCache, PagePool, TransformerConfig
 from tests.model.helpers import random_ids, shake, small_config
 
 KINDS = {
@@ -105,6 +105,20 @@ def test_step_by_step_with_a_cache_equals_one_pass(kind):
         )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_padding_on_the_left_changes_nothing(kind):
+    """Padding counted as a position by either stack, or read by one of the three attentions."""
+    model, source, target = small(kind), random_ids(1, 5), random_ids(1, 4)
+    nines = torch.full((1, 3), 9)
+    beside = model(
+        torch.cat([nines, source], dim=1),
+        torch.cat([nines, target], dim=1),
+        attention_mask=torch.tensor([[0] * 3 + [1] * 5]),
+        decoder_attention_mask=torch.tensor([[0] * 3 + [1] * 4]),
+    )
+    torch.testing.assert_close(beside.logits[:, 3:], model(source, target).logits, atol=1e-4, rtol=1e-4)
+
+
 def test_padded_input_changes_nothing():
     """Cross-attention that reads padding."""
     model, source, target = small("vaswani"), random_ids(1, 5), random_ids(1, 4)
@@ -143,11 +157,12 @@ def test_incomplete_inputs_are_refused(inputs, message):
         small("t5")(**{name: random_ids(1, 4) for name in inputs})
 
 
-def test_a_decoder_alone_refuses_what_belongs_to_two():
-    """Settings for two stacks, ignored in silence by one."""
-    from llmbook.model import DecoderLM
-
-    with pytest.raises(ValueError, match="n_decoder_layers=3"):
-        DecoderLM(small_config(n_decoder_layers=3))
+def test_two_stacks_refuse_half_of_what_they_need():
+    """A decoder that reads nothing, and a cache that would lose the input's keys at the second step."""
     with pytest.raises(ValueError, match="cross-attention needs memory"):
         small("t5").decoder(random_ids(1, 4))
+    model = small("rope")
+    pool = PagePool(model.decoder.config, n_pages=4, page_size=4)
+    cache = PagedCache(pool, [pool.new_sequence()])
+    with torch.no_grad(), pytest.raises(ValueError, match=r"PagedLayerCache cannot keep .*: use a KVCache"):
+        model(random_ids(1, 4), random_ids(1, 3), cache=cache)

@@ -2,12 +2,13 @@
 
 import json
 import math
+import pickle
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from llmbook.model import DecoderLM, Encoder, KVCache, RopeScaling, TransformerConfig, prefix_mask
+from llmbook.model import DecoderLM, Encoder, KVCache, RopeScaling, TransformerConfig, TwoStreamLM, prefix_mask
 from tests.model.helpers import POSITIONS, random_ids, shake, small_config, small_lm
 
 PARTS = [
@@ -141,6 +142,27 @@ def test_eager_model_equals_sdpa_model(positions):
     assert fast.attentions is None
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("parts", PARTS, ids=lambda p: p["positions"])
+def test_a_model_can_be_cast_to_bfloat16(parts):
+    """A part that answers in float32 and so breaks the next one, or whose rounding ruins what it computes."""
+    model, ids = small_lm(**parts), random_ids(2, 8)
+    exact = model(ids).logits
+    model = model.bfloat16()
+    for need_weights in (False, True):
+        rounded = model(ids, need_weights=need_weights).logits
+        assert rounded.dtype == torch.bfloat16
+        assert (rounded - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("parts", PARTS, ids=lambda p: p["positions"])
+def test_a_model_travels_by_pickle(parts):
+    """An activation without a name, which no other process could look up."""
+    model, ids = small_lm(**parts), random_ids(1, 5)
+    assert torch.equal(pickle.loads(pickle.dumps(model))(ids).logits, model(ids).logits)
+
+
 def test_without_positions_an_encoder_cannot_tell_order():
     """Order leaking in: permuted tokens must give permuted vectors, and a scheme of positions must break that."""
     ids, order = random_ids(1, 7), torch.tensor([3, 0, 6, 2, 5, 1, 4])
@@ -230,6 +252,10 @@ def test_replace_derives_sizes_anew():
         (dict(attention_scale=-1.0), "attention_scale=-1.0"),
         (dict(positions="t5", t5_buckets=256), "t5_buckets=256"),
         (dict(vocab_size=0), "vocab_size=0"),
+        (dict(n_segments=-1), "n_segments=-1"),
+        (dict(norm_eps=0.0), "norm_eps=0.0 must be positive"),
+        (dict(rope_theta=-1.0), "rope_theta=-1.0"),
+        (dict(logit_scale=math.nan), "logit_scale=nan"),
         (dict(d_model=12, n_heads=4, positions="rope"), "d_head=3"),
         (
             dict(rope_scaling=RopeScaling(kind="ntk", factor=2, original_max_seq_len=8)),
@@ -244,7 +270,12 @@ def test_impossible_configs_are_refused_by_name(changes, message):
 
 
 def test_an_encoder_refuses_what_only_a_decoder_has():
-    """Settings ignored in silence: a window that looks back, segments that do not exist."""
+    """Settings ignored in silence: a window that looks back, segments that do not exist, half of two stacks."""
+    for model in (Encoder, DecoderLM, TwoStreamLM):
+        with pytest.raises(ValueError, match="n_decoder_layers=3"):
+            model(small_config(n_decoder_layers=3))
+    with pytest.raises(ValueError, match="memory_mask was given without"):
+        Encoder(small_config())(random_ids(1, 4), memory_mask=torch.ones(1, 4, dtype=torch.long))
     with pytest.raises(ValueError, match="sliding_window=4"):
         Encoder(small_config(sliding_window=4))
     with pytest.raises(ValueError, match="n_segments"):

@@ -54,7 +54,7 @@ def attend(
         need_weights: also return the weights [B, H, T, S], before dropout; eager only.
 
     Returns:
-        The mixture [B, H, T, D] and the weights, or None in their place.
+        The mixture [B, H, T, Dv] and the weights, or None in their place.
 
     Raises:
         ValueError: head counts do not match, the backend is unknown or cannot return weights.
@@ -182,7 +182,8 @@ class MultiHeadAttention(nn.Module):
             need_weights: also return the weights; this call then takes the eager backend.
 
         Raises:
-            ValueError: ``context`` together with ``causal`` or ``angles``: those describe one sequence.
+            ValueError: ``context`` together with ``causal`` or ``angles``: those describe one sequence; or with a
+                cache that keeps one sequence only.
         """
         if context is not None and (causal or angles is not None):
             raise ValueError("cross-attention reads another sequence: causal and angles have no meaning there")
@@ -195,6 +196,8 @@ class MultiHeadAttention(nn.Module):
                 k, v = cache.append(k, v)  # [B, Hk, S, D]
         elif cache is None:
             k, v = self.keys_and_values(context)  # [B, Hk, S, D]
+        elif not hasattr(cache, "remember"):
+            raise ValueError(f"{type(cache).__name__} cannot keep the keys of a second sequence: use a KVCache")
         else:
             k, v = cache.remember(lambda: self.keys_and_values(context))
         mixed, weights = attend(

@@ -31,7 +31,8 @@ class Output:
     """What a forward pass gives back; what was not asked for is None.
 
     Attributes:
-        logits: [B, T, V], unnormalised log-probabilities of the next token (language models).
+        logits: [B, T, V], unnormalised log-probabilities of a token at or after each place (language models), or
+            [B, n_labels] or [B, T, n_labels] of a class (classifiers).
         last_hidden_state: [B, T, C], after the last norm (None only for models that count, which have none).
         hidden_states: L + 1 tensors [B, T, C]: the embeddings, then the stream after each block.
         attentions: L tensors of weights [B, H, T, S].
@@ -72,7 +73,7 @@ class Embeddings(nn.Module):
         if self.config.scale_embeddings:
             x = x * math.sqrt(self.config.d_model)
         if self.positions is not None:
-            x = x + self.positions(positions)
+            x = x + self.positions(positions).to(x.dtype)  # sinusoids are computed in float32
         if self.segments is not None:
             x = x + self.segments(torch.zeros_like(positions) if segment_ids is None else segment_ids)
         return self.dropout(self.norm(x))
@@ -83,6 +84,10 @@ class Body(nn.Module):
 
     def __init__(self, config: TransformerConfig, *, causal: bool, cross_attention: bool = False):
         super().__init__()
+        if config.n_decoder_layers is not None:
+            raise ValueError(
+                f"n_decoder_layers={config.n_decoder_layers} is for an encoder–decoder; here n_layers is the depth"
+            )
         if config.sliding_window is not None and not causal:
             raise ValueError(
                 f"sliding_window={config.sliding_window} looks back only: it needs a causal model, not an encoder"
@@ -124,7 +129,8 @@ class Body(nn.Module):
 
         Args:
             input_ids: token numbers below ``vocab_size``.
-            attention_mask: 1 or True on real tokens, over cached and new positions alike; pad on the left.
+            attention_mask: 1 or True on real tokens, over cached and new positions alike. Padding may stand on either
+                side; to generate, pad on the left, so that every row ends with its last token.
             mask: True where a position may attend to another, broadcastable to [B, H, T, S]; takes the place of the
                 causal rule and of the sliding window (prefixes, packed documents). Padding is hidden as well.
             inputs_embeds: vectors in place of ``input_ids``; positions and segments are added to them.
@@ -135,20 +141,22 @@ class Body(nn.Module):
             need_hidden: also return the residual stream after every block.
 
         Raises:
-            ValueError: the sequence is longer than learned positions or the cache allow, a mask does not fit, or
-                not exactly one of ``input_ids`` and ``inputs_embeds`` is given.
+            ValueError: the sequence is longer than learned positions or the cache allow, a mask does not fit,
+                not exactly one of ``input_ids`` and ``inputs_embeds`` is given, or ``memory_mask`` without ``memory``.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds, not both and not neither")
         if segment_ids is not None and self.embeddings.segments is None:
             raise ValueError("segment_ids were given to a model without segments; make it with n_segments of 2 or more")
+        if memory_mask is not None and memory is None:
+            raise ValueError("memory_mask was given without the memory [B, M, C] it describes")
         given = input_ids if inputs_embeds is None else inputs_embeds
         q_len, n_past = given.shape[1], 0 if cache is None else cache.length
         k_len = q_len if cache is None else cache.n_keys(q_len)
         positions = self._positions(given, attention_mask, n_past)  # [B, T]
         x = self.embeddings(input_ids, positions, segment_ids=segment_ids, inputs_embeds=inputs_embeds)  # [B, T, C]
         shared = dict(
-            mask=self._may_attend(attention_mask, mask, q_len, k_len),
+            mask=self._may_attend(attention_mask, mask, q_len, k_len, x.device),
             bias=None if self.position_bias is None else self.position_bias(q_len, k_len),
             angles=None if self.rotary is None else self.rotary(positions),
             causal=self.causal and mask is None,
@@ -156,10 +164,11 @@ class Body(nn.Module):
             memory_mask=None if memory_mask is None else padding_mask(memory_mask),
             need_weights=need_weights,
         )
-        hidden, attentions, cross_attentions = [x], [], []
+        hidden, attentions, cross_attentions = [x], [], []  # the stream is kept only where it was asked for
         for i, block in enumerate(self.blocks):
             x, weights, cross_weights = block(x, cache=None if cache is None else cache.layer(i), **shared)
-            hidden.append(x)
+            if need_hidden:
+                hidden.append(x)
             attentions.append(weights)
             cross_attentions.append(cross_weights)
         if cache is not None:
@@ -171,11 +180,11 @@ class Body(nn.Module):
             cross_attentions=tuple(cross_attentions) if need_weights and memory is not None else None,
         )
 
-    def _may_attend(self, attention_mask, mask, q_len: int, k_len: int) -> Bool[Tensor, "..."] | None:
+    def _may_attend(self, attention_mask, mask, q_len: int, k_len: int, device) -> Bool[Tensor, "..."] | None:
         """Who may read whom, beyond the causal rule that ``attend`` adds itself; None for everyone."""
         window = self.config.sliding_window
         if mask is None and window is not None and k_len > window:
-            mask = sliding_window_mask(q_len, k_len, window=window, device=self.embeddings.tokens.weight.device)
+            mask = sliding_window_mask(q_len, k_len, window=window, device=device)
         if attention_mask is None:
             return mask
         real = padding_mask(attention_mask[:, -k_len:])  # [B, 1, 1, S]

@@ -6,6 +6,7 @@ be overridden, so ``TransformerConfig.gpt2(n_layers=4, d_model=128, n_heads=4)``
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -126,6 +127,11 @@ class TransformerConfig:
             )
         if self.attention_scale is not None and self.attention_scale <= 0:
             raise ValueError(f"attention_scale={self.attention_scale} must be positive, or None for 1/sqrt(d_head)")
+        for name in ("rope_theta", "norm_eps", "init_std", "logit_scale"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive and finite")
+        if self.n_segments < 0:
+            raise ValueError(f"n_segments={self.n_segments} must be 0, for none, or more")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout={self.dropout} is not a probability below 1")
 
@@ -192,7 +198,7 @@ class TransformerConfig:
         return cls(**{**preset, **overrides})
 
     def replace(self, **changes: Any) -> "TransformerConfig":
-        """A copy with some values changed; sizes that were derived are derived anew."""
+        """A copy with some values changed; sizes that were derived (not given, not read from JSON) are derived anew."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return type(self)(**{**values, **dict.fromkeys(self._derived), **changes})
 

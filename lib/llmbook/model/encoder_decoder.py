@@ -26,9 +26,11 @@ class EncoderDecoderLM(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config = config
-        depth = config.n_layers if config.n_decoder_layers is None else config.n_decoder_layers
-        self.encoder = Body(config, causal=False)
-        self.decoder = Body(config.replace(n_layers=depth, n_decoder_layers=None), causal=True, cross_attention=True)
+        stack = config.replace(n_decoder_layers=None)
+        self.encoder = Body(stack, causal=False)
+        self.decoder = Body(
+            stack.replace(n_layers=config.n_decoder_layers or config.n_layers), causal=True, cross_attention=True
+        )
         self.decoder.embeddings.tokens = self.encoder.embeddings.tokens
         self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
         nn.init.normal_(self.lm_head.weight, std=config.init_std)
@@ -56,9 +58,9 @@ class EncoderDecoderLM(nn.Module):
         """Logits [B, T, V] for the output token after each of ``decoder_input_ids``.
 
         Args:
-            input_ids, attention_mask: the input, with 1 or True on real tokens; it may be padded on either side if
-                its positions are relative, on the right with learned or sinusoidal ones.
-            decoder_input_ids, decoder_attention_mask: the output so far, beginning with a start token.
+            input_ids, attention_mask: the input, with 1 or True on real tokens; it may be padded on either side.
+            decoder_input_ids, decoder_attention_mask: the output so far, beginning with a start token, and the same
+                for it, over cached and new tokens alike.
             memory: the result of ``encode`` in place of ``input_ids``, so that a step of generation need not encode.
             cache: memory of earlier output tokens, made from ``decoder.config``; ``decoder_input_ids`` then holds
                 only the new ones, and the input's keys and values are computed once.

@@ -21,14 +21,25 @@ from llmbook.model.config import GATED, TransformerConfig
 from llmbook.model.linear import Linear
 from llmbook.model.norms import make_norm
 
-ACTIVATIONS = {
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """GELU by the tanh formula of its paper (https://arxiv.org/abs/1606.08415), as GPT-2 has it."""
+    return F.gelu(x, approximate="tanh")
+
+
+def relu2(x: Tensor) -> Tensor:
+    """The square of ReLU (https://arxiv.org/abs/2109.08668)."""
+    return F.relu(x).square()
+
+
+ACTIVATIONS = {  # named functions: a model with a lambda in it could not be pickled
     "relu": F.relu,
     "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "relu2": lambda x: F.relu(x).square(),  # https://arxiv.org/abs/2109.08668
+    "gelu_tanh": gelu_tanh,
+    "relu2": relu2,
     "swiglu": F.silu,
     "geglu": F.gelu,
-    "geglu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "geglu_tanh": gelu_tanh,
 }
 
 

@@ -27,10 +27,6 @@ class DecoderLM(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config = config
-        if config.n_decoder_layers is not None:
-            raise ValueError(
-                f"n_decoder_layers={config.n_decoder_layers} is for an encoder–decoder; here n_layers is the depth"
-            )
         self.body = Body(config, causal=True)
         self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
         nn.init.normal_(self.lm_head.weight, std=config.init_std)
