@@ -58,7 +58,11 @@ def test_a_masked_model_shares_its_table():
     assert model.lm_head.weight is model.encoder.embeddings.tokens.weight
     free = MaskedLM(small_config(norm_position="post", tie_embeddings=False))
     assert free.num_parameters() - model.num_parameters() == 31 * 24
-    assert model(random_ids(2, 5)).logits.shape == (2, 5, 31)
+    logits = model(random_ids(2, 5)).logits
+    assert logits.shape == (2, 5, 31)
+    quieter = MaskedLM(model.config.replace(logit_scale=0.5))
+    quieter.load_state_dict(model.state_dict())
+    torch.testing.assert_close(quieter(random_ids(2, 5)).logits, logits / 2)  # lm_head's bias is 0
 
 
 def test_no_labels_are_refused():

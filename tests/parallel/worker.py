@@ -12,7 +12,15 @@ from llmbook.parallel import Stage, TensorParallel, pipeline_step, ring_all_redu
 LENGTHS = (1, 2, 7, 12, 13)
 SHAPES = {
     "gpt2": dict(feed_forward="gelu_tanh"),
-    "llama": dict(positions="rope", norm="rmsnorm", feed_forward="swiglu", bias=False, n_kv_heads=3, logit_scale=0.5),
+    "llama": dict(
+        positions="rope",
+        norm="rmsnorm",
+        feed_forward="swiglu",
+        bias=False,
+        n_kv_heads=3,
+        logit_scale=0.5,
+        sliding_window=4,
+    ),
 }
 
 

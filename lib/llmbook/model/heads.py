@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from llmbook.model.body import AttentionMask, Output
+from llmbook.model.body import AttentionMask, Output, scaled
 from llmbook.model.config import TransformerConfig
 from llmbook.model.layers import ACTIVATIONS
 from llmbook.model.linear import Linear
@@ -74,7 +74,7 @@ class MaskedLM(nn.Module):
         """Logits [B, T, V] for the token *at* each position; the arguments are those of ``Encoder``."""
         out = self.encoder(*inputs, **keywords)
         guess = self.norm(self.activation(self.transform(out.last_hidden_state)))
-        return replace(out, logits=self.lm_head(guess))
+        return replace(out, logits=self.lm_head(scaled(guess, self.config.logit_scale)))
 
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())
