@@ -1,6 +1,7 @@
 """A saved model is the model, and what is not one is refused by name."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -126,6 +127,24 @@ def test_a_failed_save_leaves_the_old_model(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
 
+def test_a_failed_exchange_brings_the_old_model_back(tmp_path, monkeypatch):
+    """Both models gone because the new one could not take the place of the old."""
+    model = shake(MODELS["gpt2"]())
+    save_model(tmp_path / "m", model, CHARACTERS)
+    rename = os.replace
+
+    def refuse_the_new(source, target):
+        if str(source).endswith(".new"):
+            raise OSError("Device or resource busy")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse_the_new)
+    with pytest.raises(OSError, match="busy"):
+        save_model(tmp_path / "m", shake(MODELS["gpt2"](), 0.5), CHARACTERS)
+    assert torch.equal(run(load_model(tmp_path / "m")[0]), run(model))
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
 @pytest.fixture
 def saved(tmp_path):
     save_model(tmp_path / "m", shake(MODELS["gpt2"]()), CHARACTERS)
@@ -142,7 +161,8 @@ def test_a_missing_file_is_named(saved, name):
 
 def change(saved, **values):
     path = saved / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    values = {**json.loads(path.read_text()), **values}
+    path.write_text(json.dumps({name: value for name, value in values.items() if value is not None}))
 
 
 def test_what_does_not_fit_is_named(saved):
@@ -153,6 +173,7 @@ def test_what_does_not_fit_is_named(saved):
         ({"version": 9}, "version 9, this llmbook reads 1"),
         ({"class": "Mamba"}, "config.json does not describe a model.*Mamba"),
         ({"config": {"hidden_size": 9}}, "hidden_size"),
+        ({"shared": None}, "config.json is damaged: it lacks shared"),
         ({"config": {**json.loads(config)["config"], "n_layers": 3}}, r"model.safetensors.*blocks\.2"),
         ({"config": {**json.loads(config)["config"], "d_ff": 12}}, r"model.safetensors.*shape \(96, 24\)"),
     ):

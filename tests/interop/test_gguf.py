@@ -141,6 +141,15 @@ def test_a_model_from_a_file_is_the_model(tmp_path, tied):
     torch.testing.assert_close(again(ids).logits, model(ids).logits, atol=1e-5, rtol=1e-5)
 
 
+def test_what_a_file_may_leave_out(tmp_path):
+    """A file of plain multi-head attention, which says neither its key heads nor the usual base, refused."""
+    _, file = small_file(tmp_path / "m.gguf")
+    for name in ("llama.attention.head_count_kv", "llama.rope.freq_base"):
+        del file.values[name]
+    config = config_from_gguf(file)
+    assert (config.n_kv_heads, config.rope_theta) == (4, 10_000)
+
+
 def test_half_split_turns_the_pairs_the_paper_turns():
     """A permutation that is the inverse of the right one: rotating neighbours before must be rotating halves after."""
     x = torch.randn(1, 2, 3, 8)  # [B, H, T, D]
@@ -159,6 +168,10 @@ def test_what_is_not_read_is_named(tmp_path):
     _, file = small_file(tmp_path / "a.gguf", llama__rope__scaling__type="yarn")
     with pytest.raises(ValueError, match="stretches its rotary positions"):
         config_from_gguf(file)
+    size = file.values.pop("llama.embedding_length")
+    with pytest.raises(ValueError, match=r"a\.gguf does not say llama\.embedding_length"):
+        config_from_gguf(file)
+    file.values["llama.embedding_length"] = size
     file.values["general.architecture"] = "mamba"
     with pytest.raises(ValueError, match=r"a.gguf holds a 'mamba' model"):
         config_from_gguf(file)

@@ -64,7 +64,12 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, tokenizer: Toke
         (new / CONFIG).write_text(json.dumps(values, indent=2), encoding="utf-8")
         if folder.exists():
             os.replace(folder, old)
-        os.replace(new, folder)
+        try:
+            os.replace(new, folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, folder)
+            raise
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -167,6 +172,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         )
     if values.get("version") != VERSION:
         raise ValueError(f"{path} has version {values.get('version')}, this llmbook reads {VERSION}")
+    if missing := {"class", "config", "shared"} - values.keys():
+        raise ValueError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}")
     return values
 
 

@@ -15,6 +15,10 @@ from llmbook.interop.names import Family, pairs, translate
 from llmbook.model import TransformerConfig
 from llmbook.text import HFTokenizer
 
+_SIZES = (
+    "tokenizer.ggml.tokens", "llama.context_length", "llama.embedding_length", "llama.block_count",
+    "llama.attention.head_count", "llama.feed_forward_length", "llama.attention.layer_norm_rms_epsilon",
+)  # fmt: skip
 CONTROL = 3  # the type of a token that never comes from text: <|im_start|>, <|endoftext|>
 
 _NAMES = Family(
@@ -42,10 +46,16 @@ _NAMES = Family(
 
 
 def config_from_gguf(file: GGUF) -> TransformerConfig:
-    """The sizes of a Llama-type model. Raises ValueError for another architecture, or stretched positions."""
+    """The sizes of a Llama-type model.
+
+    Raises:
+        ValueError: the architecture is another one, its positions are stretched, or a size is missing.
+    """
     values = file.values
     if (architecture := values.get("general.architecture")) != "llama":
         raise ValueError(f"{file.path.name} holds a {architecture!r} model; only 'llama' has a table of names")
+    if missing := [name for name in _SIZES if name not in values]:
+        raise ValueError(f"{file.path.name} does not say {', '.join(missing)}")
     if any(key.startswith("llama.rope.scaling") for key in values) or "rope_freqs.weight" in file.tensors:
         raise ValueError(f"{file.path.name} stretches its rotary positions, which is not read from a GGUF file")
     return TransformerConfig.llama(
@@ -54,10 +64,10 @@ def config_from_gguf(file: GGUF) -> TransformerConfig:
         d_model=values["llama.embedding_length"],
         n_layers=values["llama.block_count"],
         n_heads=values["llama.attention.head_count"],
-        n_kv_heads=values["llama.attention.head_count_kv"],
+        n_kv_heads=values.get("llama.attention.head_count_kv"),  # left out: as many as heads
         d_head=values.get("llama.attention.key_length"),
         d_ff=values["llama.feed_forward_length"],
-        rope_theta=values["llama.rope.freq_base"],
+        rope_theta=values.get("llama.rope.freq_base", 10_000.0),
         norm_eps=values["llama.attention.layer_norm_rms_epsilon"],
         tie_embeddings="output.weight" not in file.tensors,
     )

@@ -35,7 +35,8 @@ NAMES = {"gpt2": _names()}
 
 
 def ours(values: dict[str, Any]) -> TransformerConfig:
-    require(values, "gpt2", activation_function="gelu_new", scale_attn_by_inverse_layer_idx=False)
+    require(values, "gpt2", activation_function="gelu_new", add_cross_attention=False)
+    require(values, "gpt2", scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False)
     return TransformerConfig.gpt2(
         vocab_size=values["vocab_size"],
         max_seq_len=values["n_positions"],
