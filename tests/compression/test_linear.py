@@ -95,6 +95,8 @@ def test_an_impossible_kernel_is_refused():
         Int8Linear(32, 16, kernel="fast")
     with pytest.raises(ValueError, match="out_features=17 is not a multiple of 16"):
         Int4Linear(32, 17, kernel="packed")
+    with pytest.raises(ValueError, match="48 inputs are not divisible by group_size=32"):
+        Int4Linear(48, 16)
     with pytest.raises(ValueError, match="the input is on meta: use kernel='plain'"):
         Int8Linear(32, 16, kernel="packed")(torch.empty(1, 32, device="meta"))
 

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from llmbook.compression import importance_by_gradient, importance_by_norm, keep_parts, most_important
+from llmbook.adaptation import add_adapters, freeze
+from llmbook.compression import (
+    importance_by_gradient,
+    importance_by_norm,
+    keep_parts,
+    most_important,
+    quantise_model,
+)
 from llmbook.model import DecoderLM, Encoder, TransformerConfig
 from llmbook.training import causal_lm_loss
 from tests.compression.helpers import noisy_counting, tiny_lm
@@ -120,6 +127,23 @@ def test_dead_parts_are_found_and_cost_nothing_to_remove():
         )
 
 
+def test_the_model_is_given_back_as_it_was():
+    """Catches dropout in the measurement, or left off after it, also by an error, also where a part was frozen."""
+    model, batch = lm(dropout=0.5).train(), {"input_ids": torch.randint(48, (2, 8))}
+    model.body.blocks[0].eval()
+    once, twice = (importance_by_gradient(model, [batch]) for _ in range(2))
+    assert torch.equal(once.heads, twice.heads)
+    with pytest.raises(KeyError):
+        importance_by_gradient(model, [{}])
+    assert [model.training, *(block.training for block in model.body.blocks)] == [True, False, True]
+
+
+def changed(how) -> DecoderLM:
+    model = lm()
+    how(model)
+    return model
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -131,6 +155,9 @@ def test_dead_parts_are_found_and_cost_nothing_to_remove():
         (lambda: most_important(torch.ones(2, 3), 0), "keep=0"),
         (lambda: most_important(torch.ones(2, 3), 4), "keep=4"),
         (lambda: importance_by_gradient(lm(), []), "no batches"),
+        (lambda: importance_by_gradient(changed(freeze), []), "frozen, so no gradient"),
+        (lambda: importance_by_norm(changed(quantise_model)), "is a Int8Linear: prune before"),
+        (lambda: keep_parts(changed(add_adapters), heads=HEADS), "is a AdaptedLinear: prune before"),
     ],
 )
 def test_what_cannot_be_removed_is_refused(call, message):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from llmbook.adaptation import add_lora
 from llmbook.compression import Int8Linear, quantise_model
 from llmbook.inference import FusedDecoder, fuse, generate
 from llmbook.inference.fused import WideNorm
@@ -134,6 +135,19 @@ def test_what_it_leaves_out_is_refused_by_name(overrides, name):
     """Catches a part of the architecture dropped in silence."""
     with pytest.raises(ValueError, match=name):
         fuse(llama(**overrides))
+
+
+def test_an_adapted_or_quantised_model_is_refused_by_name():
+    """Catches a correction left behind, and an attribute error in place of a word."""
+
+    def head_only(model):
+        add_lora(model, target_modules="lm_head")
+
+    for change, name in ((add_lora, "LoRALinear"), (head_only, "LoRALinear"), (quantise_model, "Int8Linear")):
+        model = llama()
+        change(model)
+        with pytest.raises(ValueError, match=f"a {name} has no plain weight"):
+            fuse(model)
 
 
 def test_padding_is_refused():

@@ -16,7 +16,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from llmbook.compression.quantise import Quantised, pack_nibbles, quantise_absmax, quantise_groups, unpack_nibbles
+from llmbook.compression.quantise import (
+    Quantised,
+    check_groups,
+    pack_nibbles,
+    quantise_absmax,
+    quantise_groups,
+    unpack_nibbles,
+)
 
 Kernel = Literal["plain", "packed"]
 SCALE_DTYPE = torch.bfloat16  # what the CPU kernels take; both kernels then see the very same weight
@@ -115,6 +122,7 @@ class Int4Linear(QuantisedLinear):
         kernel: Kernel = "plain",
     ):
         super().__init__(in_features, out_features, bias=bias, kernel=kernel)
+        check_groups(in_features, group_size)
         if kernel == "packed" and out_features % 16:
             raise ValueError(
                 f"out_features={out_features} is not a multiple of 16, as the packed 4-bit kernel needs: "

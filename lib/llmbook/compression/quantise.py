@@ -96,12 +96,7 @@ def quantise_groups(
             finite.
     """
     _check(weight, bits)
-    if group_size not in GROUP_SIZES:
-        raise ValueError(f"group_size={group_size} is not one of {', '.join(map(str, GROUP_SIZES))}")
-    if weight.shape[1] % group_size:
-        fits = [size for size in GROUP_SIZES if weight.shape[1] % size == 0]
-        advice = f"group_size={fits[-1]} would" if fits else f"no group size of {GROUP_SIZES} does; use quantise_absmax"
-        raise ValueError(f"rows of {weight.shape[1]} inputs are not divisible by group_size={group_size}: {advice}")
+    check_groups(weight.shape[1], group_size)
     grouped = weight.unflatten(1, (-1, group_size))  # [N, G, group_size]
     low, high = grouped.aminmax(dim=2)  # [N, G]
     dtype = weight.dtype if dtype is None else dtype
@@ -123,6 +118,16 @@ def pack_nibbles(codes: UInt8[Tensor, "N K"]) -> UInt8[Tensor, "N K2"]:
 def unpack_nibbles(packed: UInt8[Tensor, "N K2"]) -> UInt8[Tensor, "N K"]:
     """The inverse of ``pack_nibbles``."""
     return torch.stack((packed & 15, packed >> 4), dim=2).flatten(1)
+
+
+def check_groups(n_inputs: int, group_size: int) -> None:
+    """Raise ValueError, with what would do, unless rows of ``n_inputs`` divide into such groups."""
+    if group_size not in GROUP_SIZES:
+        raise ValueError(f"group_size={group_size} is not one of {', '.join(map(str, GROUP_SIZES))}")
+    if n_inputs % group_size:
+        fits = [size for size in GROUP_SIZES if n_inputs % size == 0]
+        advice = f"group_size={fits[-1]} would" if fits else f"no group size of {GROUP_SIZES} does; use quantise_absmax"
+        raise ValueError(f"rows of {n_inputs} inputs are not divisible by group_size={group_size}: {advice}")
 
 
 def _divisor(scales: Tensor) -> Tensor:

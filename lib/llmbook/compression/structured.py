@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmbook.model import DecoderLM, Encoder
+from llmbook.model import DecoderLM, Encoder, evaluating
 from llmbook.training import Batch, Objective, causal_lm_loss
 
 
@@ -38,7 +38,11 @@ class Importance:
 
 
 def importance_by_norm(model: nn.Module) -> Importance:
-    """The norm of the columns that carry each part's output into the residual stream."""
+    """The norm of the columns that carry each part's output into the residual stream.
+
+    Raises:
+        ValueError: the model is of another kind than ``keep_parts`` takes, or has been adapted or quantised.
+    """
     squares = _sums(model, [weight.detach().square() for weight in _outputs(model)])
     return Importance(heads=squares.heads.sqrt(), channels=squares.channels.sqrt())
 
@@ -49,16 +53,16 @@ def importance_by_gradient(
     """|∂L/∂gate| of each part, the mean over ``batches``; L is the loss per target, without dropout.
 
     Raises:
-        ValueError: there are no batches.
+        ValueError: as ``importance_by_norm``; there are no batches, or an output projection is frozen.
     """
     weights, found = _outputs(model), []
-    was_training = model.training
-    model.eval()
-    for batch in batches:
-        loss = objective(model, batch)
-        gradients = torch.autograd.grad(loss.total / loss.n_targets, weights)
-        found.append(_sums(model, [w.detach() * g for w, g in zip(weights, gradients, strict=True)]))
-    model.train(was_training)
+    if not all(weight.requires_grad for weight in weights):
+        raise ValueError("some output projections are frozen, so no gradient reaches them: unfreeze(model) first")
+    with evaluating(model), torch.enable_grad():
+        for batch in batches:
+            loss = objective(model, batch)
+            gradients = torch.autograd.grad(loss.total / loss.n_targets, weights)
+            found.append(_sums(model, [w.detach() * g for w, g in zip(weights, gradients, strict=True)]))
     if not found:
         raise ValueError("no batches: importance by gradient needs text to measure on")
     return Importance(
@@ -85,10 +89,11 @@ def keep_parts(
     Its outputs are those of ``model`` with the other parts masked to 0. ``model`` itself is not changed.
 
     Raises:
-        ValueError: the model is of another kind, a number is no part's, or the heads cannot be told apart from
-            their number (ALiBi and T5 tie a bias to it, for all layers at once).
+        ValueError: the model is neither ``DecoderLM`` nor ``Encoder``, or adapted or quantised; a number is no part's;
+            a head is more than its weights (ALiBi and T5 tie a bias to its number, for all layers at once).
     """
     config = _body(model).config
+    _outputs(model)  # refuses what has no plain weights
     if heads is not None and config.positions in ("alibi", "t5"):
         raise ValueError(
             f"positions={config.positions!r} gives head 0 of every layer one bias, head 1 the next, and so on: layers "
@@ -137,8 +142,13 @@ def _body(model: nn.Module) -> nn.Module:
 
 def _outputs(model: nn.Module) -> list[Tensor]:
     """The weights whose columns belong to parts: of layer 0 W_o and W_down, of layer 1, …"""
-    blocks = _body(model).blocks
-    return [p.weight for block in blocks for p in (block.attention.o_proj, block.feed_forward.down_proj)]
+    layers = [
+        layer for block in _body(model).blocks for layer in (block.attention.o_proj, block.feed_forward.down_proj)
+    ]
+    for layer in layers:
+        if not isinstance(layer, nn.Linear):
+            raise ValueError(f"an output projection is a {type(layer).__name__}: prune before adapting or quantising")
+    return [layer.weight for layer in layers]
 
 
 def _sums(model: nn.Module, values: Sequence[Tensor]) -> Importance:

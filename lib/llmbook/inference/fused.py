@@ -13,6 +13,8 @@ repeated is $(\mathrm{RMSNorm}(x), -\mathrm{RMSNorm}(x))$, ε included. Nothing 
 ``DecoderLM`` up to rounding. ``quantise_model`` replaces the stacked layers as it does any others.
 """
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -94,7 +96,7 @@ class FusedBlock(nn.Module):
         q, k = qk.split((heads, kv_heads), dim=1)  # [B, H, T, D], [B, Hk, T, D]
         if cache is not None:
             k, v = cache.append(k, v)  # [B, Hk, S, D]
-        mixed, _ = attend(q, k, v, causal=True, scale=config.attention_scale)  # [B, H, T, D]
+        mixed, _ = attend(q, k, v, causal=True, scale=config.attention_scale, backend=config.attention_backend)
         x = x + self.o_proj(mixed.transpose(1, 2).flatten(2))
         gate, up = self.gate_up_proj(self.feed_forward_norm(x)).chunk(2, dim=-1)
         return x + self.down_proj(self.activation(gate) * up)
@@ -118,14 +120,14 @@ def fuse(model: DecoderLM) -> FusedDecoder:
     """The same model in fewer operations, for decoding. The token table is shared with ``model``, the rest copied.
 
     Raises:
-        ValueError: the model has a part this road leaves out; the message names it.
+        ValueError: the model has a part this road leaves out, or has been adapted or quantised; the message names it.
     """
     _check(model.config)
     weight = model.body.embeddings.tokens.weight
     with torch.device("meta"):  # reserve nothing: every weight is assigned below
         fused = FusedDecoder(model.config)
-    fused.rotary = model.body.rotary
-    fused.tokens.weight, fused.lm_head.weight = weight, model.lm_head.weight
+    fused.rotary = copy.deepcopy(model.body.rotary)
+    fused.tokens.weight, fused.lm_head.weight = weight, _weight(model.lm_head)
     fused.final_norm.gain = _twice(model.body.final_norm)
     for new, old in zip(fused.blocks, model.body.blocks, strict=True):
         attention, feed_forward = old.attention, old.feed_forward
@@ -137,8 +139,17 @@ def fuse(model: DecoderLM) -> FusedDecoder:
     return fused.eval()
 
 
-def _stack(*layers: nn.Linear) -> nn.Parameter:
-    return nn.Parameter(torch.cat([layer.weight for layer in layers]))
+def _stack(*layers: nn.Module) -> nn.Parameter:
+    return nn.Parameter(torch.cat([_weight(layer) for layer in layers]))
+
+
+def _weight(layer: nn.Module) -> nn.Parameter:
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(
+            f"a {type(layer).__name__} has no plain weight to stack: merge and remove adaptations before fusing, and "
+            "quantise the fused model"
+        )
+    return layer.weight
 
 
 def _twice(norm: nn.RMSNorm) -> nn.Parameter:
