@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from llmbook.text import sources
+from llmbook.text import folders
 
 TOY_FILES = {"toytexts/a.txt": b"first text\n", "toytexts/deep/b.txt": "第二\n".encode(), "toytexts/code.py": b"1/0"}
 
@@ -56,7 +56,7 @@ def index(tmp_path, monkeypatch):
 @pytest.fixture
 def no_stand_in(monkeypatch):
     """Forget temporary folders made for other caches."""
-    monkeypatch.setattr(sources, "_stand_ins", {})
+    monkeypatch.setattr(folders, "_stand_ins", {})
 
 
 class Server:

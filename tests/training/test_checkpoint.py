@@ -78,10 +78,11 @@ class _Malicious:
         return os.mkdir, (str(self.target),)
 
 
-def test_a_newer_format_is_refused(path):
-    """Catches an old library that reads a new file and misses half of it."""
-    torch.save({"format": "llmbook checkpoint", "version": 1}, path)
-    with pytest.raises(CheckpointError, match="format version 1, this llmbook reads 2"):
+@pytest.mark.parametrize("version", [1, 3, None])
+def test_another_format_is_refused(path, version):
+    """Catches a library that reads a newer or a former file and misses half of it."""
+    torch.save({"format": "llmbook checkpoint", "version": version}, path)
+    with pytest.raises(CheckpointError, match=f"format version {version}, this llmbook reads 2"):
         load_checkpoint(path)
 
 

@@ -9,9 +9,10 @@ from llmbook.text.labels import IGNORE
 from llmbook.text.mapped import MappedBatches
 from llmbook.text.masking import MaskTokens
 from llmbook.text.mixing import MixedBatches, mixing_proportions
+from llmbook.text.numbered import NumberedBatches
 from llmbook.text.pairs import PairBatches, draw_next_sentence, draw_sentence_order, join_pair
 from llmbook.text.reading_order import PermuteOrder, choose_prefix
-from llmbook.text.sources import SourceError, fetch_package_files, package_files
+from llmbook.text.sources import SourceError, fetch_package_files
 from llmbook.text.spans import CorruptSpans, cut_spans, draw_spans, restore_spans
 from llmbook.text.tokenizers import (
     BPETokenizer,
@@ -21,6 +22,7 @@ from llmbook.text.tokenizers import (
     Tokenizer,
     load_tokenizer,
 )
+from llmbook.text.weights import package_files
 
 __all__ = [
     "IGNORE",
@@ -34,6 +36,7 @@ __all__ = [
     "MappedBatches",
     "MaskTokens",
     "MixedBatches",
+    "NumberedBatches",
     "PairBatches",
     "PermuteOrder",
     "SourceError",

@@ -1,25 +1,22 @@
 """Windows of a token stream: random ones to train on, consecutive ones to evaluate on.
 
-The choice: batch number k is a pure function of (seed, k). There is no iterator state beyond the number k, so a
-resumed run sees exactly the batches the killed one would have seen, and any batch can be looked at by itself.
-Windows are drawn with replacement from every possible start; over a run shorter than an epoch this differs little
-from shuffling, and it needs no permutation of millions of starts to be remembered.
+The choice: windows are drawn with replacement from every possible start. Over a run shorter than an epoch this differs
+little from shuffling, and it needs no permutation of millions of starts to be remembered.
 
 Shapes: B batch, T seq_len. Windows hold T+1 tokens: T inputs and, shifted by one, T targets.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from llmbook.text.files import whole_file
 from llmbook.text.labels import IGNORE
+from llmbook.text.numbered import NumberedBatches, require_at_least
 
 
 def as_tokens(tokens: Sequence[int] | np.ndarray | Tensor, *, vocab_size: int | None = None) -> np.ndarray:
@@ -49,7 +46,7 @@ def as_tokens(tokens: Sequence[int] | np.ndarray | Tensor, *, vocab_size: int | 
     return array.astype(np.uint16 if limit <= 2**16 else np.int32, copy=False)
 
 
-class LMBatches:
+class LMBatches(NumberedBatches):
     """An endless iterator of random windows for language modelling.
 
     Each item is ``{"input_ids": LongTensor[B, T+1]}``. ``tokens`` may be a list, array (also memory-mapped) or
@@ -66,9 +63,8 @@ class LMBatches:
         seed: int = 0,
         vocab_size: int | None = None,
     ):
-        _check_sizes(batch_size, seq_len)
-        if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}")
+        require_at_least(1, batch_size=batch_size, seq_len=seq_len)
+        require_at_least(0, seed=seed)
         self.tokens = as_tokens(tokens, vocab_size=vocab_size)
         if len(self.tokens) < seq_len + 1:
             raise ValueError(
@@ -76,7 +72,6 @@ class LMBatches:
                 "use a longer text or a smaller seq_len"
             )
         self.batch_size, self.seq_len, self.seed = batch_size, seq_len, seed
-        self.step = 0
 
     def starts(self, step: int) -> Int[np.ndarray, "B"]:
         """Where the windows of batch number ``step`` begin."""
@@ -88,29 +83,7 @@ class LMBatches:
         places = self.starts(step)[:, None] + np.arange(self.seq_len + 1)  # [B, T+1]
         return {"input_ids": torch.from_numpy(self.tokens[places].astype(np.int64))}
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> dict[str, Int[Tensor, "B width"]]:
-        batch = self.batch(self.step)
-        self.step += 1
-        return batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """The number of the next batch, and what it is counted in."""
-        return {"step": self.step, **self._identity()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where ``state`` was taken. Raises ValueError if it belongs to other data, seed or sizes."""
-        for name, value in self._identity().items():
-            if state.get(name) != value:
-                raise ValueError(
-                    f"this state was saved with {name}={state.get(name)}, but these batches have {name}={value}: "
-                    "resume with the settings of the interrupted run"
-                )
-        self.step = state["step"]
-
-    def _identity(self) -> dict[str, int]:
+    def identity(self) -> dict[str, int]:
         names = ("seed", "batch_size", "seq_len")
         return {name: getattr(self, name) for name in names} | {"n_tokens": len(self.tokens)}
 
@@ -129,7 +102,7 @@ def eval_windows(
     precedes it) and beyond the end of the last window, where ``input_ids`` is 0. The last batch may have fewer
     rows. Raises ValueError, when called and not at the first item, for fewer than 2 tokens.
     """
-    _check_sizes(batch_size, seq_len)
+    require_at_least(1, batch_size=batch_size, seq_len=seq_len)
     ids = as_tokens(tokens, vocab_size=vocab_size)
     if len(ids) < 2:
         raise ValueError("evaluation needs at least 2 tokens, one to read and one to predict; there is 1")
@@ -157,25 +130,11 @@ def save_tokens(
     vocab_size: int,
 ) -> None:
     """Store ids as a .npy file, two bytes each up to 65,536 ids; the file appears whole or not at all."""
-    path = Path(path)
     array = as_tokens(tokens, vocab_size=vocab_size)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, array)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        np.save(file, array)
 
 
 def load_tokens(path: str | os.PathLike[str]) -> np.ndarray:
     """Ids stored by :func:`save_tokens`, memory-mapped: only the windows one reads are loaded."""
     return np.load(path, mmap_mode="r")
-
-
-def _check_sizes(batch_size: int, seq_len: int) -> None:
-    for name, value in (("batch_size", batch_size), ("seq_len", seq_len)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")

@@ -11,15 +11,9 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
+from llmbook.text.numbered import numbered_generator, require_at_least, require_same
+
 Change = Callable[[dict[str, Tensor], np.random.Generator], dict[str, Tensor]]
-
-# Entropy beside (seed, k), so that two draws with the same seed, the windows' and the corruption's, are independent.
-STREAMS = {"mapped": 1, "pairs": 2, "mixture": 3}
-
-
-def numbered_generator(stream: str, seed: int, step: int) -> np.random.Generator:
-    """The random numbers of batch number ``step`` in one of ``STREAMS``."""
-    return np.random.default_rng([seed, step, STREAMS[stream]])
 
 
 class MappedBatches:
@@ -30,8 +24,7 @@ class MappedBatches:
     """
 
     def __init__(self, batches: Iterator[dict[str, Tensor]], change: Change, *, seed: int = 0):
-        if seed < 0:
-            raise ValueError(f"seed must be at least 0, got {seed}")
+        require_at_least(0, seed=seed)
         self.batches, self.change, self.seed = batches, change, seed
         self.step = 0
 
@@ -48,10 +41,6 @@ class MappedBatches:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where ``state`` was taken. Raises ValueError if it belongs to another seed or other batches."""
-        if state["seed"] != self.seed:
-            raise ValueError(
-                f"this state was saved with seed={state['seed']}, but these batches have seed={self.seed}: "
-                "resume with the settings of the interrupted run"
-            )
+        require_same(state, {"seed": self.seed})
         self.batches.load_state_dict(state["batches"])
         self.step = state["step"]

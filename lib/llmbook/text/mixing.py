@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
-from llmbook.text.mapped import numbered_generator
+from llmbook.text.numbered import numbered_generator, require_at_least, require_same
 
 
 def mixing_proportions(
@@ -46,6 +46,7 @@ class MixedBatches:
             raise ValueError(f"sources {sorted(sources)} and proportions {sorted(proportions)} must name the same")
         if abs(sum(proportions.values()) - 1) > 1e-6 or min(proportions.values()) < 0:
             raise ValueError(f"proportions={dict(proportions)} must not be negative and sum to 1")
+        require_at_least(0, seed=seed)
         self.sources, self.seed, self.step = dict(sources), seed, 0
         self.proportions = {name: float(proportions[name]) for name in sources}
 
@@ -74,12 +75,7 @@ class MixedBatches:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where ``state`` was taken. Raises ValueError if it belongs to another mixture."""
-        for name in ("seed", "proportions"):
-            if state[name] != getattr(self, name):
-                raise ValueError(
-                    f"this state was saved with {name}={state[name]}, but this mixture has {name}="
-                    f"{getattr(self, name)}: resume with the settings of the interrupted run"
-                )
+        require_same(state, {"seed": self.seed, "proportions": self.proportions})
         for name, source in self.sources.items():
             source.load_state_dict(state["sources"][name])
         self.step = state["step"]

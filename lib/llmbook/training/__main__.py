@@ -31,6 +31,7 @@ from llmbook.text import (
     save_tokens,
 )
 from llmbook.text import corpora as known_corpora
+from llmbook.text.files import whole_file
 from llmbook.training.callbacks import Callback, JsonlLog, ProgressBar
 from llmbook.training.checkpoint import CheckpointError
 from llmbook.training.config import TrainConfig
@@ -138,10 +139,8 @@ def _open_folder(recipe: Recipe, path: Path, resume: bool) -> None:
                     f"{recipe.folder} was made with {name}={then.get(name)!r}, not {now.get(name)!r}: resume it with "
                     "its own recipe.json, or choose another folder"
                 )
-    recipe.folder.mkdir(parents=True, exist_ok=True)
-    temporary = copy.with_name(".recipe.tmp")
-    temporary.write_text(json.dumps(now, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, copy)
+    with whole_file(copy) as file:
+        file.write((json.dumps(now, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
 def _prepare(recipe: Recipe) -> None:

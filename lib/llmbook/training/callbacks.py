@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
+from llmbook.text.files import whole_file
+
 if TYPE_CHECKING:
     from llmbook.training.loop import Trainer
 
@@ -90,13 +92,11 @@ class JsonlLog(Callback):
         self.path = Path(path)
 
     def on_start(self, trainer: "Trainer") -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         if trainer.step == 0 and self.path.exists():
             os.replace(self.path, f"{self.path}.bak")
         self._n_steps = self._n_evaluations = 0
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text(self._new_lines(trainer), encoding="utf-8")
-        os.replace(temporary, self.path)
+        with whole_file(self.path) as file:
+            file.write(self._new_lines(trainer).encode("utf-8"))
 
     def on_log(self, trainer: "Trainer", step: int) -> None:
         self._append(trainer)

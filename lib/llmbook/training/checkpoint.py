@@ -7,13 +7,14 @@ disk and renamed, so a crash in the middle leaves the former checkpoint. It is r
 """
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+from llmbook.text.files import whole_file
 
 FORMAT = "llmbook checkpoint"
 VERSION = 2
@@ -50,24 +51,17 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     path = Path(path)
     state = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
     _require_plain(state, "checkpoint")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with whole_file(path) as file:
             torch.save({"format": FORMAT, "version": VERSION, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())  # the bytes are on the disk before the name points to them
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"could not write {path}: {error}; a former checkpoint of that name is untouched"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU. Raises CheckpointError if it is missing, damaged, foreign or too new."""
+    """Read a checkpoint onto the CPU. Raises CheckpointError if it is missing, damaged, foreign or of other format."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path} is not there: check the folder, or start a new run")

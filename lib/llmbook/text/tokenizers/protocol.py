@@ -6,11 +6,11 @@ that a model never knows which of them fed it. Ids are 0 … vocab_size − 1 wi
 
 import json
 import os
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Self
+
+from llmbook.text.files import whole_file
 
 FORMAT = "llmbook-tokenizer"
 VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}
@@ -53,7 +53,8 @@ class Tokenizer(ABC):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tokenizer as JSON; the file appears whole or not at all."""
         state = {"format": FORMAT, "kind": self.kind, **self.to_dict()}
-        write_whole(Path(path), json.dumps(state, ensure_ascii=False, indent=1))
+        with whole_file(path) as file:
+            file.write(json.dumps(state, ensure_ascii=False, indent=1).encode("utf-8"))
 
     def tokens(self, text: str) -> list[str]:
         """The tokens of ``text`` in printable form: what a figure writes along its axis."""
@@ -97,16 +98,3 @@ def printable(piece: bytes) -> str:
         else:
             shown += character if character.isprintable() else f"⟨U+{ord(character):04X}⟩"
     return shown
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write beside ``path`` first and rename: a reader sees the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
