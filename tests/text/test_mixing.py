@@ -58,7 +58,7 @@ def test_resume_is_exact():
         again = next(resumed)
         assert again["task"] == batch["task"]
         assert torch.equal(again["input_ids"], batch["input_ids"])
-    with pytest.raises(ValueError, match="saved with seed=0, but this mixture has seed=3"):
+    with pytest.raises(ValueError, match="saved with seed=0, but these batches have seed=3"):
         mixture(seed=3).load_state_dict(interrupted.state_dict())
     with pytest.raises(ValueError, match="proportions"):
         mixture(proportions={"a": 0.4, "b": 0.1, "c": 0.5}).load_state_dict(interrupted.state_dict())
@@ -70,6 +70,7 @@ def test_resume_is_exact():
         (lambda: mixing_proportions({"a": 0}), "every task needs"),
         (lambda: mixing_proportions(SIZES, temperature=0), "temperature=0"),
         (lambda: mixing_proportions(SIZES, limit=0), "limit=0"),
+        (lambda: mixture(seed=-1), "seed must be at least 0, got -1"),
         (lambda: mixture(proportions={"a": 0.5, "b": 0.5}), "must name the same"),
         (lambda: mixture(proportions={"a": 0.5, "b": 0.5, "c": 0.5}), "sum to 1"),
     ],

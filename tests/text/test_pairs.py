@@ -102,7 +102,7 @@ def test_resume_is_exact_and_only_of_the_same_run():
     for batch in whole[2:]:
         again = next(resumed)
         assert all(torch.equal(batch[name], again[name]) for name in batch)
-    with pytest.raises(ValueError, match="saved with seed=0, but these pairs have seed=1"):
+    with pytest.raises(ValueError, match="saved with seed=0, but these batches have seed=1"):
         batches(seed=1).load_state_dict(interrupted.state_dict())
 
 
@@ -112,6 +112,11 @@ def test_data_without_pairs_is_refused():
         PairBatches([[[1]], [[2], []]], draw_sentence_order, batch_size=1, max_len=9, **IDS)
     with pytest.raises(ValueError, match="max_len=4"):
         batches(max_len=4)
-    lonely = PairBatches([[[1], [2]]], draw_next_sentence, batch_size=9, max_len=9, **IDS)
-    with pytest.raises(ValueError, match="at least 2 documents"):
-        next(lonely)
+    with pytest.raises(ValueError, match="max_len=4"):
+        join_pair([1], [2], cls_id=901, sep_id=902, max_len=4)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        batches(batch_size=0)
+    for step in range(9):  # at the first pair already, not at the first wrong one
+        lonely = PairBatches([[[1], [2]]], draw_next_sentence, batch_size=1, max_len=9, **IDS)
+        with pytest.raises(ValueError, match="at least 2 documents"):
+            lonely.batch(step)

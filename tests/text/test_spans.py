@@ -78,6 +78,13 @@ def test_corruption_resumes_exactly():
     assert not torch.equal(whole[0]["input_ids"], whole[1]["input_ids"])
 
 
+def test_what_else_a_batch_holds_is_handed_on():
+    """Catches the name of a task lost on the way, and with it the batch's objective."""
+    change = CorruptSpans(sentinel_ids=SENTINELS, start_id=99)
+    batch = {"input_ids": torch.arange(20)[None], "task": "spans"}
+    assert change(batch, np.random.default_rng(0))["task"] == "spans"
+
+
 def test_what_cannot_be_cut_is_named():
     """Catches sentinels used twice, and padding cut out as text."""
     change = CorruptSpans(sentinel_ids=SENTINELS, start_id=99)
@@ -88,6 +95,10 @@ def test_what_cannot_be_cut_is_named():
         change({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, np.random.default_rng(0))
     with pytest.raises(ValueError, match="a text of 1 token"):
         change({"input_ids": ids[:, :1]}, np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"n_spans=3 of n_cut=2 tokens cannot lie apart among n_tokens=9: .* 1 to 2"):
+        draw_spans(9, n_cut=2, n_spans=3, generator=np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"2 spans need 3 sentinels.*there are 2"):
+        cut_spans(WORDS, [(2, 4), (8, 9)], ["<X>", "<Y>"])
     with pytest.raises(ValueError, match="probability=1"):
         CorruptSpans(sentinel_ids=SENTINELS, start_id=99, probability=1)
     with pytest.raises(ValueError, match="mean_span=0"):

@@ -6,7 +6,7 @@ conversation up to its start, with the marks that invite an answer, and up to it
 tokens begin the tokens of the whole, which is checked: at use the model will see just that beginning.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from llmbook.adaptation.chat import CHATML, Message, render
 from llmbook.text.labels import IGNORE
+from llmbook.text.numbered import NumberedBatches, require_at_least
 from llmbook.text.tokenizers import Tokenizer
 
 
@@ -118,7 +119,7 @@ def pad_preferences(pairs: Sequence[Preference], *, pad_token_id: int = 0) -> di
     return {f"{side}_{short}": batch[name] for side, batch in sides.items() for short, name in names.items()}
 
 
-class ExampleBatches:
+class ExampleBatches(NumberedBatches):
     """An endless iterator of batches: every example once an epoch, in an order that seed and epoch decide.
 
     ``collate`` makes a batch of a list of examples (``pad_examples``, ``pad_preferences``). The state is one number,
@@ -135,18 +136,14 @@ class ExampleBatches:
     ):
         if not len(examples):
             raise ValueError("there are no examples to make batches of")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        require_at_least(1, batch_size=batch_size)
+        require_at_least(0, seed=seed)
         self.examples, self.batch_size, self.collate, self.seed = examples, batch_size, collate, seed
-        self.step = 0
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0))  # of the epoch last asked for
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        return self
-
-    def __next__(self) -> dict[str, Tensor]:
-        first = self.step * self.batch_size
-        self.step += 1
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """Batch number ``step``: the examples behind those of the batches before it."""
+        first = step * self.batch_size
         return self.collate([self._example(first + i) for i in range(self.batch_size)])
 
     def _example(self, number: int) -> Any:
@@ -155,20 +152,7 @@ class ExampleBatches:
             self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.examples))
         return self.examples[self._order[1][place]]
 
-    def state_dict(self) -> dict[str, int]:
-        return {"step": self.step, **self._identity()}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue where ``state`` was taken. Raises ValueError if it belongs to other examples, seed or size."""
-        for name, value in self._identity().items():
-            if state.get(name) != value:
-                raise ValueError(
-                    f"this state was saved with {name}={state.get(name)}, but these batches have {name}={value}: "
-                    "resume with the settings of the interrupted run"
-                )
-        self.step = state["step"]
-
-    def _identity(self) -> dict[str, int]:
+    def identity(self) -> dict[str, int]:
         return {"seed": self.seed, "batch_size": self.batch_size, "n_examples": len(self.examples)}
 
 

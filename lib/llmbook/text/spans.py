@@ -20,7 +20,15 @@ Span = tuple[int, int]  # first token, and the one after the last
 
 
 def draw_spans(n_tokens: int, *, n_cut: int, n_spans: int, generator: np.random.Generator) -> list[Span]:
-    """``n_spans`` spans of ``n_cut`` tokens together, none touching another; every such choice is equally likely."""
+    """``n_spans`` spans of ``n_cut`` tokens together, none touching another; every such choice is equally likely.
+
+    Raises ValueError if there is no such choice.
+    """
+    if not 1 <= n_spans <= min(n_cut, n_tokens - n_cut + 1):
+        raise ValueError(
+            f"n_spans={n_spans} of n_cut={n_cut} tokens cannot lie apart among n_tokens={n_tokens}: there may be 1 to "
+            f"{min(n_cut, n_tokens - n_cut + 1)}"
+        )
     # Where spans end among the tokens cut out: n_spans parts of at least one token each.
     ends = np.sort(generator.choice(n_cut - 1, size=n_spans - 1, replace=False)) + 1
     lengths = np.diff([0, *ends, n_cut])
@@ -31,7 +39,15 @@ def draw_spans(n_tokens: int, *, n_cut: int, n_spans: int, generator: np.random.
 
 
 def cut_spans(ids: Sequence[int], spans: Sequence[Span], sentinel_ids: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The text with a sentinel in place of each span, and the spans, each behind its sentinel, with one to end."""
+    """The text with a sentinel in place of each span, and the spans, each behind its sentinel, with one to end.
+
+    Raises ValueError for fewer sentinels than spans and one.
+    """
+    if len(sentinel_ids) <= len(spans):
+        raise ValueError(
+            f"{len(spans)} spans need {len(spans) + 1} sentinels, one for each and one to end; there are "
+            f"{len(sentinel_ids)}: give more sentinel_ids"
+        )
     text, output, position = [], [], 0
     for (start, end), sentinel in zip(spans, sentinel_ids, strict=False):
         text += [*ids[position:start], sentinel]
@@ -57,7 +73,8 @@ class CorruptSpans:
 
     sentinel_ids: the ids of ⟨0⟩, ⟨1⟩, …; beyond the tokenizer's they are ``range(vocab_size, vocab_size + 100)``.
     start_id: stands before every output, in ``decoder_input_ids`` [B, T+1]. probability: the share of tokens cut out,
-    in spans of ``mean_span`` tokens on average. Raises ValueError for padded batches and for too few sentinels.
+    in spans of ``mean_span`` tokens on average. What else a batch holds stays as it is. Raises ValueError for padded
+    batches and for too few sentinels.
     """
 
     sentinel_ids: Sequence[int]
@@ -82,7 +99,7 @@ class CorruptSpans:
             text, output = cut_spans(ids, spans, self.sentinel_ids)
             texts.append(text)
             outputs.append([self.start_id, *output])
-        return {"input_ids": torch.tensor(texts), "decoder_input_ids": torch.tensor(outputs)}
+        return {**batch, "input_ids": torch.tensor(texts), "decoder_input_ids": torch.tensor(outputs)}
 
     def sizes(self, n_tokens: int) -> tuple[int, int]:
         """How many tokens are cut out of ``n_tokens``, and in how many spans."""
