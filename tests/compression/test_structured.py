@@ -156,8 +156,8 @@ def changed(how) -> DecoderLM:
         (lambda: most_important(torch.ones(2, 3), 4), "keep=4"),
         (lambda: importance_by_gradient(lm(), []), "no batches"),
         (lambda: importance_by_gradient(changed(freeze), []), "frozen, so no gradient"),
-        (lambda: importance_by_norm(changed(quantise_model)), "is a Int8Linear: prune before"),
-        (lambda: keep_parts(changed(add_adapters), heads=HEADS), "is a AdaptedLinear: prune before"),
+        (lambda: importance_by_norm(changed(quantise_model)), "Int8Linear has no plain weight"),
+        (lambda: keep_parts(changed(add_adapters), heads=HEADS), "AdaptedLinear has no plain weight"),
     ],
 )
 def test_what_cannot_be_removed_is_refused(call, message):

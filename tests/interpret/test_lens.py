@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from llmbook.adaptation import add_lora
 from llmbook.interpret import capture, logit_attribution, logit_lens, patch, read_out
 from llmbook.model import DecoderLM, TransformerConfig
 from tests.model.helpers import random_ids, shake, small_lm
@@ -90,6 +91,15 @@ def test_each_part_has_its_own_share():
         own = slice(head * d_head, (head + 1) * d_head)
         added = model.body.blocks[1].attention.o_proj.weight[:, own] @ mixed[own]
         torch.testing.assert_close(parts.heads[1, head, 0], added @ direction)
+
+
+@pytest.mark.parametrize("target", ["o_proj", "lm_head"])
+def test_an_adapted_model_is_refused(target):
+    """A correction beside the matrix that no part gets its share of."""
+    model = small_lm()
+    add_lora(model, target_modules=target)
+    with pytest.raises(ValueError, match="LoRALinear has no plain weight"):
+        logit_attribution(model, random_ids(1, 4), torch.tensor([0]))
 
 
 def test_a_post_norm_model_is_refused():

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmbook.model import DecoderLM, Encoder, evaluating
+from llmbook.model.parts import plain_weight
 from llmbook.training import Batch, Objective, causal_lm_loss
 
 
@@ -140,15 +141,10 @@ def _body(model: nn.Module) -> nn.Module:
     raise ValueError(f"a {type(model).__name__} cannot be narrowed here: give a DecoderLM or an Encoder")
 
 
-def _outputs(model: nn.Module) -> list[Tensor]:
+def _outputs(model: nn.Module) -> list[nn.Parameter]:
     """The weights whose columns belong to parts: of layer 0 W_o and W_down, of layer 1, …"""
-    layers = [
-        layer for block in _body(model).blocks for layer in (block.attention.o_proj, block.feed_forward.down_proj)
-    ]
-    for layer in layers:
-        if not isinstance(layer, nn.Linear):
-            raise ValueError(f"an output projection is a {type(layer).__name__}: prune before adapting or quantising")
-    return [layer.weight for layer in layers]
+    blocks = _body(model).blocks
+    return [plain_weight(p) for block in blocks for p in (block.attention.o_proj, block.feed_forward.down_proj)]
 
 
 def _sums(model: nn.Module, values: Sequence[Tensor]) -> Importance:

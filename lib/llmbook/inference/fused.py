@@ -24,6 +24,7 @@ from llmbook.model import DecoderLM, Output, Rotary, TransformerConfig, attend
 from llmbook.model.cache import Cache, LayerCache
 from llmbook.model.config import GATED
 from llmbook.model.layers import ACTIVATIONS
+from llmbook.model.parts import plain_weight
 
 
 class FusedDecoder(nn.Module):
@@ -127,7 +128,7 @@ def fuse(model: DecoderLM) -> FusedDecoder:
     with torch.device("meta"):  # reserve nothing: every weight is assigned below
         fused = FusedDecoder(model.config)
     fused.rotary = copy.deepcopy(model.body.rotary)
-    fused.tokens.weight, fused.lm_head.weight = weight, _weight(model.lm_head)
+    fused.tokens.weight, fused.lm_head.weight = weight, plain_weight(model.lm_head)
     fused.final_norm.gain = _twice(model.body.final_norm)
     for new, old in zip(fused.blocks, model.body.blocks, strict=True):
         attention, feed_forward = old.attention, old.feed_forward
@@ -140,16 +141,7 @@ def fuse(model: DecoderLM) -> FusedDecoder:
 
 
 def _stack(*layers: nn.Module) -> nn.Parameter:
-    return nn.Parameter(torch.cat([_weight(layer) for layer in layers]))
-
-
-def _weight(layer: nn.Module) -> nn.Parameter:
-    if not isinstance(layer, nn.Linear):
-        raise ValueError(
-            f"a {type(layer).__name__} has no plain weight to stack: merge and remove adaptations before fusing, and "
-            "quantise the fused model"
-        )
-    return layer.weight
+    return nn.Parameter(torch.cat([plain_weight(layer) for layer in layers]))
 
 
 def _twice(norm: nn.RMSNorm) -> nn.Parameter:

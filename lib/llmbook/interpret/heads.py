@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 from llmbook.interpret.capture import capture, patch
 from llmbook.interpret.names import trunk
+from llmbook.interpret.rollout import square
 from llmbook.model import MultiHeadAttention, evaluating
+from llmbook.model.parts import plain_weight
 
 Attentions = Sequence[Float[Tensor, "B H T S"]]
 
@@ -32,9 +34,7 @@ def offset_score(attentions: Attentions, offset: int, *, first: int = 0) -> Floa
     Raises:
         ValueError: no query is left, or queries and keys are not the same positions (a run with a cache).
     """
-    weights = torch.stack(list(attentions))  # [L, B, H, T, T]
-    if weights.shape[-1] != weights.shape[-2]:
-        raise ValueError(f"{weights.shape[-2]} queries read {weights.shape[-1]} keys: run the model without a cache")
+    weights = torch.stack([square(each) for each in attentions])  # [L, B, H, T, T]
     queries = torch.arange(max(first, offset), weights.shape[-1], device=weights.device)
     if offset < 0 or len(queries) == 0:
         raise ValueError(f"no position from {first} on looks {offset} back in a sequence of {weights.shape[-1]}")
@@ -98,9 +98,13 @@ def repeated_tokens(
 
 
 def head_outputs(attention: MultiHeadAttention, mixed: Float[Tensor, "*P HD"]) -> Float[Tensor, "*P H C"]:
-    """What each head adds to the stream: its slice of ``o_proj``'s input times its slice of W^O, without the bias."""
+    """What each head adds to the stream: its slice of ``o_proj``'s input times its slice of W^O, without the bias.
+
+    Raises:
+        ValueError: ``o_proj`` has been adapted or quantised, so that it is no sum over heads.
+    """
     by_head = mixed.unflatten(-1, (attention.n_heads, attention.d_head))  # [*P, H, D]
-    w_o = attention.o_proj.weight.unflatten(1, (attention.n_heads, attention.d_head))  # [C, H, D]
+    w_o = plain_weight(attention.o_proj).unflatten(1, (attention.n_heads, attention.d_head))  # [C, H, D]
     return torch.einsum("...hd,chd->...hc", by_head, w_o)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from llmbook.interpret.capture import capture
 from llmbook.interpret.heads import head_outputs
 from llmbook.model import DecoderLM, evaluating
+from llmbook.model.parts import plain_weight
 
 
 def read_out(model: DecoderLM, stream: Float[Tensor, "*P C"]) -> Float[Tensor, "*P V"]:
@@ -75,7 +76,8 @@ def logit_attribution(
         against: another token, whose logit is subtracted; what speaks for all tokens alike then cancels.
 
     Raises:
-        ValueError: the blocks are post-norm, so that the last stream is not a sum.
+        ValueError: the blocks are post-norm, so that the last stream is not a sum; a projection has been adapted or
+            quantised.
     """
     if model.config.norm_position != "pre":
         raise ValueError("in a post-norm model every block normalises the stream: it is not a sum of parts")
@@ -83,9 +85,10 @@ def logit_attribution(
     with evaluating(model):
         with capture(model, [*names, "body.blocks.*.attention.o_proj.input"]) as states:
             stream = model(input_ids, need_hidden=True).hidden_states[-1][:, position]  # [B, C]
-        direction = model.lm_head.weight[target]  # [B, C]
+        w_vocab = plain_weight(model.lm_head)  # [V, C]
+        direction = w_vocab[target]  # [B, C]
         if against is not None:
-            direction = direction - model.lm_head.weight[against]
+            direction = direction - w_vocab[against]
         direction = direction * model.config.logit_scale
         share, norm_bias = _linear_norm(model.body.final_norm, stream)
 

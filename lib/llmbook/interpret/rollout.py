@@ -25,11 +25,16 @@ def attention_rollout(attentions: Sequence[Float[Tensor, "B H T S"]]) -> Float[T
     """
     rollouts: list[Tensor] = []
     for weights in attentions:
-        if weights.shape[-1] != weights.shape[-2]:
-            raise ValueError(
-                f"{weights.shape[-2]} queries read {weights.shape[-1]} keys: run the model without a cache"
-            )
-        mixed = 0.5 * torch.eye(weights.shape[-1], device=weights.device) + 0.5 * weights.mean(1)  # [B, T, T]
+        residual = torch.eye(weights.shape[-1], device=weights.device)
+        mixed = 0.5 * residual + 0.5 * square(weights).mean(1)  # [B, T, T]
         mixed = mixed / mixed.sum(-1, keepdim=True)  # a query that reads nothing keeps itself
         rollouts.append(mixed @ rollouts[-1] if rollouts else mixed)
     return torch.stack(rollouts)
+
+
+def square(weights: Float[Tensor, "B H T S"]) -> Float[Tensor, "B H T T"]:
+    """The weights themselves. Raises ValueError if queries and keys are not the same positions."""
+    n_queries, n_keys = weights.shape[-2:]
+    if n_queries != n_keys:
+        raise ValueError(f"{n_queries} queries read {n_keys} keys: run the model without a cache")
+    return weights

@@ -23,6 +23,16 @@ def lies_in(name: str, pattern: str) -> bool:
     return any(matches(".".join(steps[:n]), pattern) for n in range(1, len(steps) + 1))
 
 
+def plain_weight(layer: nn.Module) -> nn.Parameter:
+    """The matrix of a linear layer [out, in]. Raises ValueError for a layer that has been adapted or quantised."""
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(
+            f"{type(layer).__name__} has no plain weight, which is needed here: merge and remove adaptations before, "
+            "quantise after"
+        )
+    return layer.weight
+
+
 def replace_part(model: nn.Module, name: str, new: nn.Module) -> None:
     """Put ``new`` where ``name``, a whole dotted name, points; it takes on the mode of what it becomes a part of."""
     parent_name, _, last = name.rpartition(".")
