@@ -77,6 +77,21 @@ def test_the_masked_loss_hands_over_padding_and_segments():
         masked_lm_loss(model, {**batch, "labels": batch["labels"][:, 1:]})
 
 
+@pytest.mark.parametrize(
+    ("objective", "batch", "says"),
+    [
+        (masked_lm_loss, ["input_ids"], "the batch has input_ids and no labels, which MaskTokens adds"),
+        (permutation_lm_loss, ["input_ids", "labels"], "no order, which PermuteOrder adds"),
+        (classification_loss, ["input_ids"], "no labels, which PairBatches adds"),
+        (prefix_lm_loss, ["input_ids"], "no prefix_len, which choose_prefix adds"),
+    ],
+)
+def test_a_batch_that_was_not_changed_is_refused(objective, batch, says):
+    """Catches a bare KeyError where the change that was forgotten has a name."""
+    with pytest.raises(ValueError, match=says):
+        objective(tiny_model(), {name: torch.zeros(2, 5, dtype=torch.long) for name in batch})
+
+
 def test_the_permutation_loss_predicts_the_token_at_its_place():
     """Catches a shift by one, or targets taken from the beginning of the order."""
     model = shake(TwoStreamLM(TransformerConfig(**SIZES)))
@@ -150,6 +165,14 @@ def test_info_nce_is_its_formula(temperature):
     swapped = info_nce(b, a, temperature=temperature)
     torch.testing.assert_close(loss.total, swapped.total)
     torch.testing.assert_close(info_nce(3 * a, b, temperature=temperature).total, loss.total)
+
+
+def test_info_nce_keeps_its_digits_under_autocast():
+    """Catches similarities multiplied in bfloat16, whose rounding a small temperature makes twenty times larger."""
+    a, b = torch.randn(6, 32), torch.randn(6, 32)
+    exact = info_nce(a, b, temperature=0.05).total
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(info_nce(a, b, temperature=0.05).total, exact)
 
 
 def test_info_nce_of_perfect_and_of_equal_pairs():

@@ -4,6 +4,7 @@ Losses per token cannot be compared between tokenizers, because the tokens diffe
 text has the same bytes whoever cuts it.
 """
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -106,5 +107,6 @@ def _require_targets(n_targets: int) -> None:
 
 
 def _where_it_is(model: nn.Module) -> Runtime:
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    tensors = itertools.chain(model.parameters(), model.buffers())  # models that count have buffers only
+    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
     return Runtime(device, torch.float32, "where the model is")

@@ -21,7 +21,6 @@ from llmbook.text import corpora
 from llmbook.training.config import TrainConfig
 
 PRESETS = ("gpt2", "llama", "modern")  # the decoders among TransformerConfig's presets
-TOKENIZERS = ("char", "byte", "bpe")
 PARALLEL = ("none", "ddp", "fsdp")
 
 ENTRIES = {

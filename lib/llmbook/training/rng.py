@@ -21,7 +21,7 @@ def rng_state() -> dict:
 
 
 def set_rng_state(state: dict) -> None:
-    """Put every generator back to where ``rng_state`` found it; GPUs that are no longer there are skipped."""
+    """Put every generator back to where ``rng_state`` found it; those of GPUs only if there are as many."""
     random.setstate(state["python"])
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))

@@ -41,9 +41,16 @@ def summed(logits: Float[Tensor, "*P V"], targets: Int[Tensor, "*P"]) -> Loss:
     return Loss(nats(logits, targets).sum(), (targets != IGNORE).sum())
 
 
+def required(batch: Batch, name: str, added_by: str) -> Tensor:
+    """``batch[name]``. Raises ValueError if it is not there, saying what adds it."""
+    if name not in batch:
+        raise ValueError(f"the batch has {', '.join(batch)} and no {name}, which {added_by} adds")
+    return batch[name]
+
+
 def same_shape(batch: Batch, name: str, other: str) -> None:
-    """Raise ValueError if ``batch[other]`` is there and not as large as ``batch[name]``."""
-    if other in batch and batch[other].shape != batch[name].shape:
+    """Raise ValueError if ``batch[other]`` is not as large as ``batch[name]``."""
+    if batch[other].shape != batch[name].shape:
         raise ValueError(
             f"{other} has shape {tuple(batch[other].shape)} but {name} {tuple(batch[name].shape)}: give both the "
             "same shape"

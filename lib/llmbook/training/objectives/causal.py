@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from llmbook.model import causal_mask, padding_mask
 from llmbook.text.labels import IGNORE
-from llmbook.training.objectives.base import Batch, Loss, nats, summed
+from llmbook.training.objectives.base import Batch, Loss, nats, required, summed
 
 
 def causal_lm_loss(model: nn.Module, batch: Batch) -> Loss:
@@ -50,9 +50,10 @@ def prefix_lm_loss(model: nn.Module, batch: Batch) -> Loss:
     ``batch["prefix_len"]`` [B] says how many tokens of each row are prefix; the rest of the batch is that of
     ``causal_lm_loss``. Only tokens after the prefix are targets: one inside has been read by those before it.
     """
+    prefix_len = required(batch, "prefix_len", "choose_prefix")
     inputs, mask, targets = shifted(batch, "input_ids", "attention_mask")
     real = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).long()
-    in_prefix = real.cumsum(1) <= batch["prefix_len"][:, None]  # B T+1; padding on the left is not counted
+    in_prefix = real.cumsum(1) <= prefix_len[:, None]  # B T+1; padding on the left is not counted
     past = causal_mask(inputs.shape[1], device=inputs.device)
     may_attend = past | padding_mask(in_prefix[:, :-1])  # B 1 T T: a prefix_mask for each row
     logits = model(inputs, attention_mask=mask, mask=may_attend).logits

@@ -6,8 +6,9 @@ the right one, so the loss is that of a classification among the B of the batch,
 $$\ell = -\tfrac12 \sum_i \left[\log \frac{e^{a_i \cdot b_i/\tau}}{\sum_j e^{a_i \cdot b_j/\tau}}
                               + \log \frac{e^{a_i \cdot b_i/\tau}}{\sum_j e^{a_j \cdot b_i/\tau}}\right]$$
 
-The negatives are the other pairs of the *same micro-batch*: two micro-batches of 8 are not one batch of 16, and the
-loss grows with ln B. So give the micro-batch the size you mean; accumulation does not replace it.
+The negatives are the other pairs of the *same micro-batch* of one process: two micro-batches of 8 are not one batch of
+16, and the loss grows with ln B. So give the micro-batch the size you mean; neither accumulation nor more processes
+replace it.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ def info_nce(a: Float[Tensor, "B C"], b: Float[Tensor, "B C"], *, temperature: f
     """The symmetric loss of B pairs against the B−1 others, summed over pairs; vectors are brought to length 1."""
     if temperature <= 0:
         raise ValueError(f"temperature={temperature}: must be positive; 0.05 to 0.1 is usual")
-    similarity = F.normalize(a.float(), dim=-1) @ F.normalize(b.float(), dim=-1).T / temperature  # B B
+    with torch.autocast(a.device.type, enabled=False):  # bfloat16's three digits over 0.05 are errors of 0.1 nats
+        similarity = F.normalize(a.float(), dim=-1) @ F.normalize(b.float(), dim=-1).T / temperature  # B B
     partner = torch.arange(len(a), device=a.device)
     total = (nats(similarity, partner).sum() + nats(similarity.T, partner).sum()) / 2
     return Loss(total, torch.tensor(len(a), device=a.device))

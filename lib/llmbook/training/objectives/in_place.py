@@ -5,12 +5,12 @@
     classes       [CLS] a a [SEP] b b → 0/1   one label for a text or a pair of texts
 
 Which tokens are hidden, in which order they are read and which pairs belong together was decided when the batch was
-made: see ``llmbook.text.masking``, ``permutation`` and ``pairs``.
+made: see ``llmbook.text.masking``, ``reading_order`` and ``pairs``.
 """
 
 from torch import nn
 
-from llmbook.training.objectives.base import Batch, Loss, optional, same_shape, summed
+from llmbook.training.objectives.base import Batch, Loss, optional, required, same_shape, summed
 
 
 def masked_lm_loss(model: nn.Module, batch: Batch) -> Loss:
@@ -19,8 +19,9 @@ def masked_lm_loss(model: nn.Module, batch: Batch) -> Loss:
     ``batch`` is what ``MaskTokens`` makes: ``input_ids`` [B, T] in which some tokens are replaced, ``labels`` [B, T]
     with the original token at those places and −100 elsewhere; ``attention_mask`` and ``segment_ids`` if there are.
     """
+    labels = required(batch, "labels", "MaskTokens")
     same_shape(batch, "input_ids", "labels")
-    return summed(_logits(model, batch, "attention_mask", "segment_ids"), batch["labels"])
+    return summed(_logits(model, batch, "attention_mask", "segment_ids"), labels)
 
 
 def permutation_lm_loss(model: nn.Module, batch: Batch) -> Loss:
@@ -29,8 +30,10 @@ def permutation_lm_loss(model: nn.Module, batch: Batch) -> Loss:
     ``batch`` is what ``PermuteOrder`` makes: ``input_ids`` [B, T], ``order`` [B, T] (the places in the order in which
     they are read) and ``labels`` [B, T], −100 at the places that are only read.
     """
+    required(batch, "order", "PermuteOrder")
+    labels = required(batch, "labels", "PermuteOrder")
     same_shape(batch, "input_ids", "labels")
-    return summed(_logits(model, batch, "order", "attention_mask"), batch["labels"])
+    return summed(_logits(model, batch, "order", "attention_mask"), labels)
 
 
 def classification_loss(model: nn.Module, batch: Batch) -> Loss:
@@ -40,7 +43,8 @@ def classification_loss(model: nn.Module, batch: Batch) -> Loss:
     ``attention_mask`` and ``segment_ids`` are handed to the model. Predicting the next sentence is
     https://arxiv.org/abs/1810.04805 (§3.1), the order of two sentences https://arxiv.org/abs/1909.11942 (§3.1).
     """
-    return summed(_logits(model, batch, "attention_mask", "segment_ids"), batch["labels"])
+    labels = required(batch, "labels", "PairBatches")
+    return summed(_logits(model, batch, "attention_mask", "segment_ids"), labels)
 
 
 def _logits(model: nn.Module, batch: Batch, *names: str):
