@@ -1,4 +1,4 @@
-"""Training a language model on one machine: objective, optimiser, loop, evaluation, checkpoints.
+"""Training a language model, on one process or several: objective, optimiser, loop, evaluation, checkpoints.
 
 Start with ``step.py``, the twenty lines everything else surrounds; then ``loop.py``.
 """
@@ -14,7 +14,7 @@ from llmbook.training.checkpoint import (
 from llmbook.training.config import TrainConfig
 from llmbook.training.evaluate import Evaluation, evaluate, mean_loss
 from llmbook.training.history import History
-from llmbook.training.loop import Trainer, TrainingError
+from llmbook.training.loop import Trainer
 from llmbook.training.muon import Muon, muon, orthogonalise
 from llmbook.training.objectives import (
     Batch,
@@ -34,6 +34,7 @@ from llmbook.training.objectives import (
 from llmbook.training.optim import adamw, cosine_schedule, parameter_groups
 from llmbook.training.runtime import Runtime, choose_device
 from llmbook.training.step import StepResult, train_step
+from llmbook.training.trouble import TrainingError
 
 __all__ = [
     "Batch",

@@ -35,10 +35,11 @@ from llmbook.text.files import whole_file
 from llmbook.training.callbacks import Callback, JsonlLog, ProgressBar
 from llmbook.training.checkpoint import CheckpointError
 from llmbook.training.config import TrainConfig
-from llmbook.training.loop import Trainer, TrainingError
+from llmbook.training.loop import Trainer
 from llmbook.training.parallel import ALONE, Parallel, find_checkpoint
 from llmbook.training.recipe import ENTRIES, REQUIRED, Recipe, RecipeError, fields_of, read_recipe
 from llmbook.training.runtime import choose_device
+from llmbook.training.trouble import TrainingError
 
 RESUMED_ALIKE = ("model", "corpus", "tokenizer", "seed")  # entries of a recipe that a resumed run may not change
 

@@ -7,18 +7,14 @@ tensors until ``log_every`` steps have been queued.
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from llmbook.training.callbacks import Callback
-from llmbook.training.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-)
+from llmbook.training.checkpoint import Checkpoint, CheckpointError
 from llmbook.training.config import TrainConfig
 from llmbook.training.evaluate import mean_loss
 from llmbook.training.history import History
@@ -30,11 +26,8 @@ from llmbook.training.parallel import ALONE, Parallel, find_checkpoint
 from llmbook.training.rng import preserved_rng, rng_state, set_rng_state
 from llmbook.training.runtime import Runtime, choose_device
 from llmbook.training.step import StepResult, train_step
+from llmbook.training.trouble import TrainingError, diverged, memory_advice
 from llmbook.training.tuning import WORTH_MEASURING, chosen, tuned
-
-
-class TrainingError(RuntimeError):
-    """A run that cannot go on; the message says at which step, why, and what to try."""
 
 
 class Trainer:
@@ -47,7 +40,8 @@ class Trainer:
     runtime: where and in which precision; without one it is chosen, and on a CPU a run of 500 or more micro-batches
     measures precision and kernels first (``tuning.py``; the choice is in ``runtime`` and in the checkpoint).
     parallel: DDP or FSDP of ``training.distributed`` for a run of several processes. Each makes the same trainer with
-    the same whole batches and computes its own rows of them; losses are those of all. Callbacks belong to the process
+    the same whole batches and computes its own rows of them, and of the validation batches every n-th; losses are
+    those of all. Callbacks belong to the process
     they are given to: what prints or writes goes to rank 0. Such runs keep folders ``last-STEP.dcp``, not ``last.pt``.
     """
 
@@ -114,11 +108,12 @@ class Trainer:
         self._open_folder(resume)
         self._stop = False
         if self._to_be_tuned:
-            self._tune()
+            with memory_advice(self._where):
+                self._tune()
         self._clock = time.perf_counter() - (self.history.seconds[-1] if self.history.seconds else 0.0)
         self._call("on_start")
         self.model.train()
-        with deferred_interrupt() as interrupt, self._memory_advice():
+        with deferred_interrupt() as interrupt, memory_advice(self._where):
             if self._due(self.config.eval_every):
                 self._evaluate()
             while self.step < self.config.steps and not self.parallel.any(self._stop or interrupt.requested):
@@ -245,8 +240,10 @@ class Trainer:
         unread, self._unread = self._unread, []
         for (step, lr, seconds, _), loss, n, norm in zip(unread, losses, n_targets, norms, strict=True):
             overflowed = self.scaler.is_enabled() and not math.isfinite(norm)  # its step was skipped: no harm
+            if n == 0:
+                raise TrainingError(f"step {step} has no target token: every label of its batch is -100")
             if not math.isfinite(loss) or not (math.isfinite(norm) or overflowed):
-                raise TrainingError(self._why_not_finite(step, lr, loss, n, norm))
+                raise self._diverged(f"loss {loss}, gradient norm {norm} at step {step} with learning rate {lr:.3g}")
             history = self.history
             history.steps.append(step)
             history.train_loss.append(loss)
@@ -262,9 +259,11 @@ class Trainer:
             return  # nothing to look at, or seen just before the run was stopped
         self._read_losses()
         with preserved_rng():
-            loss = mean_loss(self.model, self.valid_batches, objective=self.objective, runtime=self.runtime)
+            loss = mean_loss(
+                self.model, self.valid_batches, objective=self.objective, runtime=self.runtime, parallel=self.parallel
+            )
             if not math.isfinite(loss):
-                raise TrainingError(f"validation loss {loss} at step {self.step}: {self._advice()}")
+                raise self._diverged(f"validation loss {loss} at step {self.step}")
             is_best = loss < self.history.best_valid_loss
             self.history.valid_steps.append(self.step)
             self.history.valid_loss.append(loss)
@@ -294,31 +293,8 @@ class Trainer:
                 f"{last} holds an earlier run: continue it with run(resume=True), choose another folder, or delete it"
             )
 
-    def _why_not_finite(self, step: int, lr: float, loss: float, n_targets: float, norm: float) -> str:
-        if n_targets == 0:
-            return f"step {step} has no target token: every label of its batch is -100"
-        return f"loss {loss}, gradient norm {norm} at step {step} with learning rate {lr:.3g}: {self._advice()}"
+    def _diverged(self, what: str) -> TrainingError:
+        return diverged(what, folder=self.folder, clip_norm=self.config.clip_norm)
 
-    def _advice(self) -> str:
-        last = None if self.folder is None else find_checkpoint(self.folder, "last")
-        kept = f"the last good checkpoint is {last}" if last else "no checkpoint was kept"
-        return (
-            f"training has diverged; {kept}. Try a lower lr, more warmup_steps or a smaller clip_norm "
-            f"(now {self.config.clip_norm})"
-        )
-
-    @contextmanager
-    def _memory_advice(self) -> Iterator[None]:
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:
-            text = str(error).lower()
-            if not isinstance(error, MemoryError) and not any(
-                sign in text for sign in ("out of memory", "can't allocate memory")
-            ):
-                raise
-            raise TrainingError(
-                f"out of memory on {self.runtime.device} at step {self.step + 1} with micro-batches of shape "
-                f"{self._last_shape}: halve batch_size and double accumulation_steps (the gradient stays the same), "
-                "shorten seq_len, or make the model smaller"
-            ) from error
+    def _where(self) -> str:
+        return f"on {self.runtime.device} at step {self.step + 1} with micro-batches of shape {self._last_shape}"

@@ -61,6 +61,12 @@ def test_a_whole_run_is_that_of_one_process(two, one, kind):
         torch.testing.assert_close(seen["weights"], expected, **CLOSE)
 
 
+@BOTH
+def test_validation_is_shared(two, kind):
+    """Catches every process evaluating everything: two of three batches each, the last one twice, at steps 0, 3, 6."""
+    assert [rank[kind]["evaluated"] for rank in two] == [6, 6]
+
+
 def test_shares_are_disjoint_and_together_the_whole_batch(two):
     """Catches both ranks reading the same rows, and targets so even that an average of means would pass."""
     whole = worker.UnevenBatches().batch(0)

@@ -120,6 +120,16 @@ def error_of(call) -> str:
     return "no error"
 
 
+class Counted:
+    """The usual loss, and how many batches were evaluated here."""
+
+    evaluated = 0
+
+    def __call__(self, model, batch):
+        self.evaluated += not model.training
+        return causal_lm_loss(model, batch)
+
+
 def nan_on(rank: int, parallel):
     """The usual loss, but not a number on one process in the second step (third micro-batch of training)."""
     calls = 0
@@ -155,9 +165,11 @@ def everything(folder: str) -> dict:
         seen["gradients"], seen["loss"] = gradients(parallel)
 
         keep_half = At(3, lambda trainer: trainer.save("half.pt"))
-        trainer = make_trainer(parallel, f"{folder}/{kind}", seed=rank, callbacks=[keep_half])
+        counted = Counted()
+        trainer = make_trainer(parallel, f"{folder}/{kind}", seed=rank, callbacks=[keep_half], objective=counted)
         seen["history"] = trainer.run().to_dict()
         seen["weights"] = weights(trainer.model)
+        seen["evaluated"] = counted.evaluated
 
         # Two processes with dropout: straight through, and stopped by one of them and resumed by new trainers.
         trainer = make_trainer(parallel, seed=rank, dropout=0.2)
