@@ -84,6 +84,9 @@ def test_too_long_is_cut_at_the_end(bpe):
     assert (cut.input_ids, cut.labels) == (whole.input_ids[: first + 1], whole.labels[: first + 1])
     with pytest.raises(ValueError, match=f"has {len(whole.input_ids)} tokens, and none .* max_len={first}"):
         encode_chat(TURNS, bpe, max_len=first)
+    for options, message in (({"learn": "first"}, "learn='first' is not one of"), ({"max_len": -1}, "max_len=-1")):
+        with pytest.raises(ValueError, match=message):
+            encode_chat(TURNS, bpe, **options)
     with pytest.raises(ValueError, match="no assistant turn"):
         encode_chat(TURNS[:2], bpe)
 

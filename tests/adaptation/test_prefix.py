@@ -100,6 +100,9 @@ def test_a_network_makes_the_prefix_and_can_be_dropped():
     model.drop_reparametrisation()
     assert torch.equal(logits(model), before)
     assert {n for n, p in model.named_parameters() if p.requires_grad} == {"keys", "values"}
+    assert not any("maker" in name for name in model.state_dict())
+    with pytest.raises(ValueError, match="nothing to drop"):
+        model.drop_reparametrisation()
 
 
 def test_bad_arguments_are_named():

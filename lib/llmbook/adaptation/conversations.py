@@ -59,8 +59,13 @@ def encode_chat(
         variables: what else the template uses.
 
     Raises:
-        ValueError: nothing is left to learn; the conversation's beginning gets other tokens when read alone.
+        ValueError: an option is out of range; nothing is left to learn; the conversation's beginning gets other tokens
+            when read alone.
     """
+    if learn not in ("all", "last"):
+        raise ValueError(f"learn={learn!r} is not one of 'all', 'last'")
+    if max_len is not None and max_len < 2:
+        raise ValueError(f"max_len={max_len}: one token to read and one to learn are the least")
     template = template or getattr(tokenizer, "chat_template", None) or CHATML
     ids = tokenizer.encode(render(messages, template, **variables))
     labels = [IGNORE] * len(ids)

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from llmbook.adaptation.lora import LoRALinear, add_lora, lora_layers
+from llmbook.adaptation.targets import is_linear
 
 FORMAT = "llmbook lora"
 
@@ -66,9 +67,9 @@ def load_lora(model: nn.Module, path: str | Path) -> None:
         _check_sizes({name: tensor.shape for name, tensor in lora_state_dict(model).items()}, tensors, path)
     else:
         parts = dict(model.named_modules())
-        missing = [name for name in config["target_modules"] if name not in parts]
+        missing = [name for name in config["target_modules"] if not is_linear(parts.get(name))]
         if missing:
-            raise ValueError(f"{path} adapts {', '.join(missing[:3])}, which this model does not have")
+            raise ValueError(f"{path} adapts {', '.join(missing[:3])}, which are no linear layers of this model")
         expected = {}
         for name in config["target_modules"]:
             expected[f"{name}.lora_A"] = (config["r"], parts[name].in_features)

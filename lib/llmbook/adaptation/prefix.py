@@ -16,8 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmbook.adaptation.freeze import freeze
-from llmbook.adaptation.prefix_cache import TokenMask, check_prefix, initial_ids, read_behind, record
+from llmbook.adaptation.prefix_cache import check_prefix, initial_ids, read_behind, record
 from llmbook.model import DecoderLM, Output, TransformerConfig, evaluating
+from llmbook.model.body import AttentionMask
 from llmbook.model.cache import Cache
 
 
@@ -50,6 +51,7 @@ class PrefixTuned(nn.Module):
         if d_reparametrise is not None and init_ids is not None:
             raise ValueError("a prefix made by a network cannot start from init_ids; give one of the two")
         weight = model.body.embeddings.tokens.weight
+        self.maker: PrefixMaker | None = None
         if d_reparametrise is None:
             ids = initial_ids(model.config, n_tokens, init_ids).to(weight.device)
             self._keep(*keys_and_values_of(model, ids))
@@ -60,20 +62,26 @@ class PrefixTuned(nn.Module):
 
     def prefix(self) -> tuple[Float[Tensor, "L Hk P D"], Float[Tensor, "L Hk P D"]]:
         """The keys and values of all layers, as they are now."""
-        return self.maker() if hasattr(self, "maker") else (self.keys, self.values)
+        return (self.keys, self.values) if self.maker is None else self.maker()
 
     def drop_reparametrisation(self) -> None:
-        """Keep what the network makes and forget the network; nothing changes but what is trained and stored."""
+        """Keep what the network makes and forget the network; nothing changes but what is trained and stored.
+
+        Raises:
+            ValueError: there is no network.
+        """
+        if self.maker is None:
+            raise ValueError("this prefix is not made by a network: there is nothing to drop (d_reparametrise is None)")
         with torch.no_grad():
             keys, values = self.prefix()
-        del self.maker
+        self.maker = None
         self._keep(keys, values)
 
     def forward(
         self,
         input_ids: Int[Tensor, "B T"],
         *,
-        attention_mask: TokenMask | None = None,
+        attention_mask: AttentionMask | None = None,
         cache: Cache | None = None,
         need_weights: bool = False,
         need_hidden: bool = False,

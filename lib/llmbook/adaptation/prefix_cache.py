@@ -12,9 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from llmbook.model import Output, TransformerConfig
+from llmbook.model.body import AttentionMask
 from llmbook.model.cache import Cache, KeysValues
-
-TokenMask = Bool[Tensor, "B S"] | Int[Tensor, "B S"]
 
 
 class PrefixCache:
@@ -97,7 +96,7 @@ def read_behind(
 
 
 def extended(
-    attention_mask: TokenMask, n_prefix: int
+    attention_mask: AttentionMask, n_prefix: int
 ) -> tuple[Bool[Tensor, "B PS"] | Int[Tensor, "B PS"], Int[Tensor, "B PS"] | None]:
     """The mask over prefix and sequence, and the order of their columns: from where each comes in [prefix, sequence].
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from llmbook.adaptation.freeze import freeze
 from llmbook.adaptation.prefix_cache import (
-    TokenMask,
     arranged,
     check_prefix,
     extended,
@@ -26,6 +25,7 @@ from llmbook.adaptation.prefix_cache import (
     record,
 )
 from llmbook.model import DecoderLM, Output
+from llmbook.model.body import AttentionMask
 from llmbook.model.cache import Cache
 
 
@@ -55,7 +55,7 @@ class PromptTuned(nn.Module):
         self,
         input_ids: Int[Tensor, "B T"],
         *,
-        attention_mask: TokenMask | None = None,
+        attention_mask: AttentionMask | None = None,
         cache: Cache | None = None,
         need_weights: bool = False,
         need_hidden: bool = False,

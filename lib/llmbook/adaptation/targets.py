@@ -32,7 +32,7 @@ def find_targets(model: nn.Module, target_modules: str | Sequence[str]) -> dict[
     return found
 
 
-def is_linear(part: nn.Module) -> bool:
+def is_linear(part: nn.Module | None) -> bool:
     return isinstance(getattr(part, "in_features", None), int) and isinstance(getattr(part, "out_features", None), int)
 
 

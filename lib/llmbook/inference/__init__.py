@@ -2,7 +2,8 @@
 
 Begin with ``sampling`` (from logits to a token) and ``generate`` (the loop). ``reader`` is how both read a text that
 grows; ``beam`` and ``speculative`` are other loops on the same reader; ``streaming`` and ``stopping`` turn tokens into
-text as they come; ``fused`` is a decoder in fewer operations.
+text as they come; ``batching`` writes many texts at once, and ``server`` does so over HTTP; ``fused`` is a decoder in
+fewer operations.
 """
 
 from llmbook.inference.batching import Completion, Engine, Request, Step

@@ -155,7 +155,7 @@ def keep_min_p(logits: Float[Tensor, "B V"], min_p: float) -> Float[Tensor, "B V
 def to_distribution(
     logits: Float[Tensor, "B V"], *, seen: Bool[Tensor, "B V"] | None = None, **dials: Any
 ) -> Float[Tensor, "B V"]:
-    """The probabilities a token is drawn from, with the dials of :class:`Sampling`."""
+    """The probabilities a token is drawn from, with the dials of ``Sampling``."""
     return Sampling(**dials).distribution(logits, seen)
 
 

@@ -116,7 +116,7 @@ def complete(
                 running.remove(i)
         if not running:
             break
-    return [text + stream.finish() for text, stream in zip(written, texts, strict=True)]
+    return [done + text.finish() for done, text in zip(written, texts, strict=True)]
 
 
 def pad_left(rows: Sequence[Sequence[int]], *, device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:
