@@ -560,11 +560,9 @@ start = CompletionServer.start
 def test_the_command_refuses_in_one_line(model, monkeypatch, capsys):
     """A traceback in place of a word: no such model, one that cannot write, a port in use, no memory for a page."""
     encoder = Encoder(TransformerConfig.bert(vocab_size=9, d_model=4, n_layers=1, n_heads=1))
-    import llmbook.interop
-
     assert command.main(["--model", "nobody"]) == 2
     with monkeypatch.context() as patch:
-        patch.setattr(llmbook.interop, "load_pretrained", lambda name: (encoder, ByteTokenizer()))
+        patch.setattr(command, "load_pretrained", lambda name: (encoder, ByteTokenizer()))
         assert command.main(["--model", "minilm"]) == 2
     monkeypatch.setattr(command, "load", lambda name: (model, ByteTokenizer()))
     with socket.socket() as taken:
@@ -574,6 +572,8 @@ def test_the_command_refuses_in_one_line(model, monkeypatch, capsys):
         assert command.main(["--model", "tiny", "--port", str(port)]) == 2
     assert command.main(["--model", "tiny", "--port", "70000"]) == 2
     assert command.main(["--model", "tiny", "--cache-mib", "0"]) == 2
+    for option in ("--page-size 0", "--max-batch 0", "--max-waiting -1", "--threads 0", "--timeout 0"):
+        assert command.main(["--model", "tiny", *option.split()]) == 2
     lines = capsys.readouterr().err.splitlines()
     words = [
         "no pretrained model 'nobody'",
@@ -581,8 +581,13 @@ def test_the_command_refuses_in_one_line(model, monkeypatch, capsys):
         f"127.0.0.1:{port}",
         "--port 70000",
         "a page of 16",
+        "--page-size 0: must be at least 1",
+        "--max-batch 0: must be at least 1",
+        "--max-waiting -1: must be at least 0",
+        "--threads 0: must be at least 1",
+        "--timeout 0: must be more than 0 seconds",
     ]
-    assert len(lines) == 5
+    assert len(lines) == len(words)
     for line, word in zip(lines, words, strict=True):
         assert line.startswith("error: ")
         assert word in line

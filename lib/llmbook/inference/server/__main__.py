@@ -12,6 +12,7 @@ from torch import nn
 
 from llmbook.inference.batching import Engine
 from llmbook.inference.server.app import CompletionServer, Limits
+from llmbook.interop import load_model, load_pretrained
 from llmbook.model import DecoderLM
 from llmbook.text import SourceError, Tokenizer
 
@@ -52,14 +53,7 @@ def load(name: str) -> tuple[nn.Module, Tokenizer]:
     Raises:
         ValueError: it is neither, or not a model that writes.
     """
-    if Path(name).is_dir():
-        from llmbook.interop.checkpoint import load_model
-
-        model, tokenizer = load_model(name)
-    else:
-        from llmbook.interop import load_pretrained
-
-        model, tokenizer = load_pretrained(name)
+    model, tokenizer = load_model(name) if Path(name).is_dir() else load_pretrained(name)
     if not isinstance(model, DecoderLM):
         raise ValueError(f"--model {name}: {type(model).__name__} does not write; give a decoder language model")
     return model, tokenizer
@@ -96,6 +90,13 @@ def make_engine(model: nn.Module, *, max_batch: int, page_size: int, cache_bytes
 def _make_server(options: argparse.Namespace) -> CompletionServer:
     if not 0 <= options.port < 2**16:
         raise ValueError(f"--port {options.port}: give a number from 0 (any free port) to 65535")
+    least = dict(max_batch=1, page_size=1, max_body=1, max_waiting=0, cache_mib=0, threads=1)
+    for name, low in least.items():
+        value = getattr(options, name)
+        if value is not None and value < low:
+            raise ValueError(f"--{name.replace('_', '-')} {value}: must be at least {low}")
+    if not options.timeout > 0:
+        raise ValueError(f"--timeout {options.timeout:g}: must be more than 0 seconds")
     model, tokenizer = load(options.model)
     if options.threads is not None:
         torch.set_num_threads(options.threads)

@@ -91,8 +91,8 @@ class Worker:
                     headers={"Retry-After": "1"},
                 )
             self._n_open += len(requests)
-        ticket = Ticket(list(requests), list(stop))
-        self._inbox.put(lambda: self._begin(ticket))
+            ticket = Ticket(list(requests), list(stop))
+            self._inbox.put(lambda: self._begin(ticket))  # still under the lock: never behind what ``close`` puts in
         return ticket
 
     def give_up(self, ticket: Ticket) -> None:
