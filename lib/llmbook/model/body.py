@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from llmbook.model.cache import Cache
 from llmbook.model.config import TransformerConfig
 from llmbook.model.layers import Block
+from llmbook.model.linear import Linear
 from llmbook.model.masks import padding_mask, sliding_window_mask
 from llmbook.model.norms import make_norm
 from llmbook.model.position_bias import AlibiBias, T5Bias
@@ -207,6 +208,16 @@ class Body(nn.Module):
                 f"{batch} sequences, those in the cache included"
             )
         return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, n_past:]
+
+
+def vocab_projection(config: TransformerConfig, tokens: nn.Embedding) -> Linear:
+    """From the stream to a logit for every token; with ``tie_embeddings`` through the token table itself
+    (https://arxiv.org/abs/1608.05859)."""
+    layer = Linear(config.d_model, config.vocab_size, bias=False)
+    nn.init.normal_(layer.weight, std=config.init_std)
+    if config.tie_embeddings:
+        layer.weight = tokens.weight
+    return layer
 
 
 def scaled(x: Tensor, factor: float) -> Tensor:

@@ -14,10 +14,9 @@ from dataclasses import replace
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from llmbook.model.body import AttentionMask, Body, Output, scaled
+from llmbook.model.body import AttentionMask, Body, Output, scaled, vocab_projection
 from llmbook.model.cache import Cache
 from llmbook.model.config import TransformerConfig
-from llmbook.model.linear import Linear
 
 
 class EncoderDecoderLM(nn.Module):
@@ -32,10 +31,7 @@ class EncoderDecoderLM(nn.Module):
             stack.replace(n_layers=config.n_decoder_layers or config.n_layers), causal=True, cross_attention=True
         )
         self.decoder.embeddings.tokens = self.encoder.embeddings.tokens
-        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
-        nn.init.normal_(self.lm_head.weight, std=config.init_std)
-        if config.tie_embeddings:
-            self.lm_head.weight = self.encoder.embeddings.tokens.weight
+        self.lm_head = vocab_projection(config, self.encoder.embeddings.tokens)
 
     def encode(
         self, input_ids: Int[Tensor, "B M"], attention_mask: AttentionMask | None = None

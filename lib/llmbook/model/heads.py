@@ -33,10 +33,9 @@ def pool(
     """
     if how not in get_args(Pooling):
         raise ValueError(f"how={how!r} is not one of {', '.join(map(repr, get_args(Pooling)))}")
-    real = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-    if attention_mask is not None:
-        real = attention_mask.bool()
-    if not real.any(1).all():
+    if attention_mask is None:
+        real = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+    elif not (real := attention_mask.bool()).any(1).all():  # the one look that makes a CPU wait for its GPU
         raise ValueError(f"row {int((~real.any(1)).nonzero()[0])} has no real token: nothing to pool")
     if how == "mean":
         return hidden.masked_fill(~real[..., None], 0).sum(1) / real.sum(1, keepdim=True)

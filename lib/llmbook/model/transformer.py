@@ -12,26 +12,19 @@ from dataclasses import replace
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from llmbook.model.body import AttentionMask, Body, Output, scaled
+from llmbook.model.body import AttentionMask, Body, Output, scaled, vocab_projection
 from llmbook.model.cache import Cache
 from llmbook.model.config import TransformerConfig
-from llmbook.model.linear import Linear
 
 
 class DecoderLM(nn.Module):
-    """A causal language model: p(next token | all before it), as logits at every position.
-
-    With ``tie_embeddings`` the output projection is the token table itself (https://arxiv.org/abs/1608.05859).
-    """
+    """A causal language model: p(next token | all before it), as logits at every position."""
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config = config
         self.body = Body(config, causal=True)
-        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
-        nn.init.normal_(self.lm_head.weight, std=config.init_std)
-        if config.tie_embeddings:
-            self.lm_head.weight = self.body.embeddings.tokens.weight
+        self.lm_head = vocab_projection(config, self.body.embeddings.tokens)
 
     def forward(
         self,

@@ -22,9 +22,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from llmbook.model.body import AttentionMask, Body, Output, scaled
+from llmbook.model.body import AttentionMask, Body, Output, scaled, vocab_projection
 from llmbook.model.config import TransformerConfig
-from llmbook.model.linear import Linear
 from llmbook.model.masks import padding_mask
 
 
@@ -51,10 +50,7 @@ class TwoStreamLM(nn.Module):
         self.config = config
         self.body = Body(config, causal=False)
         self.query = nn.Parameter(torch.randn(config.d_model) * config.init_std)  # stands for the unknown token
-        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
-        nn.init.normal_(self.lm_head.weight, std=config.init_std)
-        if config.tie_embeddings:
-            self.lm_head.weight = self.body.embeddings.tokens.weight
+        self.lm_head = vocab_projection(config, self.body.embeddings.tokens)
 
     def forward(
         self,
