@@ -1,6 +1,7 @@
 """Text: tokenizers, corpora and batches, and what is hidden, cut or paired before a model sees them.
 
-Start with ``batches.py``; ``mapped.py`` says how a batch is changed on its way, ``masking.py`` is an example.
+Start with ``batches.py`` and ``numbered.py``, which says why a batch has a number; ``mapped.py`` says how a batch is
+changed on its way, ``masking.py`` is an example.
 """
 
 from llmbook.text.batches import LMBatches, as_tokens, eval_windows, load_tokens, save_tokens

@@ -33,22 +33,30 @@ class Corpus:
         """(training text, validation text).
 
         Where the source defines a split, that one; results are then comparable with everyone else's. Otherwise
-        the last ``valid`` of the characters is held out, in one piece: random lines would leave each held-out
-        line's neighbours in the training text. Raises ValueError unless 0 < ``valid`` < 1 leaves both parts some text.
+        the last ``valid`` of the characters is held out, as ``split_text`` says.
         """
         if self.splits is not None:
             return self.splits["train"], self.splits["valid"]
-        cut = int(len(self.text) * (1 - valid)) if 0 < valid < 1 else 0
-        if not 0 < cut < len(self.text):
-            raise ValueError(
-                f"valid={valid} of the {len(self.text):,} characters of {self.name} leaves one part empty; "
-                "it is a fraction between 0 and 1"
-            )
-        return self.text[:cut], self.text[cut:]
+        return split_text(self.text, valid, name=self.name)
 
     def __str__(self) -> str:
         n_bytes = len(self.text.encode("utf-8"))
         return f"{self.name}: {len(self.text):,} characters, {n_bytes:,} bytes; {self.licence}; from {self.source}"
+
+
+def split_text(text: str, valid: float, *, name: str) -> tuple[str, str]:
+    """The last ``valid`` of the characters held out, in one piece: (training text, validation text).
+
+    Random lines would leave each held-out line's neighbours in the training text. Raises ValueError unless
+    0 < ``valid`` < 1 leaves both parts some text; ``name`` is what the message calls it.
+    """
+    cut = int(len(text) * (1 - valid)) if 0 < valid < 1 else 0
+    if not 0 < cut < len(text):
+        raise ValueError(
+            f"valid={valid} of the {len(text):,} characters of {name} leaves one part empty; "
+            "it is a fraction between 0 and 1"
+        )
+    return text[:cut], text[cut:]
 
 
 class CorpusTable(dict[str, Entry]):

@@ -31,6 +31,7 @@ from llmbook.text import (
     save_tokens,
 )
 from llmbook.text import corpora as known_corpora
+from llmbook.text.corpus import split_text
 from llmbook.text.files import whole_file
 from llmbook.training.callbacks import Callback, JsonlLog, ProgressBar
 from llmbook.training.checkpoint import CheckpointError
@@ -165,8 +166,7 @@ def _texts(recipe: Recipe) -> tuple[str, str]:
         text = Path(recipe.corpus).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RecipeError(f"corpus={recipe.corpus!r} is not UTF-8: {error}") from None
-    cut = int(len(text) * (1 - recipe.data.valid))
-    return text[:cut], text[cut:]
+    return split_text(text, recipe.data.valid, name=recipe.corpus)
 
 
 def _make_tokenizer(recipe: Recipe, train_text: str, valid_text: str) -> Tokenizer:
