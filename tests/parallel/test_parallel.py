@@ -105,6 +105,7 @@ def test_the_pipeline_is_the_plain_model(ranks, name, kind):
         ("width", "50 outputs cannot be shared by 3 processes"),
         ("qk_norm", "qk_norm=True has gains that all heads share"),
         ("dropout", "dropout=0.1: processes would draw different masks"),
+        ("alibi", "positions='alibi' has a bias for every head, and a process has only some"),
         ("tied", "tie_embeddings=True: first and last stage would share one table"),
         ("t5", "positions='t5': all stages would share one table"),
         ("blocks", "2 blocks cannot be dealt out to 3 stages"),

@@ -115,6 +115,7 @@ def refusals() -> dict:
         "width": error_of(lambda: TensorParallel(model("gpt2", d_ff=50).body.blocks[0].feed_forward)),
         "qk_norm": error_of(lambda: tensor_parallel(model("gpt2", qk_norm=True))),
         "dropout": error_of(lambda: tensor_parallel(model("gpt2", dropout=0.1))),
+        "alibi": error_of(lambda: tensor_parallel(model("gpt2", positions="alibi"))),
         "tied": error_of(lambda: Stage(plain)),
         "t5": error_of(lambda: Stage(model("gpt2", positions="t5", tie_embeddings=False))),
         "blocks": error_of(lambda: Stage(model("gpt2", n_layers=2, tie_embeddings=False))),

@@ -111,11 +111,17 @@ class TensorParallel(nn.Module):
 def tensor_parallel(model: DecoderLM) -> DecoderLM:
     """A copy of a language model with every block's attention and feed-forward net shared by the processes.
 
-    All processes must hold the same ``model`` and read the same batch. Dropout must be 0: shared parts would draw
-    different masks.
+    All processes must hold the same ``model`` and read the same batch. Attention weights, if asked for, are those of a
+    process's own heads. Raises ValueError for dropout, where shared parts would draw different masks, for a bias of
+    positions that all heads share, and as ``TensorParallel`` does.
     """
     if model.config.dropout:
         raise ValueError(f"dropout={model.config.dropout}: processes would draw different masks; use dropout=0")
+    if model.body.position_bias is not None:
+        raise ValueError(
+            f"positions={model.config.positions!r} has a bias for every head, and a process has only some of them; "
+            "use 'rope', 'learned', 'sinusoidal' or 'none'"
+        )
     model = copy.deepcopy(model)
     for block in model.body.blocks:
         block.attention = TensorParallel(block.attention)
