@@ -12,7 +12,7 @@ import pytest
 from tokenizers import pre_tokenizers
 
 from llmbook.text import BPETokenizer, HFTokenizer
-from llmbook.text.tokenizers.bpe import apply_merges
+from llmbook.text.tokenizers.merges import apply_merges
 from llmbook.text.tokenizers.pretokenize import byte_characters, from_characters, to_characters, words
 from tests.text.samples import CODE, EVERYTHING, TEXTS
 
