@@ -5,9 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from llmbook.model import KVCache, OutOfPages, PagedCache, PagePool, SlidingKVCache
-from tests.model.helpers import random_ids, small_config, small_lm
+from tests.model.helpers import POSITIONS, random_ids, small_config, small_lm
 
-SCHEMES = ("none", "sinusoidal", "learned", "t5", "alibi", "rope")
 CHUNKS = [7, 1, 3, 5]
 
 
@@ -28,7 +27,7 @@ def in_chunks(model, ids, cache, mask=None):
 # --- sliding window
 
 
-@pytest.mark.parametrize("positions", SCHEMES)
+@pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize("window", [1, 4, 9])
 def test_a_sliding_cache_equals_the_full_one(positions, window):
     """A key forgotten one step early or late, a ring read out of order: chunks longer and shorter than the window."""
@@ -41,7 +40,7 @@ def test_a_sliding_cache_equals_the_full_one(positions, window):
     assert sliding.length == 16
 
 
-@pytest.mark.parametrize("positions", SCHEMES)
+@pytest.mark.parametrize("positions", POSITIONS)
 def test_a_sliding_cache_with_left_padding(positions):
     """Padding counted as a position, or hidden at the wrong columns once the window has moved past it."""
     model, ids = small_lm(positions=positions, sliding_window=4), random_ids(1, 13)
@@ -97,7 +96,7 @@ def scattered_pool(config, *, n_pages=24, page_size=4) -> PagePool:
     return pool
 
 
-@pytest.mark.parametrize("positions", SCHEMES)
+@pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize("page_size", [1, 4, 16])
 def test_pages_equal_one_pass(positions, page_size):
     """Pages read in another order than they were filled, or an offset within the page lost between chunks."""
@@ -137,7 +136,7 @@ def step_together(model, pool, rows, n_new):
             assert row.sequence.length == row.read
 
 
-@pytest.mark.parametrize(("positions", "window"), [*((scheme, None) for scheme in SCHEMES), ("rope", 5)])
+@pytest.mark.parametrize(("positions", "window"), [*((scheme, None) for scheme in POSITIONS), ("rope", 5)])
 def test_rows_join_and_leave(positions, window):
     """A mask or position not moved when rows differ in length, pages of one row read by another, pages not freed."""
     model = small_lm(positions=positions, sliding_window=window)

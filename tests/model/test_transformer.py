@@ -274,6 +274,8 @@ def test_an_encoder_refuses_what_only_a_decoder_has():
     for model in (Encoder, DecoderLM, TwoStreamLM):
         with pytest.raises(ValueError, match="n_decoder_layers=3"):
             model(small_config(n_decoder_layers=3))
+    with torch.no_grad(), pytest.raises(ValueError, match="an encoder also reads what comes after"):
+        Encoder(small_config())(random_ids(1, 4), cache=KVCache(small_config()))
     with pytest.raises(ValueError, match="memory_mask was given without"):
         Encoder(small_config())(random_ids(1, 4), memory_mask=torch.ones(1, 4, dtype=torch.long))
     with pytest.raises(ValueError, match="sliding_window=4"):

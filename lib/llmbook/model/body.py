@@ -143,7 +143,8 @@ class Body(nn.Module):
 
         Raises:
             ValueError: the sequence is longer than learned positions or the cache allow, a mask does not fit,
-                not exactly one of ``input_ids`` and ``inputs_embeds`` is given, or ``memory_mask`` without ``memory``.
+                not exactly one of ``input_ids`` and ``inputs_embeds`` is given, ``memory_mask`` without ``memory``, or
+                a cache to an encoder.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds, not both and not neither")
@@ -151,6 +152,8 @@ class Body(nn.Module):
             raise ValueError("segment_ids were given to a model without segments; make it with n_segments of 2 or more")
         if memory_mask is not None and memory is None:
             raise ValueError("memory_mask was given without the memory [B, M, C] it describes")
+        if cache is not None and not self.causal:
+            raise ValueError("a cache holds what came before, but an encoder also reads what comes after: use none")
         given = input_ids if inputs_embeds is None else inputs_embeds
         q_len, n_past = given.shape[1], 0 if cache is None else cache.length
         k_len = q_len if cache is None else cache.n_keys(q_len)
