@@ -20,6 +20,7 @@ from llmbook.text import (
 )
 from llmbook.training import (
     ByTask,
+    Callback,
     ContrastiveLoss,
     Loss,
     TrainConfig,
@@ -224,7 +225,7 @@ def test_each_task_goes_to_its_objective():
         mixed(None, {})
 
 
-def mixture_trainer(folder=None, steps=8) -> Trainer:
+def mixture_trainer(folder=None, callbacks=()) -> Trainer:
     """Two objectives, both with something drawn for every batch, through the ordinary trainer."""
     tokens = list(range(11)) * 4
     sources = {
@@ -236,7 +237,8 @@ def mixture_trainer(folder=None, steps=8) -> Trainer:
     return Trainer(
         tiny_model(vocab_size=12),
         MixedBatches(sources, {"prefix": 0.5, "causal": 0.5}),
-        TrainConfig(steps=steps, lr=1e-2, accumulation_steps=2),
+        TrainConfig(steps=8, lr=1e-2, accumulation_steps=2, log_every=1),
+        callbacks=callbacks,
         objective=ByTask({"prefix": prefix_lm_loss, "causal": causal_lm_loss}),
         runtime=CPU,
         folder=folder,
@@ -248,13 +250,12 @@ def test_a_mixture_resumes_bit_for_bit(tmp_path):
     whole = mixture_trainer()
     whole.run()
 
-    class StopAtThree:
-        def __getattr__(self, name):
-            return lambda trainer, step=0: trainer.stop() if trainer.step == 3 else None
+    class StopAtThree(Callback):
+        def on_log(self, trainer, step):
+            if step == 3:
+                trainer.stop()
 
-    first = mixture_trainer(tmp_path)
-    first.config = TrainConfig(**{**first.config.to_dict(), "log_every": 1})
-    first.callbacks = (StopAtThree(),)
+    first = mixture_trainer(tmp_path, callbacks=[StopAtThree()])
     first.run()
     assert first.step == 3
     resumed = mixture_trainer(tmp_path)

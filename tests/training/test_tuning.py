@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from llmbook.training import TrainConfig, Trainer, causal_lm_loss, choose_device, tuning
+from llmbook.training import TrainConfig, Trainer, causal_lm_loss, tuning
 from llmbook.training.checkpoint import load_checkpoint
-from tests.training.helpers import CountingBatches, tiny_model
+from tests.training.helpers import CPU, CountingBatches, tiny_model
 
-CPU = choose_device("cpu")
 BATCH = {"input_ids": torch.arange(8)[None]}
 EAGER = ("float32", "torch", "eager")
 
