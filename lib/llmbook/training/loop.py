@@ -41,8 +41,8 @@ class Trainer:
     measures precision and kernels first (``tuning.py``; the choice is in ``runtime`` and in the checkpoint).
     parallel: DDP or FSDP of ``training.distributed`` for a run of several processes. Each makes the same trainer with
     the same whole batches and computes its own rows of them, and of the validation batches every n-th; losses are
-    those of all. Callbacks belong to the process
-    they are given to: what prints or writes goes to rank 0. Such runs keep folders ``last-STEP.dcp``, not ``last.pt``.
+    those of all. Callbacks belong to the process they are given to: what prints or writes goes to rank 0. Such runs
+    keep folders ``last-STEP.dcp``, not ``last.pt``.
     """
 
     def __init__(
