@@ -2,21 +2,14 @@
 
 import pytest
 import torch
-from torch import nn
 
-from llmbook.inference import Engine, Request, Sampling, generate
-from llmbook.model import DecoderLM, TransformerConfig
+from llmbook.inference import Conditioned, Engine, Request, Sampling, generate
+from llmbook.model import DecoderLM
+from tests.inference import helpers
 
 
 def make_model(**overrides) -> DecoderLM:
-    """Two layers with matrices of std 0.5, untied: with small weights the text repeats one token, mistakes hide."""
-    values = dict(vocab_size=29, max_seq_len=48, d_model=24, n_layers=2, n_heads=4, n_kv_heads=2, tie_embeddings=False)
-    model = DecoderLM(TransformerConfig(**{**values, "positions": "rope", **overrides}))
-    generator = torch.Generator().manual_seed(0)
-    for p in model.parameters():
-        if p.ndim >= 2:
-            nn.init.normal_(p, std=0.5, generator=generator)
-    return model
+    return helpers.make_model(**{"max_seq_len": 48, "n_kv_heads": 2, **overrides})
 
 
 def make_requests(n: int, **overrides) -> list[Request]:
@@ -206,7 +199,10 @@ def test_what_can_never_be_written_is_refused(values, message):
     assert not engine.busy
 
 
-def test_a_batch_of_nobody_is_refused():
-    """An engine that would never write anything."""
+def test_an_engine_for_nobody_is_refused():
+    """An engine that would never write anything, or not what its texts' sources say."""
+    conditioned = Conditioned(helpers.make_encoder_decoder(), helpers.prompts())
+    with pytest.raises(ValueError, match="encoder–decoder has a source for each text"):
+        Engine(conditioned, n_pages=4)
     with pytest.raises(ValueError, match="max_batch=0"):
         Engine(make_model(), n_pages=4, max_batch=0)

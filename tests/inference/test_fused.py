@@ -6,9 +6,10 @@ from torch import nn
 
 from llmbook.adaptation import add_lora
 from llmbook.compression import Int8Linear, quantise_model
-from llmbook.inference import FusedDecoder, fuse, generate
+from llmbook.inference import FusedDecoder, complete, fuse, generate
 from llmbook.inference.fused import WideNorm
 from llmbook.model import DecoderLM, KVCache, RopeScaling, TransformerConfig, attend
+from llmbook.text import CharTokenizer
 from tests.model.helpers import shake
 
 
@@ -49,8 +50,10 @@ def test_in_pieces_with_a_cache_too():
 
 
 def test_it_writes_the_same_text():
-    """Catches a face that ``generate`` cannot use."""
-    model = llama()
+    """Catches a face that ``generate`` cannot use, or a mask for texts that need none."""
+    model, tokenizer = llama(), CharTokenizer.train("".join(map(chr, range(65, 97))))
+    both = (complete(m, tokenizer, ["AB", "CD"], max_new_tokens=9, temperature=0) for m in (model, fuse(model)))
+    assert next(both) == next(both)
     prompt = ids(1, 4)
     assert torch.equal(
         generate(fuse(model), prompt, max_new_tokens=12, temperature=0),

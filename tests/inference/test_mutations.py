@@ -5,7 +5,6 @@ to catch it, and demands that the test fails.
 """
 
 from collections.abc import Callable
-from importlib import import_module
 
 import pytest
 import torch
@@ -73,8 +72,7 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         ),
     ),
     "padding counts as repeated": (
-        import_module("llmbook.inference.generate"), "tokens_seen",
-        lambda ids, mask, *, vocab_size: real["seen"](ids, vocab_size=vocab_size),
+        sampling, "tokens_seen", lambda ids, mask, *, vocab_size: real["seen"](ids, vocab_size=vocab_size),
         lambda: test_generate.test_every_dial_in_a_padded_batch(dict(temperature=0, repetition_penalty=1.7)),
     ),
     "half a character given out": (

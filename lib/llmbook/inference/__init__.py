@@ -10,7 +10,7 @@ from llmbook.inference.batching import Completion, Engine, Request, Step
 from llmbook.inference.beam import Beams, beam_search
 from llmbook.inference.fused import FusedDecoder, fuse
 from llmbook.inference.generate import draw_tokens, generate, next_token_distribution
-from llmbook.inference.reader import Conditioned, Reader
+from llmbook.inference.reader import Conditioned, Reader, pad_left
 from llmbook.inference.sampling import (
     Sampling,
     apply_temperature,
@@ -33,7 +33,7 @@ from llmbook.inference.speculative import (
     verify,
 )
 from llmbook.inference.stopping import StopStrings
-from llmbook.inference.streaming import TextStream, complete, pad_left, stream
+from llmbook.inference.streaming import TextStream, complete, stream
 
 __all__ = [
     "Beams",

@@ -23,11 +23,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from llmbook.inference.reader import check_prompt
+from llmbook.inference.reader import Conditioned, check_prompt, pad_left
 from llmbook.inference.sampling import Sampling, tokens_seen
 from llmbook.inference.stopping import check_lengths, end_tokens
-from llmbook.inference.streaming import pad_left
-from llmbook.model import PagedCache, PagedSequence, PagePool, evaluating
+from llmbook.model import EncoderDecoderLM, PagedCache, PagedSequence, PagePool, evaluating
 
 FinishReason = Literal["stop", "length", "cancelled"]
 
@@ -101,6 +100,8 @@ class Engine:
     ):
         if max_batch < 1:
             raise ValueError(f"max_batch={max_batch}: at least one text must be allowed at a time")
+        if isinstance(model, (Conditioned, EncoderDecoderLM)):
+            raise ValueError("an encoder–decoder has a source for each text: use generate, for a batch of sources")
         weight = next(model.parameters())
         self.model, self.max_batch, self.continuous = model, max_batch, continuous
         self.device = weight.device
@@ -148,8 +149,7 @@ class Engine:
             generator.seed()
         else:
             generator.manual_seed(request.seed)
-        ends = end_tokens(request.eos_token_id, self.model.config.vocab_size)
-        completion = Completion(request, generator, ends)
+        completion = Completion(request, generator, end_tokens(request.eos_token_id, self.model.config.vocab_size))
         self.waiting.append(completion)
         return completion
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmbook.inference.reader import Reader, TokenMask
-from llmbook.inference.sampling import FORBIDDEN, Sampling, tokens_seen
+from llmbook.inference.sampling import FORBIDDEN, Sampling
 from llmbook.inference.stopping import check_lengths, end_tokens
 from llmbook.model import Cache, evaluating
 
@@ -81,7 +81,7 @@ def _begin(
 def _steps(reader: Reader, sampling: Sampling, max_new_tokens: int, min_new_tokens: int, ends: list[int], generator):
     ends = torch.tensor(ends, dtype=torch.long, device=reader.ids.device)
     finished = torch.zeros_like(reader.ids[:, :1], dtype=torch.bool)  # B 1
-    seen = _seen(reader, sampling)
+    seen = sampling.seen(reader.ids, reader.mask, vocab_size=reader.model.config.vocab_size)
     for step in range(max_new_tokens):
         logits = reader.logits()[:, -1]  # B V
         if step < min_new_tokens:
@@ -115,10 +115,5 @@ def next_token_distribution(
     sampling = Sampling(**dials)
     reader = Reader(model, input_ids, attention_mask=attention_mask, use_cache=False)
     with evaluating(model):
-        return sampling.distribution(reader.logits()[:, -1], _seen(reader, sampling))
-
-
-def _seen(reader: Reader, sampling: Sampling) -> Tensor | None:
-    if not sampling.needs_seen:
-        return None
-    return tokens_seen(reader.ids, reader.mask, vocab_size=reader.model.config.vocab_size)
+        seen = sampling.seen(input_ids, attention_mask, vocab_size=model.config.vocab_size)
+        return sampling.distribution(reader.logits()[:, -1], seen)

@@ -8,6 +8,8 @@ counted from position 0. Up to there the cache spares reading anything twice. Be
 window and with it every position, so nothing remembered would still be right, and the window is read anew.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -141,6 +143,17 @@ class Conditioned(nn.Module):
             attention_mask=source_mask,
             cache=cache,
         )
+
+
+def pad_left(rows: Sequence[Sequence[int]], *, device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:
+    """Rows of unequal length as token numbers [B, T], shorter ones padded on the left with 0, and their mask."""
+    longest = max(map(len, rows), default=0)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, longest - len(row) :] = torch.tensor(row, dtype=torch.long)
+        mask[i, longest - len(row) :] = True
+    return ids.to(device), mask.to(device)
 
 
 def check_prompt(model: nn.Module, ids: Tensor, mask: Tensor | None = None) -> None:

@@ -60,6 +60,10 @@ class Sampling:
         """Whether the choice depends on which tokens the text already holds."""
         return self.repetition_penalty != 1
 
+    def seen(self, input_ids: Tensor, attention_mask: Tensor | None = None, *, vocab_size: int) -> Tensor | None:
+        """What ``tokens_seen`` finds, [B, V], or None where the choice does not depend on it."""
+        return tokens_seen(input_ids, attention_mask, vocab_size=vocab_size) if self.needs_seen else None
+
     def distribution(self, logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"] | None = None) -> Tensor:
         """The probabilities [B, V] a token is drawn from.
 

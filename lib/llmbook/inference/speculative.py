@@ -57,7 +57,7 @@ class ModelDraft:
         q = []
         with evaluating(self.model):
             for _ in range(k):
-                seen = _seen(self._reader.ids, self.sampling, self.model.config.vocab_size)
+                seen = self.sampling.seen(self._reader.ids, vocab_size=self.model.config.vocab_size)
                 q.append(self.sampling.distribution(self._reader.logits()[:, -1], seen))  # 1 V
                 self._reader.append(sample(q[-1], self.generator))
         return self._reader.ids[0, ids.shape[1] :], torch.cat(q)
@@ -213,10 +213,6 @@ def _up_to_end(tokens: Tensor, ends: list[int]) -> tuple[Tensor, bool]:
         if token in ends:
             return tokens[: i + 1], True
     return tokens, False
-
-
-def _seen(ids: Tensor, sampling: Sampling, vocab_size: int) -> Tensor | None:
-    return tokens_seen(ids, vocab_size=vocab_size) if sampling.needs_seen else None
 
 
 def _seen_at_each(ids: Tensor, n: int, sampling: Sampling, vocab_size: int) -> Tensor | None:

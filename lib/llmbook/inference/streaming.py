@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from llmbook.inference.generate import draw_tokens
+from llmbook.inference.reader import pad_left
 from llmbook.inference.stopping import StopStrings, end_tokens
 from llmbook.text import Tokenizer
 
@@ -104,6 +105,8 @@ def complete(
     input_ids, attention_mask = pad_left(rows, device=_device(model))
     written = [""] * len(rows)
     running = set(range(len(rows)))
+    if attention_mask.all():
+        attention_mask = None  # nothing is padded, and not every model takes a mask
     tokens = draw_tokens(
         model, input_ids, attention_mask=attention_mask, max_new_tokens=max_new_tokens, eos_token_id=ends, **options
     )
@@ -117,17 +120,6 @@ def complete(
         if not running:
             break
     return [done + text.finish() for done, text in zip(written, texts, strict=True)]
-
-
-def pad_left(rows: Sequence[Sequence[int]], *, device: torch.device | str | None = None) -> tuple[Tensor, Tensor]:
-    """Rows of unequal length as token numbers [B, T], shorter ones padded on the left with 0, and their mask."""
-    longest = max(map(len, rows), default=0)
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        ids[i, longest - len(row) :] = torch.tensor(row, dtype=torch.long)
-        mask[i, longest - len(row) :] = True
-    return ids.to(device), mask.to(device)
 
 
 def _pieces(tokens: Iterable[int], text: TextStream, ends: Sequence[int]) -> Iterator[str]:
