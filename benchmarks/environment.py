@@ -27,8 +27,8 @@ def enter() -> None:
         _create(python)
         if _install(python):
             stamp.write_text(wanted)
-    done = subprocess.run([python, "-m", "benchmarks", *sys.argv[1:]], cwd=ROOT)
-    sys.exit(done.returncode)
+    os.chdir(ROOT)
+    os.execv(python, [str(python), "-m", "benchmarks", *sys.argv[1:]])
 
 
 def _wanted() -> str:

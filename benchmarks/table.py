@@ -30,6 +30,8 @@ def sections() -> str:
     if speeds:
         rows = [[name, *(cell for r in speeds.values() for cell in _cells(r, name))] for name in SPEED]
         rows = [row for row in rows if any(cell != "–" for cell in row[1:])]
+        failures = {name: why for r in speeds.values() for name, why in r["failures"].items()}
+        rows += [[name, why, *["–"] * (2 * len(speeds) - 1)] for name, why in failures.items()]
         first = next(iter(speeds.values()))
         header = [f"training, × {first['base']}", *(h for size in speeds for h in (size, "tokens/s"))]
         sizes = "; ".join(f"{size}: {result['about']}" for size, result in speeds.items())

@@ -2,9 +2,11 @@
 
 import pytest
 
-from benchmarks import table
+from benchmarks import record, table
 from benchmarks.quality import equal_time_steps, tables
 from benchmarks.summary import markdown, show, speeds, spread
+
+BASE, OURS = "nanoGPT-style, fp32", "ours, GPT-2, fp32"
 
 
 def test_a_ratio_is_that_of_a_pair():
@@ -80,4 +82,21 @@ def test_only_what_stands_between_the_markers_is_rewritten(tmp_path, monkeypatch
         table.rewrite(readme)
 
 
-BASE, OURS = "nanoGPT-style, fp32", "ours, GPT-2, fp32"
+def test_every_result_there_is_has_its_table(tmp_path, monkeypatch):
+    """Catches a table that needs all results, one that mixes up the sizes, and numbers without their origin."""
+    monkeypatch.setattr(record, "FOLDER", tmp_path)
+    assert table.sections() == ""
+    sample = {"work": 100, "seconds": 1.0, "foreign": 0.0, "note": "cpu, float32: no GPU; as measured"}
+    faster = {**sample, "work": 150}
+    pairs = {BASE: [(sample, sample)], "ours, GPT-2, as chosen": [(sample, faster)]}
+    speed = {"about": "a size", "base": BASE, "unit": "tokens/s", "settings": {"threads": 2, "n_rounds": 1}}
+    record.save("train-small", {**speed, "rows": speeds(pairs, clock="seconds"), "failures": {"x": "no compiler"}})
+    record.save("decode", {**speed, "base": "y", "rows": speeds({"y": pairs[BASE]}, clock="seconds"), "failures": {}})
+    text = table.sections()
+    assert "| ours, GPT-2, as chosen | 1.50 (1.50–1.50) | 150 |" in text
+    assert f"| {BASE} | 1.00 (1.00–1.00) | 100 |" in text
+    assert "| x | no compiler | – |" in text
+    assert "- ours, GPT-2, as chosen, small: as measured" in text
+    assert "| y | 1.00 (1.00–1.00) | 100 |" in text
+    assert "2 threads, 1 interleaved rounds; others used 0.00 cores" in text
+    assert not list(tmp_path.glob("*.part"))
