@@ -27,7 +27,7 @@ class Linear(nn.Linear):
 
 
 class OneDnnLinear(torch.autograd.Function):
-    """The product and its two gradients through oneDNN.
+    """The product and the gradient of x through oneDNN; that of W, whose factors lie across, through torch.
 
     For y = x Wᵀ + b with x [N, I] and W [O, I]: dx = dy W, dW = dyᵀ x, db = Σ dy over the N rows.
     """
@@ -46,7 +46,7 @@ class OneDnnLinear(torch.autograd.Function):
         if needs_x:
             dx = _product(dy, weight.t())
         if needs_weight:
-            dweight = _product(rows.t(), x.flatten(0, -2).t())  # [O, I]
+            dweight = rows.t() @ x.flatten(0, -2)  # [O, I]
         if needs_bias:
             dbias = rows.sum(0)
         return dx, dweight, dbias
