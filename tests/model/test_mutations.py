@@ -166,7 +166,7 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
     "cross-attention reads its own stream": (
         layers.MultiHeadAttention, "forward",
         lambda self, x, context=None, **k: real["forward"](self, x, None if context is None else x, **k),
-        test_encoder_decoder.test_vaswani_equals_torch,
+        lambda: test_encoder_decoder.test_the_decoder_sees_all_input_and_no_future("vaswani"),
     ),
     "padding of the input read by the decoder": (
         encoder_decoder.Body, "forward", lambda self, *a, **k: real["body"](self, *a, **{**k, "memory_mask": None}),
