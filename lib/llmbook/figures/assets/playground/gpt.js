@@ -1,0 +1,377 @@
+/* The book's DecoderLM in plain JavaScript: one token in, the logits of the next and every head's attention out.
+   It reads the file that lib/llmbook/figures/packing.py writes (weights in half precision behind a JSON header), and
+   the names are those of lib/llmbook/model. No dependency, no WebAssembly; the same file serves a page and node. */
+const llmGPT = (() => {
+  "use strict";
+  const MAGIC = "LLMBOOK1", PREFIX = 12; // 8 letters, then the length of the header as a 32-bit number
+  const GATED = ["swiglu", "geglu", "geglu_tanh"];
+
+  // ---- the file ------------------------------------------------------------------------------
+  function read(buffer) {
+    const bytes = new Uint8Array(buffer);
+    if (String.fromCharCode(...bytes.subarray(0, 8)) !== MAGIC) throw new Error(bytes.length < 8
+      ? `The model is missing: its file has ${bytes.length} bytes. Export it again.`
+      : "This is not a model exported by llmbook, or one of another version. Export it again.");
+    const size = bytes.length < PREFIX ? Infinity : new DataView(buffer).getUint32(8, true), start = PREFIX + size;
+    const short = (whole) => new Error(`The model's file is cut short: ${bytes.length} bytes of ${whole}. Export or load it again.`);
+    if (bytes.length < start) throw short(Number.isFinite(start) ? `at least ${start}` : `more than ${PREFIX}`);
+    const header = JSON.parse(new TextDecoder().decode(bytes.subarray(PREFIX, start)));
+    if (bytes.length !== start + header.bytes) {
+      if (bytes.length < start + header.bytes) throw short(start + header.bytes);
+      throw new Error(`The model's file has ${bytes.length - start - header.bytes} bytes too many. Export it again.`);
+    }
+    const weights = {};
+    for (const [name, { shape, offset, dtype }] of Object.entries(header.tensors)) {
+      const n = shape.reduce((a, b) => a * b, 1);
+      weights[name] = dtype === "f4" ? new Float32Array(buffer, start + offset, n) : widen(new Uint16Array(buffer, start + offset, n));
+    }
+    return { header, weights };
+  }
+
+  function widen(halves) { // IEEE half -> single: 1 sign, 5 exponent (bias 15) and 10 fraction bits
+    const out = new Float32Array(halves.length), bits = new Uint32Array(out.buffer);
+    for (let i = 0; i < halves.length; i++) {
+      const h = halves[i], sign = (h & 0x8000) << 16, exponent = (h >> 10) & 31, fraction = h & 1023;
+      if (exponent) bits[i] = sign | ((exponent + 112) << 23) | (fraction << 13);
+      else out[i] = (sign ? -1 : 1) * fraction * 2 ** -24;
+    }
+    return out;
+  }
+
+  // ---- the parts of a block ------------------------------------------------------------------
+  const erf = (x) => { // to 1.5e-7: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26
+    const t = 1 / (1 + 0.3275911 * Math.abs(x));
+    const tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+    return Math.sign(x) * (1 - tail * Math.exp(-x * x));
+  };
+  const gelu = (x) => 0.5 * x * (1 + erf(x * Math.SQRT1_2));
+  const geluTanh = (x) => 0.5 * x * (1 + Math.tanh(0.7978845608028654 * (x + 0.044715 * x ** 3)));
+  const ACTIVATIONS = {
+    relu: (x) => Math.max(x, 0), relu2: (x) => Math.max(x, 0) ** 2, gelu, gelu_tanh: geluTanh,
+    swiglu: (x) => x / (1 + Math.exp(-x)), geglu: gelu, geglu_tanh: geluTanh,
+  };
+
+  function product(W, b, x, rows) { // y = W x + b, W [rows, x.length] row by row
+    const y = new Float32Array(rows), n = x.length, whole = n - n % 4;
+    for (let o = 0, r = 0; o < rows; o++, r += n) {
+      let s0 = 0, s1 = 0, s2 = 0, s3 = 0, i = 0;
+      for (; i < whole; i += 4) {
+        s0 += W[r + i] * x[i]; s1 += W[r + i + 1] * x[i + 1]; s2 += W[r + i + 2] * x[i + 2]; s3 += W[r + i + 3] * x[i + 3];
+      }
+      for (; i < n; i++) s0 += W[r + i] * x[i];
+      y[o] = s0 + s1 + s2 + s3 + (b ? b[o] : 0);
+    }
+    return y;
+  }
+
+  function rms(x, gain, eps) { // x / sqrt(mean(x²) + ε) · gain
+    let sum = 0;
+    for (let i = 0; i < x.length; i++) sum += x[i] * x[i];
+    const r = 1 / Math.sqrt(sum / x.length + eps);
+    return x.map((v, i) => v * r * gain[i]);
+  }
+  function layerNorm(x, gain, bias, eps) {
+    let mean = 0, variance = 0;
+    for (let i = 0; i < x.length; i++) mean += x[i];
+    mean /= x.length;
+    for (let i = 0; i < x.length; i++) variance += (x[i] - mean) ** 2;
+    const r = 1 / Math.sqrt(variance / x.length + eps);
+    return x.map((v, i) => (v - mean) * r * gain[i] + (bias ? bias[i] : 0));
+  }
+
+  class Model {
+    /* buffer: an ArrayBuffer with the whole file. Throws an Error whose message can be shown to a reader. */
+    constructor(buffer) {
+      const { header, weights } = read(buffer);
+      Object.assign(this, { header, weights, config: header.config, tokenizer: tokenizer(header.tokenizer) });
+      this.capacity = 0;
+      this.crop(0);
+    }
+    get length() { return this.ids.length; }
+    get maxLength() { return this.config.max_seq_len; }
+
+    /* Forget all but the first n tokens. */
+    crop(n) {
+      this.ids = (this.ids ?? []).slice(0, n);
+      // attention[layer][position]: the weights of all heads over positions 0 … position, head after head
+      this.attention = Array.from({ length: this.config.n_layers }, (_, l) => (this.attention?.[l] ?? []).slice(0, n));
+      this.logits = null; // those of the last token fed with `last`
+    }
+
+    /* The weights of one head at one position: what the token there read of each token up to itself. */
+    row(layer, head, position) {
+      return this.attention[layer][position].subarray(head * (position + 1), (head + 1) * (position + 1));
+    }
+
+    /* Read one more token. Returns the logits [V] of the next, or null where `last` says nobody will look. */
+    step(id, last = true) {
+      const c = this.config, w = this.weights, t = this.length;
+      if (t >= this.maxLength) throw new Error(`The context is full: this model reads at most ${this.maxLength} tokens.`);
+      if (!(id >= 0 && id < c.vocab_size)) throw new Error(`Token ${id} is not among the ${c.vocab_size} of the model.`);
+      this.reserve(t + 1);
+      let x = this.embed(id, t);
+      const angles = w.frequencies && this.angles(t);
+      for (let l = 0; l < c.n_layers; l++) {
+        const block = `body.blocks.${l}.`, pre = c.norm_position === "pre";
+        const add = (norm, part) => { // x + part(norm(x)), or norm(x + part(x)) where the norm comes after
+          const y = part(pre ? this.norm(norm, x) : x);
+          for (let i = 0; i < y.length; i++) y[i] += x[i];
+          x = pre ? y : this.norm(norm, y);
+        };
+        add(block + "attention_norm", (y) => this.attend(l, block + "attention.", y, angles));
+        add(block + "feed_forward_norm", (y) => this.feedForward(block + "feed_forward.", y));
+      }
+      this.ids.push(id);
+      if (!last) return this.logits = null;
+      if (c.norm_position === "pre") x = this.norm("body.final_norm", x);
+      if (c.logit_scale !== 1) x = x.map((v) => v * c.logit_scale);
+      return this.logits = product(w[c.tie_embeddings ? "body.embeddings.tokens.weight" : "lm_head.weight"], null, x, c.vocab_size);
+    }
+
+    embed(id, t) {
+      const { config: c, weights: w } = this, C = c.d_model, scale = c.scale_embeddings ? Math.sqrt(C) : 1;
+      const positions = w.positions ?? w["body.embeddings.positions.table.weight"];
+      const x = w["body.embeddings.tokens.weight"].slice(id * C, (id + 1) * C);
+      for (let i = 0; i < C; i++) {
+        x[i] *= scale;
+        if (positions) x[i] += positions[t * C + i];
+        if (c.n_segments) x[i] += w["body.embeddings.segments.weight"][i];
+      }
+      return c.embedding_norm ? this.norm("body.embeddings.norm", x) : x;
+    }
+
+    norm(name, x) {
+      const gain = this.weights[name + ".weight"], bias = this.weights[name + ".bias"], eps = this.config.norm_eps;
+      return this.config.norm === "rmsnorm" ? rms(x, gain, eps) : layerNorm(x, gain, bias, eps);
+    }
+
+    linear(name, x, rows) { return product(this.weights[name + ".weight"], this.weights[name + ".bias"], x, rows); }
+
+    angles(t) { // cosines and sines of position t
+      const { weights: { frequencies }, header: { rope_amplitude: a } } = this;
+      return { cos: frequencies.map((f) => Math.cos(Math.fround(t * f)) * a), sin: frequencies.map((f) => Math.sin(Math.fround(t * f)) * a) };
+    }
+
+    heads(name, norm, x, n, angles) { // project into n heads, then what is done to queries and keys alone
+      const D = this.config.d_head, y = this.linear(name, x, n * D), gain = this.weights[norm + ".weight"];
+      for (let h = 0; h < n; h++) {
+        const part = y.subarray(h * D, (h + 1) * D);
+        if (gain) part.set(rms(part, gain, this.config.norm_eps));
+        if (angles) for (let i = 0, half = D / 2; i < half; i++) { // pairs (i, i + D/2), as in rotary.py
+          const a = part[i], b = part[i + half];
+          part[i] = a * angles.cos[i] - b * angles.sin[i];
+          part[i + half] = b * angles.cos[i] + a * angles.sin[i];
+        }
+      }
+      return y;
+    }
+
+    attend(l, name, x, angles) {
+      const { n_heads: H, n_kv_heads: Hk, d_head: D, sliding_window, attention_scale } = this.config, t = this.length;
+      const K = this.keys[l], V = this.values[l], width = Hk * D, scale = attention_scale ?? 1 / Math.sqrt(D);
+      const q = this.heads(name + "q_proj", name + "q_norm", x, H, angles);
+      K.set(this.heads(name + "k_proj", name + "k_norm", x, Hk, angles), t * width);
+      V.set(this.linear(name + "v_proj", x, width), t * width);
+      const all = new Float32Array(H * (t + 1)), mixed = new Float32Array(H * D);
+      const first = sliding_window ? Math.max(0, t - sliding_window + 1) : 0;
+      const bias = this.weights.distance_bias; // [H, S]: added to a score, by how far back the key lies
+      for (let h = 0; h < H; h++) {
+        const a = all.subarray(h * (t + 1), (h + 1) * (t + 1)), kv = Math.floor(h * Hk / H) * D, o = h * D;
+        let top = -Infinity, sum = 0;
+        for (let j = first; j <= t; j++) {
+          let s = 0;
+          for (let i = 0; i < D; i++) s += q[o + i] * K[j * width + kv + i];
+          a[j] = s * scale + (bias ? bias[h * this.maxLength + t - j] : 0);
+          if (a[j] > top) top = a[j];
+        }
+        for (let j = first; j <= t; j++) sum += a[j] = Math.exp(a[j] - top);
+        for (let j = first; j <= t; j++) {
+          a[j] /= sum;
+          for (let i = 0; i < D; i++) mixed[o + i] += a[j] * V[j * width + kv + i];
+        }
+      }
+      this.attention[l].push(all);
+      return this.linear(name + "o_proj", mixed, this.config.d_model);
+    }
+
+    feedForward(name, x) {
+      const { d_ff: F, d_model: C, feed_forward: kind } = this.config, bend = ACTIVATIONS[kind];
+      const up = this.linear(name + "up_proj", x, F);
+      if (!GATED.includes(kind)) return this.linear(name + "down_proj", up.map(bend), C);
+      const gate = this.linear(name + "gate_proj", x, F);
+      return this.linear(name + "down_proj", up.map((v, i) => bend(gate[i]) * v), C);
+    }
+
+    reserve(n) { // room for the keys and values of n positions; doubled when it runs out
+      if (n <= this.capacity) return;
+      this.capacity = Math.min(this.maxLength, Math.max(n, 2 * this.capacity, 64));
+      const grown = (old) => Array.from({ length: this.config.n_layers }, (_, l) => {
+        const room = new Float32Array(this.capacity * this.config.n_kv_heads * this.config.d_head);
+        if (old) room.set(old[l]);
+        return room;
+      });
+      this.keys = grown(this.keys);
+      this.values = grown(this.values);
+    }
+  }
+
+  // ---- from logits to a token: the order and the rules of lib/llmbook/inference/sampling.py ----
+  /* dials: temperature (0: always the likeliest), topK (null: no limit), topP (1: no limit).
+     Returns own (the model's probabilities), warm (after the temperature), chance (after the cuts), cutBy (0 kept, 1 by
+     top-k, 2 by top-p), keptByK and kept (how many are left after each). */
+  function distribution(logits, { temperature = 1, topK = null, topP = 1 } = {}) {
+    const V = logits.length, own = softmax(logits, 1), cutBy = new Uint8Array(V);
+    const order = Uint32Array.from(logits, (_, i) => i).sort((a, b) => logits[b] - logits[a] || a - b);
+    const warm = temperature > 0 ? softmax(logits, temperature) : new Float64Array(V);
+    if (!(temperature > 0)) warm[order[0]] = 1;
+    const chance = warm.slice();
+    const limit = topK == null ? -Infinity : logits[order[Math.min(topK, V) - 1]]; // equals of the k-th stay
+    let kept = 0, mass = 0;
+    for (const i of order) if (logits[i] < limit) { cutBy[i] = 1; chance[i] = 0; } else { kept++; mass += warm[i]; }
+    const keptByK = kept;
+    if (topP < 1) { // the least likely go, as long as they have no more than 1 - p together
+      for (let r = kept - 1, tail = 0; r > 0; r--) {
+        const i = order[r];
+        tail += warm[i] / mass;
+        if (tail > 1 - topP) break;
+        cutBy[i] = 2; chance[i] = 0; kept--;
+      }
+    }
+    let total = 0;
+    for (const p of chance) total += p;
+    for (let i = 0; i < V; i++) chance[i] /= total;
+    return { own, warm, chance, cutBy, order, keptByK, kept };
+  }
+
+  function softmax(logits, temperature) {
+    let top = -Infinity, sum = 0;
+    for (const v of logits) if (v > top) top = v;
+    const p = Float64Array.from(logits, (v) => Math.exp((v - top) / temperature));
+    for (const v of p) sum += v;
+    return p.map((v) => v / sum);
+  }
+
+  /* The n-th number in [0, 1) of a seed. A function of both, with no state, so that a text can be taken back or replayed:
+     seed and n are spread by the golden ratio, then stirred by the finaliser of MurmurHash3
+     (https://github.com/aappleby/smhasher), in which every bit of the input moves every bit of the output. */
+  function uniform(seed, n) {
+    const stir = (h) => {
+      h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+      h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+      return (h ^ (h >>> 16)) >>> 0;
+    };
+    return stir(stir(seed >>> 0) + Math.imul(n + 1, 0x9e3779b9)) / 2 ** 32;
+  }
+
+  /* The token whose share of [0, 1) holds u, the shares laid out in the order of the ids. */
+  function draw(chance, u) {
+    let sum = 0, last = 0;
+    for (let i = 0; i < chance.length; i++) if (chance[i] > 0) {
+      sum += chance[last = i];
+      if (u < sum) return i;
+    }
+    return last; // rounding left the sum below u
+  }
+
+  // ---- tokenizers: those of lib/llmbook/text/tokenizers, from their own to_dict() --------------
+  const VISIBLE = { " ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍" };
+  const encoder = new TextEncoder(), strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }), lenient = new TextDecoder("utf-8", { ignoreBOM: true });
+  const hex = (n, width) => n.toString(16).toUpperCase().padStart(width, "0");
+  const visible = (c) => VISIBLE[c] ?? (/[\p{C}\p{Z}]/u.test(c) ? `⟨U+${hex(c.codePointAt(0), 4)}⟩` : c);
+
+  function printable(bytes) { // what cannot be seen gets a mark; a byte that is no whole character its number
+    let shown = "";
+    for (let i = 0; i < bytes.length;) {
+      const b = bytes[i], n = b < 0x80 ? 1 : b < 0xe0 ? 2 : b < 0xf0 ? 3 : 4;
+      try {
+        shown += visible(strict.decode(bytes.subarray(i, i + n)));
+        i += n;
+      } catch {
+        shown += `⟨${hex(b, 2)}⟩`;
+        i++;
+      }
+    }
+    return shown;
+  }
+
+  class CharTokenizer {
+    constructor({ characters }) {
+      this.characters = Array.from(characters);
+      this.ids = new Map(this.characters.map((c, i) => [c, i]));
+    }
+    encode(text) {
+      return Array.from(text, (c, at) => {
+        if (!this.ids.has(c)) throw new Error(`“${c}” (U+${hex(c.codePointAt(0), 4)}), character ${at + 1} of the prompt, is not among the ${this.characters.length} characters this model knows.`);
+        return this.ids.get(c);
+      });
+    }
+    decode(ids) { return ids.map((i) => this.characters[i]).join(""); }
+    token(id) { return visible(this.characters[id]); }
+    isSpecial() { return false; }
+  }
+
+  class ByteTokenizer {
+    encode(text) { return Array.from(encoder.encode(text)); }
+    decode(ids) { return lenient.decode(Uint8Array.from(ids)); }
+    token(id) { return printable(Uint8Array.of(id)); }
+    isSpecial() { return false; }
+  }
+
+  // GPT-2 writes each byte as a character: the printable ones of Latin-1 as themselves, the others from U+0100 on.
+  const BYTE_OF = new Map(), CHARACTER_OF = [];
+  for (let b = 0, others = 0; b < 256; b++) {
+    const plain = (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
+    BYTE_OF.set(CHARACTER_OF[b] = String.fromCharCode(plain ? b : 256 + others++), b);
+  }
+  const SPACE = "\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000"; // White_Space; \s differs
+  const WORD = new RegExp(`'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^${SPACE}\\p{L}\\p{N}]+|[${SPACE}]+(?![^${SPACE}])|[${SPACE}]+`, "gu");
+
+  class BPETokenizer {
+    constructor({ vocab, merges, special_tokens: special }) {
+      const names = new Map(Object.entries(special).map(([text, id]) => [id, text]));
+      this.special = new Map(Object.entries(special));
+      this.pieces = vocab.map((piece, id) => piece === null ? encoder.encode(names.get(id)) : Uint8Array.from(piece, (c) => BYTE_OF.get(c)));
+      this.ids = new Map();
+      vocab.forEach((piece, id) => { if (piece !== null) this.ids.set(piece, id); });
+      this.ranks = new Map(merges.map((pair, rank) => [pair, rank]));
+      const longest = [...this.special.keys()].sort((a, b) => b.length - a.length).map((s) => s.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&"));
+      this.cut = longest.length ? new RegExp(`(${longest.join("|")})`) : null;
+    }
+    encode(text) {
+      const out = [];
+      (this.cut ? text.split(this.cut) : [text]).forEach((piece, i) => { // split keeps the separators, at odd places
+        if (i % 2) out.push(this.special.get(piece));
+        else for (const [word] of piece.matchAll(WORD)) out.push(...this.merge(word));
+      });
+      return out;
+    }
+    merge(word) { // the pair of lowest rank first, the leftmost of equals
+      const parts = Array.from(encoder.encode(word), (b) => CHARACTER_OF[b]);
+      for (;;) {
+        let best = Infinity, at = -1;
+        for (let i = 0; i + 1 < parts.length; i++) {
+          const rank = this.ranks.get(parts[i] + " " + parts[i + 1]);
+          if (rank < best) { best = rank; at = i; }
+        }
+        if (at < 0) return parts.map((part) => this.ids.get(part));
+        parts.splice(at, 2, parts[at] + parts[at + 1]);
+      }
+    }
+    decode(ids) {
+      const bytes = [];
+      for (const id of ids) bytes.push(...this.pieces[id]);
+      return lenient.decode(Uint8Array.from(bytes));
+    }
+    token(id) { return printable(this.pieces[id]); }
+    isSpecial(id) { return [...this.special.values()].includes(id); }
+  }
+
+  const KINDS = { char: CharTokenizer, byte: ByteTokenizer, bpe: BPETokenizer };
+  function tokenizer(state) {
+    if (!KINDS[state.kind]) throw new Error(`The model's tokenizer is of a kind this page does not know: “${state.kind}”.`);
+    return new KINDS[state.kind](state);
+  }
+
+  return { Model, tokenizer, distribution, uniform, draw };
+})();
+if (typeof module !== "undefined") module.exports = llmGPT;

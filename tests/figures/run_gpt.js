@@ -1,0 +1,48 @@
+// What gpt.js computes, for test_playground.py: a job as JSON on standard input, its results as JSON on standard output.
+const fs = require("node:fs");
+const { gpt, model: file, jobs } = JSON.parse(fs.readFileSync(0, "utf8"));
+const { Model, distribution, uniform, draw } = require(gpt);
+
+const bytes = fs.readFileSync(file);
+const open = (length = bytes.length) => new Model(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + length));
+let model;
+const list = (numbers) => Array.from(numbers);
+const tasks = {
+  encode: (text) => model.tokenizer.encode(text),
+  decode: (ids) => model.tokenizer.decode(ids),
+  tokens: () => Array.from({ length: model.config.vocab_size }, (_, id) => model.tokenizer.token(id)),
+  // All logits and, of the last token, every head's weights; `keep` tokens of an earlier text are not read again.
+  read: ({ ids, keep = 0 }) => {
+    model.crop(keep);
+    const logits = ids.slice(keep).map((id) => list(model.step(id)));
+    const last = model.length - 1, { n_layers: L, n_heads: H } = model.config;
+    const heads = (l) => Array.from({ length: H }, (_, h) => list(model.row(l, h, last)));
+    return { logits, weights: Array.from({ length: L }, (_, l) => heads(l)) };
+  },
+  skip: (ids) => { model.crop(0); ids.forEach((id, i) => model.step(id, i === ids.length - 1)); return list(model.logits); },
+  start: () => model.header.start,
+  distribution: ({ logits, dials }) => Object.fromEntries(Object.entries(distribution(Float32Array.from(logits), dials))
+    .map(([name, value]) => [name, typeof value === "number" ? value : list(value)])),
+  uniform: ({ seed, n }) => Array.from({ length: n }, (_, i) => uniform(seed, i)),
+  draw: ({ chance, u }) => draw(chance, u),
+  cut: (length) => { open(length); return null; },
+  write: ({ ids, n, dials, seed }) => {
+    model.crop(0);
+    ids.forEach((id) => model.step(id));
+    const out = [];
+    for (let i = 0; i < n; i++) {
+      out.push(draw(distribution(model.logits, dials).chance, uniform(seed, i)));
+      model.step(out[i]);
+    }
+    return out;
+  },
+};
+const results = jobs.map(([name, argument]) => {
+  try {
+    if (name !== "cut") model ??= open();
+    return { value: tasks[name](argument) };
+  } catch (error) {
+    return { error: error.message };
+  }
+});
+process.stdout.write(JSON.stringify(results));

@@ -1,0 +1,295 @@
+"""The page's model is the book's model: logits, attention, tokens and draws of gpt.js beside those of Python."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import llmbook.figures
+from llmbook.figures import FigureError
+from llmbook.figures.packing import export_model, pack_model, round_to_half, weight_shapes
+from llmbook.inference.sampling import Sampling
+from llmbook.model import DecoderLM, RopeScaling, TransformerConfig
+from llmbook.text import BPETokenizer, ByteTokenizer, CharTokenizer, HFTokenizer
+
+NODE = shutil.which("node")
+needs_node = pytest.mark.skipif(NODE is None, reason="there is no node to run the page's JavaScript")
+GPT = Path(llmbook.figures.__file__).parent / "assets" / "playground" / "gpt.js"
+
+TEXT = (
+    "To be, or not to be, that is the question: 滚滚长江东逝水, 浪花淘尽英雄. It's 42 o'clock — café 🙂!\n\n\tNot to be.\r\n"
+    * 3
+)
+PROMPTS = ["To be, or", "滚滚长江", "🙂🚀 naïve — “quotes”", "\n", "  two  spaces \t\n\n and 12 ½ Ⅳ's", "x" * 64]
+S = 48  # short, so that a text soon fills it
+SIZES = dict(max_seq_len=S, d_model=24, n_layers=2, n_heads=4)
+MODERN = dict(positions="rope", norm="rmsnorm", bias=False)
+FAMILIES = {
+    "gpt2": TransformerConfig.gpt2(vocab_size=300, **SIZES),
+    "modern": TransformerConfig.modern(vocab_size=300, **SIZES),
+    "llama": TransformerConfig.llama(vocab_size=300, **{**SIZES, "n_kv_heads": 2, "tie_embeddings": False}),
+    "odd sizes": TransformerConfig.llama(
+        vocab_size=300, max_seq_len=S, d_model=23, n_layers=1, n_heads=3, n_kv_heads=1, d_head=6, d_ff=13, norm_eps=0.1
+    ),
+    "post-norm": TransformerConfig(
+        vocab_size=300, **SIZES, positions="sinusoidal", norm_position="post", feed_forward="relu",
+        scale_embeddings=True, embedding_norm=True, n_segments=2,
+    ),
+    "alibi": TransformerConfig(vocab_size=300, **SIZES, positions="alibi", feed_forward="geglu", sliding_window=5),
+    "t5": TransformerConfig(
+        vocab_size=300, **SIZES, positions="t5", norm="rmsnorm", bias=False, feed_forward="geglu_tanh",
+        attention_scale=1.0, logit_scale=0.5, t5_buckets=8, t5_max_distance=20,
+    ),
+    "yarn": TransformerConfig(
+        vocab_size=300, **SIZES, **MODERN, feed_forward="gelu",
+        rope_scaling=RopeScaling(kind="yarn", factor=4.0, original_max_seq_len=12),
+    ),
+    "no positions": TransformerConfig(vocab_size=300, **SIZES, positions="none", qk_norm=True),
+}  # fmt: skip
+
+
+def random_model(config):
+    """A model whose every part matters: gains and biases too are away from their first values."""
+    model = DecoderLM(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+        if parameter.ndim == 1:
+            parameter.data += 0.5
+    return round_to_half(model)
+
+
+def bpe():
+    return BPETokenizer.train(TEXT, vocab_size=300, special_tokens=["<|end|>"])
+
+
+def run(path, *jobs):
+    """Results of the jobs of run_gpt.js, in order: {"value": result}, or {"error": words} where one was refused."""
+    job = {"gpt": str(GPT), "model": str(path), "jobs": jobs}
+    command = [NODE, str(Path(__file__).parent / "run_gpt.js")]
+    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@needs_node
+@pytest.mark.parametrize("name", FAMILIES)
+def test_logits_and_attention_are_those_of_pytorch(name, tmp_path):
+    """Catches any part of the model that the page computes otherwise: a norm, an activation, positions, shared keys,
+    a missing bias, the scale of scores; at every position, up to a full context."""
+    model, tokenizer = random_model(FAMILIES[name]), bpe()
+    path = export_model(model, tokenizer, tmp_path / "model.bin")
+    texts = [tokenizer.encode(prompt)[:S] for prompt in PROMPTS] + [[i * 7 % 300 for i in range(S)]]
+    for ids, got in zip(texts, run(path, *(["read", {"ids": ids}] for ids in texts)), strict=True):
+        with torch.no_grad():
+            out = model(torch.tensor([ids]), need_weights=True)
+        assert "error" not in got, got
+        np.testing.assert_allclose(got["value"]["logits"], out.logits[0].numpy(), atol=1e-3)
+        np.testing.assert_allclose(got["value"]["weights"], torch.stack(out.attentions)[:, 0, :, -1], atol=1e-4)
+    assert len(texts[-1]) == S
+
+
+@needs_node
+def test_what_was_read_before_is_kept_rightly(tmp_path):
+    """Catches keys of a deleted ending that stay in the cache, and a text read without logits on the way that
+    ends elsewhere."""
+    model = random_model(FAMILIES["modern"])
+    path = export_model(model, bpe(), tmp_path / "model.bin")
+    first, second = list(range(30, 50)), [*range(30, 40), *range(100, 120)]
+    jobs = ["read", {"ids": second}], ["read", {"ids": first}], ["read", {"ids": second, "keep": 10}], ["skip", second]
+    whole, other, changed, skipped = (result["value"] for result in run(path, *jobs))
+    assert other["logits"][9:12] != whole["logits"][9:12]
+    assert changed["logits"] == whole["logits"][10:]
+    assert changed["weights"] == whole["weights"]
+    assert skipped == whole["logits"][-1]
+
+
+@needs_node
+def test_a_full_context_is_said(tmp_path):
+    """Catches a page that goes on beyond the last position it has, with numbers from outside the table."""
+    path = export_model(random_model(FAMILIES["gpt2"]), bpe(), tmp_path / "model.bin")
+    full, more = run(path, ["read", {"ids": [5] * S}], ["read", {"ids": [5] * (S + 1)}])
+    assert len(full["value"]["logits"]) == S
+    assert more["error"] == f"The context is full: this model reads at most {S} tokens."
+
+
+@needs_node
+def test_a_broken_file_is_said(tmp_path):
+    """Catches half a download taken for a model, and another file taken for one."""
+    path = export_model(random_model(FAMILIES["gpt2"]), bpe(), tmp_path / "model.bin")
+    size = path.stat().st_size
+    for result in run(path, *(["cut", n] for n in (9, 11, 200, size // 2, size - 1))):
+        assert "cut short" in result["error"]
+    assert "missing" in run(path, ["cut", 0])[0]["error"]
+    (tmp_path / "other.bin").write_bytes(b"<!doctype html><title>404</title>")
+    assert "not a model" in run(tmp_path / "other.bin", ["start", None])[0]["error"]
+    (tmp_path / "longer.bin").write_bytes(path.read_bytes() + b"1234")
+    assert "4 bytes too many" in run(tmp_path / "longer.bin", ["start", None])[0]["error"]
+
+
+TOKENIZERS = {
+    "char": lambda: CharTokenizer.train(TEXT + "".join(PROMPTS)),
+    "byte": ByteTokenizer,
+    "bpe": bpe,
+    "bpe, no special tokens": lambda: BPETokenizer.train(TEXT, vocab_size=290),
+    "hf": lambda: HFTokenizer.train(TEXT, vocab_size=300, special_tokens=["<|end|>", "<|end|>+"]),
+}
+
+
+@needs_node
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_tokens_are_those_of_python(kind, tmp_path):
+    """Catches another cut into words, merges in another order, bytes and marks that are shown otherwise."""
+    tokenizer = TOKENIZERS[kind]()
+    model = DecoderLM(FAMILIES["modern"].replace(vocab_size=tokenizer.vocab_size))
+    path = export_model(model, tokenizer, tmp_path / "model.bin")
+    texts = ["", TEXT, *PROMPTS]
+    if kind != "char":
+        texts += [
+            "<|end|>be<|end|>+ 漢字かな交じり文 и ещё",
+            "\u0085a\u00a0\u2009b\ufeffc \x1c d\u3000",
+            "e\u0301 ٣٤ 2²",
+        ]
+    jobs = [["encode", text] for text in texts]
+    ids = [result["value"] for result in run(path, *jobs)]
+    assert ids == [tokenizer.encode(text) for text in texts]
+    broken = [[5, tokenizer.vocab_size - 3, 7], list(range(tokenizer.vocab_size))]
+    *decoded, tokens = run(path, *(["decode", row] for row in ids + broken), ["tokens", None])
+    assert [result["value"] for result in decoded] == [tokenizer.decode(row) for row in ids + broken]
+    assert tokens["value"] == [tokenizer.token(index) for index in range(tokenizer.vocab_size)]
+
+
+@needs_node
+def test_an_unknown_character_is_named(tmp_path):
+    """Catches a character that silently becomes another, and a place counted in UTF-16 halves."""
+    tokenizer = CharTokenizer.train("ab🙂")
+    model = DecoderLM(FAMILIES["modern"].replace(vocab_size=3))
+    path = export_model(model, tokenizer, tmp_path / "model.bin")
+    assert "“é” (U+00E9), character 3 of the prompt" in run(path, ["encode", "a🙂é"])[0]["error"]
+
+
+@needs_node
+def test_an_empty_prompt_has_a_beginning(tmp_path):
+    """Catches a model that is given nothing to read."""
+    made = {"bpe": bpe(), "char": CharTokenizer.train("\nab"), "no line end": CharTokenizer.train("ab")}
+    starts = {}
+    for name, tokenizer in made.items():
+        model = DecoderLM(FAMILIES["modern"].replace(vocab_size=tokenizer.vocab_size))
+        starts[name] = run(export_model(model, tokenizer, tmp_path / "m.bin"), ["start", None])[0]["value"]
+    assert starts == {"bpe": [0], "char": [0], "no line end": [0]}
+
+
+@needs_node
+@pytest.mark.parametrize(
+    "dials",
+    [
+        dict(temperature=1.0),
+        dict(temperature=0.0),
+        dict(temperature=0.3, top_k=5),
+        dict(temperature=2.0, top_p=0.5),
+        dict(temperature=0.7, top_k=20, top_p=0.9),
+        dict(top_k=500, top_p=1e-6),
+    ],
+    ids=str,
+)
+def test_the_dials_cut_as_in_python(dials, tmp_path):
+    """Catches dials applied in another order, a border counted to the other side, ties broken."""
+    path = export_model(random_model(FAMILIES["modern"]), bpe(), tmp_path / "model.bin")
+    logits = torch.randn(1, 60) * 3
+    logits[0, 10:13] = logits[0].topk(5).values[-1]  # three that are as likely as the fifth
+    page = {"temperature": dials.get("temperature", 1.0), "topK": dials.get("top_k"), "topP": dials.get("top_p", 1)}
+    got = run(path, ["distribution", {"logits": logits[0].tolist(), "dials": page}])[0]["value"]
+    expected = Sampling(**dials).distribution(logits)[0].numpy()
+    np.testing.assert_allclose(got["chance"], expected, atol=1e-6)
+    assert [cut == 0 for cut in got["cutBy"]] == (expected > 0).tolist() or dials["temperature"] == 0
+    assert got["kept"] == sum(cut == 0 for cut in got["cutBy"])
+    np.testing.assert_allclose(got["own"], logits.softmax(-1)[0].numpy(), atol=1e-6)
+
+
+def stir(h):
+    """MurmurHash3's finaliser, written from its description."""
+    h = (h ^ h >> 16) * 0x85EBCA6B & 0xFFFFFFFF
+    h = (h ^ h >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
+    return h ^ h >> 16
+
+
+@needs_node
+def test_the_random_numbers_are_the_documented_ones_and_even(tmp_path):
+    """Catches numbers that differ between browsers or from what is documented, leave a part of [0, 1) out, or
+    follow each other or the seed."""
+    path = export_model(random_model(FAMILIES["modern"]), bpe(), tmp_path / "model.bin")
+    n = 20_000
+    one, two = (np.array(r["value"]) for r in run(path, *(["uniform", {"seed": s, "n": n}] for s in (1, 2))))
+    assert one[:5].tolist() == [stir((stir(1) + (i + 1) * 0x9E3779B9) & 0xFFFFFFFF) / 2**32 for i in range(5)]
+    counts = np.histogram(one, bins=20, range=(0, 1))[0]
+    assert abs(counts - n / 20).max() < 5 * (n / 20) ** 0.5
+    for a, b in ((one[1:], one[:-1]), (one, two)):
+        assert abs(np.corrcoef(a, b)[0, 1]) < 5 / n**0.5
+    chance = [0.0, 0.25, 0.0, 0.75, 0.0]
+    draws = run(path, *(["draw", {"chance": chance, "u": u}] for u in (0.0, 0.2499, 0.25, 0.9999, 1.0)))
+    assert [result["value"] for result in draws] == [1, 1, 3, 3, 3]
+
+
+@needs_node
+def test_the_same_seed_writes_the_same_text(tmp_path):
+    """Catches a draw that depends on more than prompt, dials and seed; temperature 0 is the likeliest token."""
+    model = random_model(FAMILIES["gpt2"])
+    path = export_model(model, bpe(), tmp_path / "model.bin")
+    ids, dials = [40, 41, 42], {"temperature": 1, "topK": 50, "topP": 0.95}
+    jobs = [["write", {"ids": ids, "n": 20, "dials": dials, "seed": seed}] for seed in (7, 8, 7)]
+    jobs.append(["write", {"ids": ids, "n": 20, "dials": {"temperature": 0}, "seed": 7}])
+    first, other, again, greedy = (result["value"] for result in run(path, *jobs))
+    assert first == again != other
+    with torch.no_grad():
+        for token in greedy:
+            assert int(model(torch.tensor([ids])).logits[0, -1].argmax()) == token
+            ids = [*ids, token]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_names_are_those_of_the_model(name):
+    """Catches a part of the model that the file forgets."""
+    config = FAMILIES[name]
+    shapes = {key: tuple(value.shape) for key, value in DecoderLM(config).state_dict().items()}
+    shapes.pop("body.position_bias.table.weight", None)
+    if config.tie_embeddings:
+        del shapes["lm_head.weight"]
+    assert weight_shapes(config) == shapes
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path):
+    """Catches a file that would speak nonsense, and a file left behind by a refusal."""
+    tokenizer, config = bpe(), FAMILIES["modern"]
+    model, path = DecoderLM(config), tmp_path / "model.bin"
+    with pytest.raises(FigureError, match="256 tokens and the model 300"):
+        export_model(model, ByteTokenizer(), path)
+    cased = HFTokenizer.train(TEXT, vocab_size=300)
+    cased.backend.normalizer = __import__("tokenizers").normalizers.Lowercase()
+    with pytest.raises(FigureError, match="cannot run HFTokenizer"):
+        export_model(model, cased, path)
+    model.extra = torch.nn.Linear(2, 2)
+    with pytest.raises(FigureError, match=r"it has 'extra\.bias'"):
+        export_model(model, tokenizer, path)
+    model = DecoderLM(config)
+    model.body.final_norm.weight.data[3] = 70_000
+    with pytest.raises(FigureError, match=r"final_norm\.weight holds 70000"):
+        export_model(model, tokenizer, path)
+    model.body.final_norm.weight.data[3] = torch.nan
+    with pytest.raises(FigureError, match=r"final_norm\.weight holds nan"):
+        export_model(model, tokenizer, path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_model_itself_keeps_its_weights():
+    """Catches an export that rounds the model it was given."""
+    torch.manual_seed(1)
+    model = DecoderLM(FAMILIES["gpt2"])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    pack_model(model, bpe())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    rounded = round_to_half(model).state_dict()
+    assert all(value.dtype == torch.float32 and torch.equal(value, value.half().float()) for value in rounded.values())
+    assert not torch.equal(rounded["lm_head.weight"], before["lm_head.weight"])
