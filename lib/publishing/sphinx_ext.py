@@ -47,6 +47,8 @@ def setup(app):
 
 def _assets(app, config):
     config.html_static_path.append(str(ROOT / "web"))
+    # The playground's script and style travel with the library, which writes them into readers' own pages as well.
+    config.html_static_path.append(str(ROOT / "lib" / "llmbook" / "figures" / "assets"))
     config.mathjax_path = "vendor/mathjax/tex-chtml.js"
     # No menu: its speech and colour tools would be fetched from elsewhere, and it makes every formula a tab stop.
     config.mathjax3_config = {"options": {"enableMenu": False}} | (config.mathjax3_config or {})

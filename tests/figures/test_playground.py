@@ -1,8 +1,12 @@
 """The page's model is the book's model: logits, attention, tokens and draws of gpt.js beside those of Python."""
 
+import base64
+import html
 import json
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +14,22 @@ import pytest
 import torch
 
 import llmbook.figures
-from llmbook.figures import FigureError
-from llmbook.figures.packing import export_model, pack_model, round_to_half, weight_shapes
+from llmbook.figures import FigureError, export_model, round_to_half, save_playground
+from llmbook.figures.packing import pack_model, weight_shapes
 from llmbook.inference.sampling import Sampling
 from llmbook.model import DecoderLM, RopeScaling, TransformerConfig
 from llmbook.text import BPETokenizer, ByteTokenizer, CharTokenizer, HFTokenizer
 
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="there is no node to run the page's JavaScript")
-GPT = Path(llmbook.figures.__file__).parent / "assets" / "playground" / "gpt.js"
+LIB = Path(llmbook.figures.__file__).parents[2]
+ASSETS = LIB / "llmbook" / "figures" / "assets" / "playground"
+GPT = ASSETS / "gpt.js"
 
 TEXT = (
-    "To be, or not to be, that is the question: 滚滚长江东逝水, 浪花淘尽英雄. It's 42 o'clock — café 🙂!\n\n\tNot to be.\r\n"
-    * 3
-)
+    "To be, or not to be, that is the question: 滚滚长江东逝水, 浪花淘尽英雄. "
+    "It's 42 o'clock — café 🙂!\n\n\tNot to be.\r\n"
+) * 3
 PROMPTS = ["To be, or", "滚滚长江", "🙂🚀 naïve — “quotes”", "\n", "  two  spaces \t\n\n and 12 ½ Ⅳ's", "x" * 64]
 S = 48  # short, so that a text soon fills it
 SIZES = dict(max_seq_len=S, d_model=24, n_layers=2, n_heads=4)
@@ -293,3 +299,57 @@ def test_the_model_itself_keeps_its_weights():
     rounded = round_to_half(model).state_dict()
     assert all(value.dtype == torch.float32 and torch.equal(value, value.half().float()) for value in rounded.values())
     assert not torch.equal(rounded["lm_head.weight"], before["lm_head.weight"])
+
+
+def test_the_page_holds_all_it_needs(tmp_path):
+    """Catches a page that fetches a script, a style or the model from elsewhere, or holds another model."""
+    model, tokenizer = random_model(FAMILIES["modern"]), bpe()
+    saved = save_playground(
+        model, tokenizer, tmp_path / "mine.html", title="1 < 2", prompt="</script> & 滚", about="<b>"
+    )
+    page = saved.path.read_text(encoding="utf-8")
+    assert re.findall(r"<(?:script|link|img|iframe)[^>]* (?:src|href)=(.[^\"']*)", page) == ['"data:,']
+    assert "@import" not in page
+    assert "url(" not in page
+    packed = re.search(r'id="pg-model">([^<]*)</script>', page)[1]
+    assert base64.b64decode(packed, validate=True) == pack_model(model, tokenizer)
+    settings = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
+    assert settings["models"] == [{"name": "1 < 2", "about": "<b>", "prompt": "</script> & 滚", "data": "pg-model"}]
+    assert "<h1>1 &lt; 2</h1>" in page
+    assert page.count("</script>") == 4  # the settings, the model and the two scripts, none cut short by its contents
+    for asset in ("gpt.js", "playground.js", "playground.css"):
+        assert (ASSETS / asset).read_text(encoding="utf-8") in page
+
+
+def test_a_notebook_shows_the_page_and_the_site_does_not_carry_it(tmp_path, monkeypatch):
+    """Catches an iframe whose page ends at its first quotation mark, and a chapter heavy with a model."""
+    saved = save_playground(random_model(FAMILIES["gpt2"]), bpe(), tmp_path / "mine.html")
+    assert "iframe" not in saved._repr_mimebundle_()["text/html"]
+    assert "mine.html: 0.1 MB" in saved._repr_mimebundle_()["text/html"]
+    monkeypatch.setenv("LLMBOOK_STATIC", "0")
+    frame = saved._repr_mimebundle_()["text/html"]
+    assert html.unescape(re.search(r'srcdoc="([^"]*)"></iframe>$', frame)[1]) == saved.path.read_text(encoding="utf-8")
+
+
+def test_a_page_that_could_not_begin_is_refused(tmp_path):
+    """Catches a page that opens with an error, or that no browser would open."""
+    model, tokenizer = DecoderLM(FAMILIES["modern"]), bpe()
+    with pytest.raises(FigureError, match=r"'.*mine.bin' does not end in .html"):
+        save_playground(model, tokenizer, tmp_path / "mine.bin")
+    with pytest.raises(FigureError, match=f"first prompt has 100 tokens; the model reads at most {S}"):
+        save_playground(model, tokenizer, tmp_path / "mine.html", prompt="=" * 100)
+    letters = CharTokenizer.train("ab")
+    with pytest.raises(FigureError, match="the first prompt: character 'c'"):
+        save_playground(DecoderLM(model.config.replace(vocab_size=2)), letters, tmp_path / "mine.html", prompt="abc")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_script_and_the_style_travel_with_the_library():
+    """Catches an installed library that lacks the files its page is made of."""
+    setup = tomllib.loads((LIB / "pyproject.toml").read_text(encoding="utf-8"))
+    carried = {
+        path
+        for pattern in setup["tool"]["setuptools"]["package-data"]["llmbook"]
+        for path in (LIB / "llmbook").glob(pattern)
+    }
+    assert set(ASSETS.iterdir()) <= carried

@@ -10,6 +10,8 @@ from llmbook.figures.columns import text_columns
 from llmbook.figures.curves import bars, curves, loss_curve
 from llmbook.figures.explore import Sweep, sweep
 from llmbook.figures.heatmaps import attention_grid, attention_map, heatmap
+from llmbook.figures.packing import export_model, round_to_half
+from llmbook.figures.playground import Playground, save_playground
 from llmbook.figures.theme import FigureError, describe, show
 from llmbook.figures.tokens import token_strip
 
@@ -17,14 +19,18 @@ page.register()
 
 __all__ = [
     "FigureError",
+    "Playground",
     "Sweep",
     "attention_grid",
     "attention_map",
     "bars",
     "curves",
     "describe",
+    "export_model",
     "heatmap",
     "loss_curve",
+    "round_to_half",
+    "save_playground",
     "show",
     "sweep",
     "text_columns",

@@ -1,0 +1,104 @@
+"""A reader's own model as a page: type, and watch it read and write.
+
+``save_playground(model, tokenizer, "mine.html")`` writes one HTML file that holds the model, the JavaScript that runs
+it and the looks. It opens from a disk, without a connection and without a server; in a notebook the result shows the
+page in place. What the page computes is in assets/playground/gpt.js, what it shows in playground.js beside it.
+"""
+
+import base64
+import html
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llmbook.figures.packing import pack_model, write_bytes
+from llmbook.figures.theme import FigureError, is_static
+
+ASSETS = Path(__file__).parent / "assets" / "playground"
+WITHOUT_JAVASCRIPT = "This page runs a language model in JavaScript, which is switched off in this browser."
+
+
+class Playground:
+    """What ``save_playground`` returns: the file at ``path``, shown in place by a notebook."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict:
+        plain = {"text/plain": repr(self)}
+        if is_static():  # the book's page would carry the model: it says where the file is instead
+            return {**plain, "text/html": f"<p>{html.escape(repr(self))}</p>"}
+        page = html.escape(self.path.read_text(encoding="utf-8"))
+        frame = 'title="Playground" style="width:100%;height:48rem;border:0" loading="lazy"'
+        return {**plain, "text/html": f'<iframe {frame} srcdoc="{page}"></iframe>'}
+
+    def __repr__(self) -> str:
+        return f"{self.path}: {self.path.stat().st_size / 1e6:.1f} MB, opens in any browser"
+
+
+def save_playground(
+    model: Any,
+    tokenizer: Any,
+    path: str | os.PathLike[str],
+    *,
+    title: str = "My language model",
+    prompt: str = "",
+    about: str = "",
+) -> Playground:
+    """Write ``model`` (a ``DecoderLM``) and its tokenizer as one HTML page in which a reader can talk to it.
+
+    title: the heading. prompt: what stands in the box at first. about: a sentence on what the model has read. The
+    weights are rounded to float16, the model itself is left as it is. The file appears whole or not at all.
+    Raises FigureError for a path that is no ``.html``, a first prompt that the tokenizer cannot spell or the context
+    cannot hold, and where ``pack_model`` does.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise FigureError(f"{str(path)!r} does not end in .html, by which a browser knows a page")
+    try:
+        n_tokens = len(tokenizer.encode(prompt))
+    except ValueError as error:
+        raise FigureError(f"the first prompt: {error}") from None
+    if n_tokens > model.config.max_seq_len:
+        raise FigureError(f"the first prompt has {n_tokens} tokens; the model reads at most {model.config.max_seq_len}")
+    packed = base64.b64encode(pack_model(model, tokenizer)).decode("ascii")
+    settings = {"models": [{"name": title, "about": about, "prompt": prompt, "data": "pg-model"}]}
+    page = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title>
+<link rel="icon" href="data:,">
+<style>
+{_asset("playground.css")}</style>
+</head>
+<body class="pg-alone">
+<main>
+<h1>{html.escape(title)}</h1>
+{playground_html(settings)}
+</main>
+<script type="text/plain" id="pg-model">{packed}</script>
+<script>
+{_asset("gpt.js")}</script>
+<script>
+{_asset("playground.js")}</script>
+</body>
+</html>
+"""
+    return Playground(write_bytes(path, page.encode("utf-8")))
+
+
+def playground_html(settings: Mapping[str, Any]) -> str:
+    """The element that playground.js fills; ``settings`` are described there."""
+    data = json.dumps(settings, ensure_ascii=False).replace("<", "\\u003c")
+    return (
+        f'<div class="llm-playground"><script type="application/json">{data}</script>'
+        f"<noscript><p>{WITHOUT_JAVASCRIPT}</p></noscript></div>"
+    )
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
