@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import normalizers
 
 import llmbook.figures
 from llmbook.figures import FigureError, export_model, round_to_half, save_playground
 from llmbook.figures.packing import pack_model, weight_shapes
 from llmbook.inference.sampling import Sampling
-from llmbook.model import DecoderLM, RopeScaling, TransformerConfig
+from llmbook.model import DecoderLM, Encoder, RopeScaling, TransformerConfig
 from llmbook.text import BPETokenizer, ByteTokenizer, CharTokenizer, HFTokenizer
 
 NODE = shutil.which("node")
@@ -273,9 +274,13 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     with pytest.raises(FigureError, match="256 tokens and the model 300"):
         export_model(model, ByteTokenizer(), path)
     cased = HFTokenizer.train(TEXT, vocab_size=300)
-    cased.backend.normalizer = __import__("tokenizers").normalizers.Lowercase()
+    cased.backend.normalizer = normalizers.Lowercase()
     with pytest.raises(FigureError, match="cannot run HFTokenizer"):
         export_model(model, cased, path)
+    with pytest.raises(FigureError, match="cannot run a Linear: give a DecoderLM"):
+        export_model(torch.nn.Linear(2, 2), tokenizer, path)
+    with pytest.raises(FigureError, match="Encoder cannot be exported"):
+        export_model(Encoder(config), tokenizer, path)
     model.extra = torch.nn.Linear(2, 2)
     with pytest.raises(FigureError, match=r"it has 'extra\.bias'"):
         export_model(model, tokenizer, path)

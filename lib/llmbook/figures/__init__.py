@@ -2,7 +2,8 @@
 
 Every builder returns a plotly figure and asks for ``alt``, what the figure says to a reader who cannot see
 it. In a notebook plotly draws; when the book is built (``LLMBOOK_STATIC=1``) every figure becomes a small
-self-contained ``<figure>`` that ``web/explorer.js`` draws, without a kernel.
+self-contained ``<figure>`` that ``web/explorer.js`` draws, without a kernel. ``save_playground`` writes a trained
+model as a page of its own.
 """
 
 from llmbook.figures import page

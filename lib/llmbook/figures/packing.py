@@ -39,7 +39,10 @@ def pack_model(model: Any, tokenizer: Any) -> bytes:
     Raises FigureError for a model that is not a plain ``DecoderLM`` (adapters must be merged first), a weight that
     float16 cannot hold, and a tokenizer that is of another size than the model or that a page cannot run.
     """
-    config, state = model.config, dict(model.state_dict())
+    config = getattr(model, "config", None)
+    if not hasattr(config, "positions"):
+        raise FigureError(f"a page cannot run a {type(model).__name__}: give a DecoderLM")
+    state = model.state_dict()
     wanted = weight_shapes(config)
     held = {name for name in state if name not in _replaced(config)}
     if strange := sorted(held ^ wanted.keys()):

@@ -57,13 +57,13 @@ def save_playground(
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise FigureError(f"{str(path)!r} does not end in .html, by which a browser knows a page")
+    packed = base64.b64encode(pack_model(model, tokenizer)).decode("ascii")
     try:
         n_tokens = len(tokenizer.encode(prompt))
     except ValueError as error:
         raise FigureError(f"the first prompt: {error}") from None
     if n_tokens > model.config.max_seq_len:
         raise FigureError(f"the first prompt has {n_tokens} tokens; the model reads at most {model.config.max_seq_len}")
-    packed = base64.b64encode(pack_model(model, tokenizer)).decode("ascii")
     settings = {"models": [{"name": title, "about": about, "prompt": prompt, "data": "pg-model"}]}
     page = f"""<!doctype html>
 <html lang="en">

@@ -69,7 +69,7 @@
     const settings = JSON.parse(root.querySelector('script[type="application/json"]').textContent);
     const id = `pg${++boxes}-`;
     let model, words, typed = [], written = [], selected = null, layer = 0, head = 0;
-    let reading = 0, writing = false, trouble = "", spent = 0, candidates = null;
+    let opened = false, job = 0, reading = false, writing = false, trouble = "", spent = 0, candidates = null;
     let maps = []; // of each head: an image of its weights, rows drawn once
 
     // ---- what is on the page -------------------------------------------------------------------
@@ -170,12 +170,12 @@
         chip.classList.toggle("pg-break", shown.endsWith("↵"));
         chip.setAttribute("aria-selected", i === now);
         chip.tabIndex = i === now ? 0 : -1;
-        chip.title = `token ${i + 1}, number ${token}` + (i <= now ? `; read with weight ${percent(share)}` : "");
+        chip.title = `position ${i}, token ${token}` + (i <= now ? `; read with weight ${percent(share)}` : "");
         chip.style.backgroundColor = i <= now ? `rgba(230, 159, 0, ${(0.42 * Math.sqrt(share)).toFixed(3)})` : "";
       });
       if (atEnd) for (const box of [text, chips]) box.scrollTop = box.scrollHeight;
       const best = Array.from(weights, (w, i) => [w, i]).sort((a, b) => b[0] - a[0]).slice(0, 5).filter(([w]) => w >= 0.005);
-      readout.textContent = `Layer ${layer + 1}, head ${head + 1}: token ${now + 1}, ${named(ids[now])}, reads `
+      readout.textContent = `Layer ${layer}, head ${head}: ${named(ids[now])} at position ${now} reads `
         + best.map(([w, i]) => `${named(ids[i])}${i === now ? " (itself)" : ""} ${percent(w)}`).join(", ") + ".";
       meter.textContent = `${plural(model.length, "token")} of at most ${model.maxLength.toLocaleString("en")}; ${spent.toFixed(1)} ms for the last one.`;
     }
@@ -228,7 +228,7 @@
     let cell = 1, margin = 0;
     function enlarge() { // the chosen head, with its tokens beside it where they can be read
       const side = large.clientWidth, n = model?.length, ratio = globalThis.devicePixelRatio || 1, now = model && reader();
-      if (!side || !n) return;
+      if (!side || !n || !maps[0]?.rows) return;
       large.width = large.height = Math.round(side * ratio);
       const pen = large.getContext("2d"), look = getComputedStyle(root), ink = look.getPropertyValue("--pg-ink");
       const label = (i) => { const t = words.token(model.ids[i]); return t.length > 8 ? t.slice(0, 7) + "…" : t; };
@@ -259,7 +259,7 @@
           pen.restore();
         }
       }
-      large.setAttribute("aria-label", `Attention of layer ${layer + 1}, head ${head + 1}: a triangle of ${plural(n, "row")}, one for each token, over the tokens it may read. The sentence below names the largest weights of the chosen row.`);
+      large.setAttribute("aria-label", `Attention of layer ${layer}, head ${head}: a triangle of ${plural(n, "row")}, one for each token, over the tokens it may read. The sentence below names the largest weights of the chosen row.`);
     }
     function pickRow(event) {
       if (!model) return;
@@ -273,6 +273,7 @@
     }
     function select(chip) {
       const at = [...chips.children].indexOf(chip);
+      if (at >= model.length) return; // being read again
       selected = at === model.length - 1 ? null : at; // the last token: follow the end
       tokens(); enlarge();
     }
@@ -284,13 +285,14 @@
         radio.setAttribute("aria-checked", on);
         radio.tabIndex = on ? 0 : -1;
       });
-      if (model.length) { tokens(); enlarge(); }
+      if (model.length && !reading) { tokens(); enlarge(); }
     }
 
     // ---- reading and writing -------------------------------------------------------------------
     /* Read typed + written; what the model has read already is kept. False where a later call took over. */
     async function read() {
-      const job = ++reading, ids = [...typed, ...written];
+      const mine = ++job, ids = [...typed, ...written];
+      reading = true;
       let same = 0;
       while (same < Math.min(model.length, ids.length - 1) && model.ids[same] === ids[same]) same++;
       model.crop(same);
@@ -301,21 +303,22 @@
         model.step(ids[i], i === ids.length - 1);
         spent = performance.now() - start;
         if (performance.now() - since < SLICE) continue;
+        meter.textContent = `Reading: ${i + 1} of ${plural(ids.length, "token")} …`;
         await pause(0);
-        if (job !== reading) return false;
+        if (mine !== job) return false;
         since = performance.now();
       }
-      reading = 0;
+      reading = false;
       if (selected >= model.length) selected = null;
       update();
       return true;
     }
 
     async function reread() { // the prompt changed
-      writing = false;
+      job++; // whatever is being read is no longer wanted
+      reading = writing = false;
       written = [];
       selected = null;
-      reading = 0;
       trouble = "";
       try {
         typed = words.encode(prompt.value);
@@ -382,11 +385,14 @@
 
     // ---- a model -------------------------------------------------------------------------------
     async function open(index) {
-      const source = settings.models[index], firstTime = !model;
+      const source = settings.models[index];
       model = null;
-      writing = false;
-      reading = 0;
+      job++;
+      reading = writing = false;
       trouble = "";
+      for (const box of [chips, small, layers, heads, before, after, summary, readout, meter]) box.replaceChildren(); // another's
+      for (const r of rows) r.row.hidden = true;
+      large.width = 1;
       buttons();
       say("Loading the model …");
       try {
@@ -406,18 +412,18 @@
       topK.input.value = Math.round(share * (ks.length - 1));
       for (const d of [temperature, topK, topP]) d.say();
       layer = Math.min(layer, L - 1); head = Math.min(head, H - 1);
-      layers.replaceChildren(...Array.from({ length: L }, (_, l) => el("option", { value: l }, String(l + 1))));
-      heads.replaceChildren(...Array.from({ length: H }, (_, h) => el("option", { value: h }, String(h + 1))));
+      layers.replaceChildren(...Array.from({ length: L }, (_, l) => el("option", { value: l }, String(l))));
+      heads.replaceChildren(...Array.from({ length: H }, (_, h) => el("option", { value: h }, String(h))));
       maps = Array.from({ length: L * H }, () => ({ canvas: el("canvas", {}), image: new ImageData(Math.min(32, model.maxLength), Math.min(32, model.maxLength)), rows: 0 }));
       small.style.setProperty("--pg-columns", H);
       small.replaceChildren(...maps.map(({ canvas }, k) => {
         const l = Math.floor(k / H), h = k % H;
-        return el("div", { role: "radio", "data-rove": true, "aria-label": `Layer ${l + 1}, head ${h + 1}`, title: `Layer ${l + 1}, head ${h + 1}`, onclick: () => choose(l, h),
+        return el("div", { role: "radio", "data-rove": true, "aria-label": `Layer ${l}, head ${h}`, title: `Layer ${l}, head ${h}`, onclick: () => choose(l, h),
           onkeydown: (event) => { if (event.key === " " || event.key === "Enter") { event.preventDefault(); choose(l, h); } } }, canvas);
       }));
       choose(layer, head);
-      if (firstTime || source.prompt != null) prompt.value = source.prompt ?? settings.prompt ?? "";
-      chips.replaceChildren();
+      if (!opened || source.prompt != null) prompt.value = source.prompt ?? settings.prompt ?? "";
+      opened = true;
       await reread();
       root.dataset.state = "ready";
     }
