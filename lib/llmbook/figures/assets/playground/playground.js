@@ -405,7 +405,9 @@
       }
       words = model.tokenizer;
       const { n_layers: L, n_heads: H, vocab_size: V } = model.config;
-      about.textContent = [source.about, `${plural(model.header.n_parameters, "parameter")}, ${plural(L, "layer")} of ${plural(H, "head")}, ${plural(V, "token")} known, ${model.maxLength.toLocaleString("en")} read at most. It runs in this page; nothing is sent anywhere.`].filter(Boolean).join(" ");
+      const sizes = `${plural(model.header.n_parameters, "parameter")}, ${plural(L, "layer")} of ${plural(H, "head")}, `
+        + `${plural(V, "token")} known, ${model.maxLength.toLocaleString("en")} read at most.`;
+      about.textContent = [source.about, sizes, "It runs in this page; nothing is sent anywhere."].filter(Boolean).join(" ");
       const share = topK.input.value / topK.input.max;
       ks = [...KS.filter((k) => k < V), null];
       topK.input.max = ks.length - 1;
