@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 
 from llmbook.compression import quantise_model
-from llmbook.inference import draw_tokens
+from llmbook.inference import draw_tokens, fuse
 from llmbook.interop import load_pretrained, to_huggingface
 from llmbook.model import evaluating
 from llmbook.text import package_files
@@ -36,8 +36,9 @@ def make_decode(name: str) -> Callable[[int], dict]:
     return measure
 
 
-def _ours(dtype: torch.dtype, bits: int | None = None) -> Decode:
+def _ours(dtype: torch.dtype, bits: int | None = None, *, fused: bool = True) -> Decode:
     model, tokenizer = load_pretrained("smollm2", dtype=dtype)
+    model = fuse(model) if fused else model
     if bits == 4:  # the head, a fifth of the weights, at 8 bits, as in llama.cpp's file
         quantise_model(model, bits=4, kernel="packed")
     if bits:
@@ -111,8 +112,8 @@ DECODERS: dict[str, Callable[[], Decode]] = {
     "transformers generate, bf16": lambda: _transformers(torch.bfloat16),
     "transformers, bare loop, bf16": lambda: _transformers(torch.bfloat16, loop=True),
     "llama.cpp, Q4_1 file": _llama_cpp,
-    "ours, fp32": lambda: _ours(torch.float32),
-    "ours, bf16": lambda: _ours(torch.bfloat16),
-    "ours, int8": lambda: _ours(torch.bfloat16, bits=8),
-    "ours, int4 (head int8)": lambda: _ours(torch.bfloat16, bits=4),
+    "ours, bf16": lambda: _ours(torch.bfloat16, fused=False),
+    "ours, fused, bf16": lambda: _ours(torch.bfloat16),
+    "ours, fused, int8": lambda: _ours(torch.bfloat16, bits=8),
+    "ours, fused, int4 (head int8)": lambda: _ours(torch.bfloat16, bits=4),
 }
