@@ -19,6 +19,12 @@ def logits(model, ids=None, **keywords) -> torch.Tensor:
         return model(random_ids(2, 7) if ids is None else ids, **keywords).logits
 
 
+def behind_words(model, ids: torch.Tensor, words: list[int]) -> torch.Tensor:
+    """The logits that the model inside ``model`` gives for ``ids`` with real words before them."""
+    before = torch.tensor(words).expand(len(ids), -1)
+    return logits(model.model, torch.cat([before, ids], dim=1))[:, len(words) :]
+
+
 def backward(model, ids=None) -> None:
     causal_lm_loss(model, {"input_ids": random_ids(2, 7) if ids is None else ids}).total.backward()
 

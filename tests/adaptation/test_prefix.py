@@ -5,49 +5,14 @@ import torch
 
 from llmbook.adaptation import PrefixTuned
 from llmbook.inference import generate
-from llmbook.model import KVCache
-from tests.adaptation.helpers import LLAMA, backward, left_padded, lm, logits, with_gradient
-from tests.model.helpers import POSITIONS, random_ids
+from tests.adaptation.helpers import LLAMA, backward, lm, logits, with_gradient
+from tests.model.helpers import random_ids
 
 PREFIX = [5, 9, 2]
 
 
 def prefixed(**overrides) -> PrefixTuned:
     return PrefixTuned(lm(**overrides), n_tokens=3, init_ids=PREFIX)
-
-
-def behind_words(model: PrefixTuned, ids: torch.Tensor) -> torch.Tensor:
-    words = torch.tensor(PREFIX).expand(len(ids), -1)
-    return logits(model.model, torch.cat([words, ids], dim=1))[:, 3:]
-
-
-@pytest.mark.parametrize("kind", [*({"positions": p} for p in POSITIONS), LLAMA], ids=[*POSITIONS, "grouped"])
-def test_keys_and_values_of_words_act_as_the_words(kind):
-    """Catches keys exchanged with values, a prefix behind the text, positions that do not count it."""
-    model, ids = prefixed(**kind), random_ids(2, 7)
-    torch.testing.assert_close(logits(model, ids), behind_words(model, ids), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("positions", POSITIONS)
-def test_left_padding_changes_nothing(positions):
-    """Catches padding between prefix and text that is read, counted, or widens the distance to the prefix."""
-    model, ids = prefixed(positions=positions), random_ids(2, 7)
-    padded, mask = left_padded(ids, 4)
-    expected = behind_words(model, ids)
-    torch.testing.assert_close(logits(model, padded, attention_mask=mask)[1:, 4:], expected, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("positions", POSITIONS)
-def test_the_cache_changes_nothing(positions):
-    """Catches a prefix written into the memory again at every step."""
-    model, (ids, mask) = prefixed(positions=positions), left_padded(random_ids(2, 7), 4)
-    whole = logits(model, ids, attention_mask=mask)
-    cache, parts = KVCache(model.config, batch_size=3), []
-    for start, end in ((0, 6), (6, 7), (7, 11)):
-        parts.append(logits(model, ids[:, start:end], attention_mask=mask[:, :end], cache=cache))
-    assert cache.length == 11
-    real = mask.bool()
-    torch.testing.assert_close(torch.cat(parts, dim=1)[real], whole[real], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", [{"max_seq_len": 12}, {**LLAMA, "max_seq_len": 12}], ids=["gpt2", "llama"])

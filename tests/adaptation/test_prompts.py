@@ -7,51 +7,14 @@ from llmbook.adaptation import PromptTuned
 from llmbook.inference import generate
 from llmbook.model import KVCache
 from llmbook.training import causal_lm_loss
-from tests.adaptation.helpers import LLAMA, backward, left_padded, lm, logits, with_gradient
-from tests.model.helpers import POSITIONS, random_ids
+from tests.adaptation.helpers import LLAMA, backward, behind_words, lm, logits, with_gradient
+from tests.model.helpers import random_ids
 
 PROMPT = [5, 9, 2]
 
 
 def prompted(**overrides) -> PromptTuned:
     return PromptTuned(lm(**overrides), n_tokens=3, init_ids=PROMPT)
-
-
-def behind_words(model: PromptTuned, ids: torch.Tensor) -> torch.Tensor:
-    """The plain model's logits for ``ids`` with the words of the prompt before them."""
-    words = torch.tensor(PROMPT).expand(len(ids), -1)
-    return logits(model.model, torch.cat([words, ids], dim=1))[:, 3:]
-
-
-@pytest.mark.parametrize("positions", POSITIONS)
-def test_vectors_of_words_act_as_the_words(positions):
-    """Catches a prompt shifted by one, behind the text, or in the logits; positions that do not count it."""
-    model, ids = prompted(positions=positions), random_ids(2, 7)
-    torch.testing.assert_close(logits(model, ids), behind_words(model, ids), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("positions", POSITIONS)
-def test_left_padding_changes_nothing(positions):
-    """Catches padding between prompt and text that is read, counted, or widens the distance to the prompt."""
-    model, ids = prompted(positions=positions), random_ids(2, 7)
-    padded, mask = left_padded(ids, 4)
-    expected = behind_words(model, ids)
-    torch.testing.assert_close(logits(model, padded, attention_mask=mask)[1:, 4:], expected, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("positions", POSITIONS)
-@pytest.mark.parametrize("padded", [False, True])
-def test_the_cache_changes_nothing(positions, padded):
-    """Catches a prompt that is read again at every step, or lost after the first."""
-    model, (ids, mask) = prompted(positions=positions), left_padded(random_ids(2, 7), 4)
-    mask = mask if padded else torch.ones_like(mask)
-    whole = logits(model, ids, attention_mask=mask)
-    cache, parts = KVCache(model.config, batch_size=3), []
-    for start, end in ((0, 6), (6, 7), (7, 11)):
-        parts.append(logits(model, ids[:, start:end], attention_mask=mask[:, :end], cache=cache))
-    assert cache.length == 11
-    real = mask.bool()
-    torch.testing.assert_close(torch.cat(parts, dim=1)[real], whole[real], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", [{"max_seq_len": 12}, {**LLAMA, "max_seq_len": 12}], ids=["gpt2", "llama"])
@@ -84,7 +47,7 @@ def test_objectives_work_unchanged_and_only_the_prompt_learns():
     """Catches a model that trains along, and targets that moved."""
     model, ids = prompted(), random_ids(2, 7)
     loss = causal_lm_loss(model, {"input_ids": ids})
-    log_p = behind_words(model, ids)[:, :-1].log_softmax(-1)
+    log_p = behind_words(model, ids, PROMPT)[:, :-1].log_softmax(-1)
     torch.testing.assert_close(loss.total, -log_p.gather(-1, ids[:, 1:, None]).sum())
     backward(model, ids)
     assert with_gradient(model) == {"prompt"} == {n for n, p in model.named_parameters() if p.requires_grad}

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmbook.model import TransformerConfig
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -121,3 +123,24 @@ def require(values: dict[str, Any], family: str, **settings: Any) -> None:
     for name, supported in settings.items():
         if (found := values.get(name, supported)) != supported:
             raise ValueError(f"{family} with {name}={found!r} is not supported, only {supported!r}")
+
+
+# Sizes that BERT and Llama call alike: their name, ours.
+SIZES = {
+    "vocab_size": "vocab_size",
+    "max_position_embeddings": "max_seq_len",
+    "hidden_size": "d_model",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "intermediate_size": "d_ff",
+}
+
+
+def our_sizes(values: dict[str, Any]) -> dict[str, int]:
+    """The sizes of their ``config.json`` under our names."""
+    return {ours: values[theirs] for theirs, ours in SIZES.items()}
+
+
+def their_sizes(config: TransformerConfig) -> dict[str, int]:
+    """Our sizes under their names."""
+    return {theirs: getattr(config, ours) for theirs, ours in SIZES.items()}

@@ -6,7 +6,7 @@ The bare encoder is ``Encoder``, the others are ``MaskedLM``, ``SequenceClassifi
 
 from typing import Any
 
-from llmbook.interop.names import Entry, Family, pairs, prefixed, require
+from llmbook.interop.names import Entry, Family, our_sizes, pairs, prefixed, require, their_sizes
 from llmbook.model import TransformerConfig
 
 
@@ -67,12 +67,7 @@ NAMES = {
 def ours(values: dict[str, Any]) -> TransformerConfig:
     require(values, "bert", hidden_act="gelu", position_embedding_type="absolute")
     return TransformerConfig.bert(
-        vocab_size=values["vocab_size"],
-        max_seq_len=values["max_position_embeddings"],
-        d_model=values["hidden_size"],
-        n_layers=values["num_hidden_layers"],
-        n_heads=values["num_attention_heads"],
-        d_ff=values["intermediate_size"],
+        **our_sizes(values),
         n_segments=values["type_vocab_size"],
         norm_eps=values["layer_norm_eps"],
         tie_embeddings=values.get("tie_word_embeddings", True),
@@ -81,12 +76,7 @@ def ours(values: dict[str, Any]) -> TransformerConfig:
 
 def theirs(config: TransformerConfig) -> dict[str, Any]:
     return {
-        "vocab_size": config.vocab_size,
-        "max_position_embeddings": config.max_seq_len,
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "intermediate_size": config.d_ff,
+        **their_sizes(config),
         "hidden_act": "gelu",
         "type_vocab_size": config.n_segments,
         "layer_norm_eps": config.norm_eps,

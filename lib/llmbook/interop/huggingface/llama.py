@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llmbook.interop.names import Family, pairs, require
+from llmbook.interop.names import Family, our_sizes, pairs, require, their_sizes
 from llmbook.model import TransformerConfig
 
 
@@ -42,14 +42,9 @@ def ours(values: dict[str, Any]) -> TransformerConfig:
     if {rope.get("rope_type", "default"), scaling.get("rope_type", "default")} != {"default"}:
         raise ValueError(f"scaled rotary positions are not read from a config: {rope or scaling}")
     return TransformerConfig.llama(
-        vocab_size=values["vocab_size"],
-        max_seq_len=values["max_position_embeddings"],
-        d_model=values["hidden_size"],
-        n_layers=values["num_hidden_layers"],
-        n_heads=values["num_attention_heads"],
+        **our_sizes(values),
         n_kv_heads=values.get("num_key_value_heads"),
         d_head=values.get("head_dim"),
-        d_ff=values["intermediate_size"],
         rope_theta=values.get("rope_theta") or rope.get("rope_theta", 10_000.0),
         norm_eps=values["rms_norm_eps"],
         tie_embeddings=values.get("tie_word_embeddings", False),
@@ -58,14 +53,9 @@ def ours(values: dict[str, Any]) -> TransformerConfig:
 
 def theirs(config: TransformerConfig) -> dict[str, Any]:
     return {
-        "vocab_size": config.vocab_size,
-        "max_position_embeddings": config.max_seq_len,
-        "hidden_size": config.d_model,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
+        **their_sizes(config),
         "num_key_value_heads": config.n_kv_heads,
         "head_dim": config.d_head,
-        "intermediate_size": config.d_ff,
         "hidden_act": "silu",
         "rope_theta": config.rope_theta,  # one name before transformers 5, the other since
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
