@@ -113,7 +113,7 @@ def compare(
             try:
                 worker.ask(warm_up)  # build, and warm up
                 seconds = worker.ask(warm_up)["seconds"]
-                n_units[name] = max(warm_up, round(warm_up * block_seconds / seconds))
+                n_units[name] = max(1, round(warm_up * block_seconds / seconds)) if block_seconds else warm_up
             except Failure as failure:
                 if name == base:
                     raise

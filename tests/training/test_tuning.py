@@ -1,8 +1,11 @@
 """Choosing arithmetic by measurement must change the time of a run and nothing else."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
+from llmbook.model import DecoderLM
 from llmbook.training import TrainConfig, Trainer, causal_lm_loss, tuning
 from llmbook.training.checkpoint import load_checkpoint
 from tests.training.helpers import CPU, CountingBatches, tiny_model
@@ -11,12 +14,17 @@ BATCH = {"input_ids": torch.arange(8)[None]}
 EAGER = ("float32", "torch", "eager")
 
 
+def kernels(runtime) -> tuple[str, str, str]:
+    """The choice as ``tuning.choices`` lists them."""
+    return tuple(runtime.choice().values())[:3]
+
+
 def pretend(monkeypatch, **seconds: float) -> list:
     """Replace the clock: eager attention, sdpa and bfloat16 take what is given. Returns what was asked."""
     asked = []
 
     def measure(runtime, model, batch, objective):
-        asked.append(tuple(runtime.choice().values()))
+        asked.append(kernels(runtime))
         key = "bfloat16" if runtime.dtype == torch.bfloat16 else runtime.attention
         return seconds[key]
 
@@ -38,8 +46,59 @@ def test_the_fastest_is_kept_if_it_is_worth_it(monkeypatch, seconds, wanted):
     """The slowest chosen, noise taken for a gain, or a choice whose loss is not finite."""
     pretend(monkeypatch, **seconds)
     runtime = tuning.tuned(CPU, tiny_model(), BATCH, causal_lm_loss)
-    assert tuple(runtime.choice().values()) == wanted
+    assert kernels(runtime) == wanted
+    assert not runtime.compile
     assert "measured" in str(runtime)
+
+
+@pytest.mark.parametrize(
+    ("n_batches", "compiled", "wanted"), [(600, 0.4, False), (700, 0.4, True), (700, 0.48, False), (700, None, False)]
+)
+def test_compiling_must_pay_within_the_run(monkeypatch, n_batches, compiled, wanted):
+    """Compiled for a run that ends before it is earned back, for a gain within the noise, or where no compiler is."""
+    pretend(monkeypatch, sdpa=1.0, eager=0.5, bfloat16=0.7)
+    plain_measure = tuning._seconds
+
+    def measure(runtime, model, batch, objective):
+        return plain_measure(runtime, model, batch, objective) if isinstance(model, DecoderLM) else compiled_seconds()
+
+    def compiled_seconds():
+        if compiled is None:
+            raise RuntimeError("no C++ compiler")
+        return compiled
+
+    monkeypatch.setattr(tuning, "_seconds", measure)
+    expected = pytest.warns(UserWarning, match="not used: .*no C\\+\\+ compiler") if compiled is None else nullcontext()
+    with expected:
+        runtime = tuning.tuned(CPU, tiny_model(), BATCH, causal_lm_loss, n_batches=n_batches)
+    assert kernels(runtime) == EAGER
+    assert runtime.compile is wanted
+    assert (", compiled takes 0.40" in str(runtime)) is wanted
+
+
+def test_a_run_that_chose_to_compile_trains_the_compiled_model(monkeypatch, tmp_path):
+    """Compiled for the measurement, then trained as it was; or, after a crash, resumed as it was."""
+    pretend(monkeypatch, sdpa=1.0, eager=0.5, bfloat16=0.7)
+    monkeypatch.setattr(tuning, "_fastest_compiled", lambda *_: 0.1)
+    compiled = []
+
+    class Compiled(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model, self.n_calls = model, 0
+            compiled.append(self)
+
+        def forward(self, *arguments, **keywords):
+            self.n_calls += 1
+            return self.model(*arguments, **keywords)
+
+    monkeypatch.setattr(torch, "compile", Compiled)
+    first = stopped_after(trainer(tmp_path, steps=700), 2)
+    assert [(c.model, c.n_calls) for c in compiled] == [(first.model, 2)]
+    assert load_checkpoint(tmp_path / "last.pt").arithmetic["compile"] is True
+    second = stopped_after(trainer(tmp_path, steps=700), 4, resume=True)
+    assert compiled[-1].model is second.model
+    assert compiled[-1].n_calls == 2
 
 
 def test_measuring_leaves_no_trace():
@@ -88,9 +147,8 @@ def test_a_resumed_run_keeps_its_choice(monkeypatch, tmp_path):
     """A second measurement after a crash that chooses otherwise: the resumed run would no longer be the same run."""
     asked = pretend(monkeypatch, sdpa=1.0, eager=0.5, bfloat16=0.7)
     first = stopped_after(trainer(tmp_path), 2)
-    assert load_checkpoint(tmp_path / "last.pt").arithmetic == dict(
-        zip(("dtype", "linear", "attention"), EAGER, strict=True)
-    )
+    arithmetic = dict(dtype="float32", linear="torch", attention="eager", compile=False)
+    assert load_checkpoint(tmp_path / "last.pt").arithmetic == arithmetic
     assert first.runtime.attention == "eager"
     assert asked
     asked.clear()

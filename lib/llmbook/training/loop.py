@@ -70,7 +70,7 @@ class Trainer:
         self.model = model.to(self.runtime.device)
         self.runtime.prepare(self.model)
         parallel.check(config, self.runtime)
-        wrapped = parallel.wrap(self.model)  # before the optimiser: sharding replaces the parameters
+        self._trained_model = parallel.wrap(self.model)  # before the optimiser: sharding replaces the parameters
         self.batches, self.valid_batches = batches, valid_batches
         self.config, self.objective, self.callbacks = config, objective, tuple(callbacks)
         self.folder = None if folder is None else Path(folder)
@@ -81,7 +81,8 @@ class Trainer:
         self.scaler = self.runtime.grad_scaler()
         self.step = 0
         self.history = History()
-        self._trained_model = torch.compile(wrapped) if config.compile else wrapped
+        if config.compile or self.runtime.compile:
+            self._trained_model = torch.compile(self._trained_model)
         self._iterator = iter(batches)
         self._unread: list[tuple[int, float, float, StepResult]] = []  # steps whose loss is still on the device
         self._last_shape: tuple[int, ...] | None = None
@@ -184,11 +185,14 @@ class Trainer:
             self.batches.load_state_dict(position)
             self._iterator = iter(self.batches)
             self.model.train()
-            self.runtime = tuned(self.runtime, self.model, batch, self.objective)
+            ahead = self.config.steps * self.config.accumulation_steps
+            self.runtime = tuned(self.runtime, self.model, batch, self.objective, n_batches=ahead)
             self._arithmetic = self.runtime.choice()
         elif self._arithmetic is not None:
             self.runtime = chosen(self.runtime, self._arithmetic, reason="as the run that is resumed chose")
         self.runtime.prepare(self.model)
+        if self.runtime.compile:
+            self._trained_model = torch.compile(self.model)
 
     def _advance(self) -> None:
         """Take one step, and leave its loss on the device."""

@@ -22,7 +22,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 class Runtime:
     """A device, the precision of its matrix products, and why they were chosen (``str`` says it).
 
-    ``linear`` and ``attention`` name the kernels of ``use_kernels``; None leaves the model's own.
+    ``linear`` and ``attention`` name the kernels of ``use_kernels``; None leaves the model's own. With ``compile`` the
+    model is trained through torch.compile.
     """
 
     device: torch.device
@@ -30,6 +31,7 @@ class Runtime:
     reason: str
     linear: str | None = None
     attention: str | None = None
+    compile: bool = False
 
     def __str__(self) -> str:
         return f"{self.device}, {str(self.dtype).removeprefix('torch.')}: {self.reason}"
@@ -38,10 +40,10 @@ class Runtime:
         """Give the model the kernels of this choice."""
         use_kernels(model, linear=self.linear, attention=self.attention)
 
-    def choice(self) -> dict[str, str | None]:
+    def choice(self) -> dict[str, str | bool | None]:
         """What was chosen, in words that a file can hold."""
         dtype = str(self.dtype).removeprefix("torch.")
-        return {"dtype": dtype, "linear": self.linear, "attention": self.attention}
+        return {"dtype": dtype, "linear": self.linear, "attention": self.attention, "compile": self.compile}
 
     def autocast(self) -> AbstractContextManager:
         """The context a forward pass runs in: matrix products in ``dtype``, softmax and loss in float32."""

@@ -3,12 +3,14 @@
 Every choice gives the same numbers to rounding (bfloat16 products round more, as on a GPU). Which is fastest depends
 on processor, sizes and context: a fused attention kernel wins on long contexts and loses on short ones, bfloat16 wins
 where the processor multiplies it natively. So each choice takes the model's own batch forward and backward a few
-times before training begins, and the fastest is kept.
+times before training begins, and the fastest is kept. Fusing what lies between the products (``torch.compile``) needs
+a C++ compiler and half a minute: it is tried last, on the fastest, where the run is long enough to earn that back.
 """
 
 import dataclasses
 import math
 import time
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -22,6 +24,7 @@ from llmbook.training.runtime import DTYPES, Runtime
 REPEATS = 2  # timed passes of each choice, after one that is not; the fastest counts
 WORTH_IT = 0.9  # a choice replaces the plain one if it takes at most this share of its time
 WORTH_MEASURING = 500  # micro-batches in a run below which measuring costs more than it may gain
+WORTH_COMPILING = 300.0  # seconds of training below which compiling costs more than it may gain
 
 PLAIN = ("float32", "torch", "sdpa")
 
@@ -35,8 +38,10 @@ def choices() -> list[tuple[str, str, str]]:
     return found
 
 
-def tuned(runtime: Runtime, model: nn.Module, batch: Batch, objective: Objective) -> Runtime:
-    """``runtime``, a CPU in float32, with the fastest choice for ``model`` on ``batch``.
+def tuned(
+    runtime: Runtime, model: nn.Module, batch: Batch, objective: Objective, *, n_batches: int = WORTH_MEASURING
+) -> Runtime:
+    """``runtime``, a CPU in float32, with the fastest choice for ``model`` on ``batch``, of which ``n_batches`` come.
 
     Leaves weights, gradients (none) and random state as they were.
     """
@@ -45,23 +50,44 @@ def tuned(runtime: Runtime, model: nn.Module, batch: Batch, objective: Objective
         for choice in choices():
             candidate = chosen(runtime, choice)
             candidate.prepare(model)
-            seconds[choice] = min(_seconds(candidate, model, batch, objective) for _ in range(1 + REPEATS))
+            seconds[choice] = _fastest(candidate, model, batch, objective)
+        best = min(seconds, key=seconds.get)
+        if seconds[best] > WORTH_IT * seconds[PLAIN]:
+            best = PLAIN
+        time_taken, tried = seconds[best], f"of {len(seconds)} choices measured on this model"
+        winner = chosen(runtime, best)
+        if time_taken * n_batches > WORTH_COMPILING:
+            winner.prepare(model)
+            compiled = _fastest_compiled(winner, model, batch, objective)
+            tried += ", the best also compiled"
+            if compiled <= WORTH_IT * time_taken:
+                time_taken, winner = compiled, dataclasses.replace(winner, compile=True)
     model.zero_grad(set_to_none=True)
-    best = min(seconds, key=seconds.get)
-    if seconds[best] > WORTH_IT * seconds[PLAIN]:
-        best = PLAIN
-    share = seconds[best] / seconds[PLAIN]
-    said = "the plain choice is as fast as any" if best == PLAIN else f"{_words(best)} takes {share:.2f} of its time"
-    where = runtime.reason.split(";")[0]
-    return chosen(runtime, best, reason=f"{where}; of {len(seconds)} choices measured on this model, {said}")
+    said = f"{_words(winner)} takes {time_taken / seconds[PLAIN]:.2f} of the plain one's time"
+    if best == PLAIN and not winner.compile:
+        said = "the plain choice is as fast as any"
+    return dataclasses.replace(winner, reason=f"{runtime.reason.split(';')[0]}; {tried}, {said}")
 
 
-def chosen(runtime: Runtime, choice: tuple[str, str, str] | Mapping[str, str], *, reason: str | None = None) -> Runtime:
-    """``runtime`` with another precision and other kernels."""
-    dtype, linear, attention = choice.values() if isinstance(choice, Mapping) else choice
-    return dataclasses.replace(
-        runtime, dtype=DTYPES[dtype], linear=linear, attention=attention, reason=reason or runtime.reason
-    )
+def chosen(
+    runtime: Runtime, choice: tuple[str, str, str] | Mapping[str, str | bool], *, reason: str | None = None
+) -> Runtime:
+    """``runtime`` with another precision and other kernels: as ``choices`` lists or ``Runtime.choice`` says them."""
+    said = choice if isinstance(choice, Mapping) else dict(zip(("dtype", "linear", "attention"), choice, strict=True))
+    return dataclasses.replace(runtime, **{**said, "dtype": DTYPES[said["dtype"]]}, reason=reason or runtime.reason)
+
+
+def _fastest(runtime: Runtime, model: nn.Module, batch: Batch, objective: Objective) -> float:
+    return min(_seconds(runtime, model, batch, objective) for _ in range(1 + REPEATS))
+
+
+def _fastest_compiled(runtime: Runtime, model: nn.Module, batch: Batch, objective: Objective) -> float:
+    """As ``_fastest`` through torch.compile; infinite where that does not work, whatever the reason."""
+    try:
+        return _fastest(runtime, torch.compile(model), batch, objective)
+    except Exception as error:  # no compiler, one too old, a model it cannot follow: training goes on without it
+        warnings.warn(f"torch.compile is not used: {type(error).__name__}: {error}".splitlines()[0], stacklevel=2)
+        return math.inf
 
 
 def _seconds(runtime: Runtime, model: nn.Module, batch: Batch, objective: Objective) -> float:
@@ -72,6 +98,7 @@ def _seconds(runtime: Runtime, model: nn.Module, batch: Batch, objective: Object
     return time.perf_counter() - start if math.isfinite(loss.total.item()) else math.inf
 
 
-def _words(choice: tuple[str, str, str]) -> str:
-    dtype, linear, attention = choice
-    return f"{dtype}, {linear} products and {attention} attention"
+def _words(runtime: Runtime) -> str:
+    dtype = str(runtime.dtype).removeprefix("torch.")
+    how = ", compiled" if runtime.compile else ""
+    return f"{dtype}, {runtime.linear} products and {runtime.attention} attention{how}"
