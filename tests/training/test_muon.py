@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from llmbook.model import LSTMLM
-from llmbook.training import Muon, adamw, causal_lm_loss, muon, orthogonalise
-from tests.training.helpers import tiny_model
+from llmbook.training import Muon, TrainConfig, Trainer, adamw, causal_lm_loss, choose_device, muon, orthogonalise
+from tests.training.helpers import CountingBatches, tiny_model
 
 SHAPES = [(6, 6), (12, 4), (4, 12), (6, 6)]
 
@@ -137,6 +137,29 @@ def test_saved_state_continues_bit_for_bit():
 
     for a, b in zip(stepped(0, 6), stepped(3, 3), strict=True):
         assert torch.equal(a, b)
+
+
+def test_products_in_bfloat16_are_torchs_to_the_last_bits():
+    """Catches a precision that is not passed on (the difference to float32 is fifty times this), or that leaks out."""
+    ours, theirs = random_matrices(), random_matrices()
+    dials = dict(lr=0.03, weight_decay=0.0)
+    optimizer, reference = muon_over(ours, **dials), torch.optim.Muon(theirs, **dials)
+    optimizer.product_dtype = torch.bfloat16
+    for p, q, gradient in zip(ours, theirs, random_matrices(seed=1), strict=True):
+        p.grad, q.grad = gradient.clone(), gradient.clone()
+    optimizer.step()
+    reference.step()
+    assert all(state["momentum"].dtype == torch.float32 for state in optimizer.state.values())
+    for p, q in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(p, q, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("dtype", "wanted"), [("bfloat16", torch.bfloat16), ("float32", None)])
+def test_a_run_in_bfloat16_gives_muon_its_precision(dtype, wanted):
+    """Catches an optimiser that multiplies in float32 although the run chose bfloat16, or the other way round."""
+    config = TrainConfig(steps=2, optimizer="muon")
+    trainer = Trainer(tiny_model(), CountingBatches(), config, runtime=choose_device("cpu", dtype))
+    assert trainer.optimizer.product_dtype == wanted
 
 
 def test_what_muon_cannot_step_is_refused():

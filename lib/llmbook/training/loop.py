@@ -19,7 +19,7 @@ from llmbook.training.config import TrainConfig
 from llmbook.training.evaluate import mean_loss
 from llmbook.training.history import History
 from llmbook.training.interrupt import deferred_interrupt
-from llmbook.training.muon import muon
+from llmbook.training.muon import Muon, muon
 from llmbook.training.objectives import Batch, Objective, causal_lm_loss
 from llmbook.training.optim import adamw, cosine_schedule
 from llmbook.training.parallel import ALONE, Parallel, find_checkpoint
@@ -68,7 +68,6 @@ class Trainer:
         self.runtime = runtime or choose_device()
         self.parallel = parallel
         self.model = model.to(self.runtime.device)
-        self.runtime.prepare(self.model)
         parallel.check(config, self.runtime)
         self._trained_model = parallel.wrap(self.model)  # before the optimiser: sharding replaces the parameters
         self.batches, self.valid_batches = batches, valid_batches
@@ -78,11 +77,10 @@ class Trainer:
         with_muon = config.optimizer == "muon"
         self.optimizer = muon(model, muon_lr=config.muon_lr, **dials) if with_muon else adamw(model, **dials)
         self._peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
+        self._arrange()
         self.scaler = self.runtime.grad_scaler()
         self.step = 0
         self.history = History()
-        if config.compile or self.runtime.compile:
-            self._trained_model = torch.compile(self._trained_model)
         self._iterator = iter(batches)
         self._unread: list[tuple[int, float, float, StepResult]] = []  # steps whose loss is still on the device
         self._last_shape: tuple[int, ...] | None = None
@@ -190,9 +188,15 @@ class Trainer:
             self._arithmetic = self.runtime.choice()
         elif self._arithmetic is not None:
             self.runtime = chosen(self.runtime, self._arithmetic, reason="as the run that is resumed chose")
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Make model and optimiser compute as the runtime says."""
         self.runtime.prepare(self.model)
-        if self.runtime.compile:
-            self._trained_model = torch.compile(self.model)
+        if isinstance(self.optimizer, Muon) and self.runtime.dtype == torch.bfloat16:
+            self.optimizer.product_dtype = torch.bfloat16
+        if self.config.compile or self.runtime.compile:
+            self._trained_model = torch.compile(self._trained_model)
 
     def _advance(self) -> None:
         """Take one step, and leave its loss on the device."""

@@ -27,16 +27,18 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 EPS = 1e-7  # an all-zero gradient is divided by this and stays zero
 
 
-def orthogonalise(x: Float[Tensor, "*N R K"], *, steps: int = 5) -> Float[Tensor, "*N R K"]:
+def orthogonalise(
+    x: Float[Tensor, "*N R K"], *, steps: int = 5, dtype: torch.dtype | None = None
+) -> Float[Tensor, "*N R K"]:
     """Every matrix with its singular values brought close to 1, by ``steps`` Newton–Schulz iterations.
 
-    Leading axes are independent matrices, worked on together. On a GPU the products are in bfloat16: the iteration
-    forgives rounding. Elsewhere, where bfloat16 is not faster, they keep their precision.
+    Leading axes are independent matrices, worked on together. ``dtype`` is the precision of the products; by default
+    bfloat16 on a GPU, for the iteration forgives rounding, and elsewhere that of ``x``.
     """
     a, b, c = COEFFICIENTS
     tall = x.shape[-2] > x.shape[-1]
     y = x.flatten(0, -3) if x.ndim > 2 else x[None]  # N R K
-    y = y.bfloat16() if x.is_cuda else y
+    y = y.to(dtype or (torch.bfloat16 if x.is_cuda else x.dtype))
     if tall:
         y = y.mT  # Y Yᵀ is then the smaller of the two squares
     y = y / y.norm(dim=(-2, -1), keepdim=True).clamp(min=EPS)  # no singular value above 1
@@ -51,7 +53,10 @@ class Muon(torch.optim.Optimizer):
     """One optimiser with two methods: each group of parameters has "method" "muon" or "adamw" and that method's dials.
 
     A muon group has lr, weight_decay and momentum; an adamw group lr, weight_decay, betas and eps. Made by ``muon``.
+    ``product_dtype``, which a Trainer sets to that of its run, is the precision ``orthogonalise`` multiplies in.
     """
+
+    product_dtype: torch.dtype | None = None
 
     def __init__(self, groups: list[dict]):
         super().__init__(groups, defaults={})
@@ -84,7 +89,7 @@ class Muon(torch.optim.Optimizer):
             same_shape[p.shape].append((p, update))
         for (rows, columns), members in same_shape.items():  # one product for all matrices of a shape
             matrices, updates = zip(*members, strict=True)
-            directions = orthogonalise(torch.stack(updates)).unbind()
+            directions = orthogonalise(torch.stack(updates), dtype=self.product_dtype).unbind()
             # A tall matrix has as many singular values as columns but more rows to share them: give each its due.
             torch._foreach_add_(matrices, directions, alpha=-lr * max(1, rows / columns) ** 0.5)
 

@@ -21,7 +21,8 @@ from llmbook.training.objectives import Batch, Objective
 from llmbook.training.rng import preserved_rng
 from llmbook.training.runtime import DTYPES, Runtime
 
-REPEATS = 2  # timed passes of each choice, after one that is not; the fastest counts
+ROUNDS = range(3, 13)  # at least and at most so many passes of each choice, the first untimed; the fastest counts
+ENOUGH = 3.0  # seconds after which the least number of rounds will do
 WORTH_IT = 0.9  # a choice replaces the plain one if it takes at most this share of its time
 WORTH_MEASURING = 500  # micro-batches in a run below which measuring costs more than it may gain
 WORTH_COMPILING = 300.0  # seconds of training below which compiling costs more than it may gain
@@ -45,12 +46,8 @@ def tuned(
 
     Leaves weights, gradients (none) and random state as they were.
     """
-    seconds: dict[tuple[str, str, str], float] = {}
     with preserved_rng():
-        for choice in choices():
-            candidate = chosen(runtime, choice)
-            candidate.prepare(model)
-            seconds[choice] = _fastest(candidate, model, batch, objective)
+        seconds = _compare(runtime, model, batch, objective)
         best = min(seconds, key=seconds.get)
         if seconds[best] > WORTH_IT * seconds[PLAIN]:
             best = PLAIN
@@ -77,14 +74,26 @@ def chosen(
     return dataclasses.replace(runtime, **{**said, "dtype": DTYPES[said["dtype"]]}, reason=reason or runtime.reason)
 
 
-def _fastest(runtime: Runtime, model: nn.Module, batch: Batch, objective: Objective) -> float:
-    return min(_seconds(runtime, model, batch, objective) for _ in range(1 + REPEATS))
+def _compare(runtime: Runtime, model: nn.Module, batch: Batch, objective: Objective) -> dict:
+    """Seconds each choice takes for the batch. In turns: what slows the machine for a while slows them all."""
+    seconds, start = dict.fromkeys(choices(), math.inf), time.perf_counter()
+    for i in range(ROUNDS.stop - 1):
+        if i >= ROUNDS.start and time.perf_counter() - start > ENOUGH:
+            break
+        for choice in seconds:
+            candidate = chosen(runtime, choice)
+            candidate.prepare(model)
+            taken = _seconds(candidate, model, batch, objective)
+            if i > 0:  # the first pass meets cold caches
+                seconds[choice] = min(seconds[choice], taken)
+    return seconds
 
 
 def _fastest_compiled(runtime: Runtime, model: nn.Module, batch: Batch, objective: Objective) -> float:
-    """As ``_fastest`` through torch.compile; infinite where that does not work, whatever the reason."""
+    """The same through torch.compile; infinite where that does not work, whatever the reason."""
     try:
-        return _fastest(runtime, torch.compile(model), batch, objective)
+        compiled = torch.compile(model)
+        return min(_seconds(runtime, compiled, batch, objective) for _ in range(ROUNDS.stop - 1))
     except Exception as error:  # no compiler, one too old, a model it cannot follow: training goes on without it
         warnings.warn(f"torch.compile is not used: {type(error).__name__}: {error}".splitlines()[0], stacklevel=2)
         return math.inf
