@@ -3,11 +3,12 @@
 Begin with ``sampling`` (from logits to a token) and ``generate`` (the loop). ``reader`` is how both read a text that
 grows; ``beam`` and ``speculative`` are other loops on the same reader; ``streaming`` and ``stopping`` turn tokens into
 text as they come; ``batching`` writes many texts at once, and ``server`` does so over HTTP; ``fused`` is a decoder in
-fewer operations.
+fewer operations; ``choices`` asks which of a few tokens comes next, in one pass.
 """
 
 from llmbook.inference.batching import Completion, Engine, Request, Step
 from llmbook.inference.beam import Beams, beam_search
+from llmbook.inference.choices import choice_log_probs, last_states
 from llmbook.inference.fused import FusedDecoder, fuse
 from llmbook.inference.generate import draw_tokens, generate, next_token_distribution
 from llmbook.inference.reader import Conditioned, Reader, pad_left
@@ -54,6 +55,7 @@ __all__ = [
     "acceptance",
     "apply_temperature",
     "beam_search",
+    "choice_log_probs",
     "complete",
     "draw_tokens",
     "fuse",
@@ -61,6 +63,7 @@ __all__ = [
     "keep_min_p",
     "keep_top_k",
     "keep_top_p",
+    "last_states",
     "next_token_distribution",
     "pad_left",
     "penalise_repetition",

@@ -6,6 +6,7 @@ changed on its way, ``masking.py`` is an example.
 
 from llmbook.text.batches import LMBatches, as_tokens, eval_windows, load_tokens, save_tokens
 from llmbook.text.corpus import Corpus, corpora, load_corpus
+from llmbook.text.labelled import Labelled, load_labelled
 from llmbook.text.labels import IGNORE
 from llmbook.text.mapped import MappedBatches
 from llmbook.text.masking import MaskTokens
@@ -24,6 +25,7 @@ from llmbook.text.tokenizers import (
     load_tokenizer,
 )
 from llmbook.text.weights import package_files
+from llmbook.text.words import WordVocabulary, split_words
 
 __all__ = [
     "IGNORE",
@@ -34,6 +36,7 @@ __all__ = [
     "CorruptSpans",
     "HFTokenizer",
     "LMBatches",
+    "Labelled",
     "MappedBatches",
     "MaskTokens",
     "MixedBatches",
@@ -42,6 +45,7 @@ __all__ = [
     "PermuteOrder",
     "SourceError",
     "Tokenizer",
+    "WordVocabulary",
     "as_tokens",
     "choose_prefix",
     "corpora",
@@ -53,10 +57,12 @@ __all__ = [
     "fetch_package_files",
     "join_pair",
     "load_corpus",
+    "load_labelled",
     "load_tokenizer",
     "load_tokens",
     "mixing_proportions",
     "package_files",
     "restore_spans",
     "save_tokens",
+    "split_words",
 ]

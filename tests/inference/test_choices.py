@@ -1,0 +1,50 @@
+"""Scores of next tokens behind a shared beginning equal those of each text read alone."""
+
+import pytest
+import torch
+
+from llmbook.inference import choice_log_probs, last_states
+from llmbook.model import DecoderLM, TransformerConfig
+
+
+@pytest.fixture(params=["gpt2", "llama"])
+def model(request):
+    torch.manual_seed(0)
+    sizes = dict(vocab_size=31, d_model=32, n_layers=2, n_heads=4, max_seq_len=16, init_std=0.2)
+    if request.param == "llama":
+        return DecoderLM(TransformerConfig.llama(n_kv_heads=2, **sizes))
+    return DecoderLM(TransformerConfig.gpt2(**sizes))
+
+
+@pytest.mark.parametrize("prefix", [[], [3, 1, 4, 1, 5]])
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_scores_are_those_of_each_text_alone(model, prefix, batch_size):
+    """Catches padding that is seen, the wrong last token, rows in the wrong order, and positions that restart."""
+    rows = [[9, 2, 6, 5], [3], [5, 8, 9], [7, 9, 3, 2, 3, 8]]
+    scores = choice_log_probs(model, rows, [4, 20, 0], prefix=prefix, batch_size=batch_size)
+    for row, score in zip(rows, scores, strict=True):
+        alone = model(torch.tensor([prefix + row])).logits[0, -1].log_softmax(-1)[[4, 20, 0]]
+        assert torch.allclose(score, alone, atol=1e-5)
+
+
+def test_states_are_those_before_the_output_matrix(model):
+    """Catches a state that the final norm has not seen."""
+    rows = [[1, 2, 3], [4, 5]]
+    states = last_states(model, rows, prefix=[6])
+    alone = model(torch.tensor([[6, 4, 5]]), need_hidden=True).last_hidden_state[0, -1]
+    assert torch.allclose(states[1], alone, atol=1e-5)
+
+
+def test_reading_leaves_the_model_as_it_was(model):
+    """Catches a training mode that is lost, and gradients that are kept."""
+    model.train()
+    assert not last_states(model, [[1, 2]]).requires_grad
+    assert model.training
+
+
+def test_what_cannot_be_read_is_named(model):
+    """Catches an empty row scored by its padding, and positions beyond the model's."""
+    with pytest.raises(ValueError, match="row 1 is empty"):
+        last_states(model, [[1], []])
+    with pytest.raises(ValueError, match="17 tokens"):
+        last_states(model, [[1] * 12], prefix=[2] * 5)
