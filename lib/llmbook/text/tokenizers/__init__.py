@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from llmbook.text.tokenizers.bpe import BPETokenizer
 from llmbook.text.tokenizers.byte import ByteTokenizer
@@ -17,6 +18,7 @@ __all__ = [
     "HFTokenizer",
     "Tokenizer",
     "load_tokenizer",
+    "tokenizer_from_dict",
 ]
 
 _KINDS = {cls.kind: cls for cls in (CharTokenizer, ByteTokenizer, BPETokenizer, HFTokenizer)}
@@ -35,9 +37,17 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
         return HFTokenizer.from_file(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f'{path} is JSON but not a tokenizer: it has no "format": "{FORMAT}"')
+    try:
+        return tokenizer_from_dict(state)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def tokenizer_from_dict(state: dict[str, Any]) -> Tokenizer:
+    """The tokenizer whose ``kind`` and ``to_dict()`` are given together. Raises ValueError if that is none of ours."""
     if state.get("kind") not in _KINDS:
-        raise ValueError(f"{path} holds a tokenizer of unknown kind {state.get('kind')!r}; known: {list(_KINDS)}")
+        raise ValueError(f"a tokenizer of unknown kind {state.get('kind')!r}; known: {list(_KINDS)}")
     try:
         return _KINDS[state["kind"]].from_dict(state)
     except KeyError as error:
-        raise ValueError(f"{path} lacks {error} or holds a wrong token: save the tokenizer again") from None
+        raise ValueError(f"the tokenizer lacks {error} or holds a wrong token: save it again") from None
