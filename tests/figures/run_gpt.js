@@ -1,7 +1,8 @@
 // What gpt.js computes, for test_playground.py: a job as JSON on standard input, its results as JSON on standard output.
 const fs = require("node:fs");
 const { gpt, model: file, jobs } = JSON.parse(fs.readFileSync(0, "utf8"));
-const { Model, distribution, uniform, draw } = require(gpt);
+const { Model, distribution, uniform, draw, advance, source } = require(gpt);
+const { pack, unpack } = require(gpt.replace("gpt.js", "link.js"));
 
 const bytes = fs.readFileSync(file);
 const open = (length = bytes.length) => new Model(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + length));
@@ -21,6 +22,28 @@ const tasks = {
   },
   skip: (ids) => { model.crop(0); ids.forEach((id, i) => model.step(id, i === ids.length - 1)); return list(model.logits); },
   start: () => model.header.start,
+  // As the page has it read: a piece of the text at a time; `patience` in ms.
+  slices: ({ ids, patience }) => {
+    const rows = [];
+    let logits, pieces = 0;
+    for (model.crop(0); rows.length < ids.length; pieces++) {
+      const done = advance(model, { keep: rows.length, ids: ids.slice(rows.length), last: true, patience });
+      rows.push(...done.rows);
+      logits = done.logits && list(done.logits);
+    }
+    return { pieces, logits, rows: rows.map((layers) => layers.map(list)) };
+  },
+  // Questions to a worker, and its answers: the same code, made anew from its own text as a page makes it.
+  worker: (questions) => {
+    const answers = [], port = { postMessage: (answer) => answers.push(answer) };
+    new Function("port", `(${source})().serve(port)`)(port);
+    for (const { whole, ...question } of questions) {
+      port.onmessage({ data: whole ? { buffer: bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + whole) } : question });
+    }
+    return answers.map(({ rows, logits, header, ...rest }) => ({ read: rows?.length, logits: logits && list(logits), layers: header?.config.n_layers, ...rest }));
+  },
+  pack: (state) => pack(state),
+  unpack: (fragment) => unpack(fragment),
   distribution: ({ logits, dials }) => Object.fromEntries(Object.entries(distribution(Float32Array.from(logits), dials))
     .map(([name, value]) => [name, typeof value === "number" ? value : list(value)])),
   uniform: ({ seed, n }) => Array.from({ length: n }, (_, i) => uniform(seed, i)),

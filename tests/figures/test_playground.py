@@ -17,6 +17,7 @@ from tokenizers import normalizers
 import llmbook.figures
 from llmbook.figures import FigureError, export_model, round_to_half, save_playground
 from llmbook.figures.packing import pack_model, weight_shapes
+from llmbook.figures.playground import SCRIPTS, STYLE
 from llmbook.inference.sampling import Sampling
 from llmbook.model import DecoderLM, Encoder, RopeScaling, TransformerConfig
 from llmbook.text import BPETokenizer, ByteTokenizer, CharTokenizer, HFTokenizer
@@ -115,6 +116,59 @@ def test_what_was_read_before_is_kept_rightly(tmp_path):
 
 
 @needs_node
+def test_a_text_read_in_pieces_is_the_same(tmp_path):
+    """Catches attention or logits that are lost where the page breathes, and a piece that is read twice."""
+    path = export_model(random_model(FAMILIES["modern"]), bpe(), tmp_path / "model.bin")
+    ids = list(range(30, 60))
+    jobs = [["slices", {"ids": ids, "patience": patience}] for patience in (0, 1e9)]
+    one, many, whole = (result["value"] for result in run(path, *jobs, ["read", {"ids": ids}]))
+    assert (one["pieces"], many["pieces"]) == (len(ids), 1)
+    assert one["rows"] == many["rows"]
+    assert one["logits"] == many["logits"] == whole["logits"][-1]
+    heads = np.array(one["rows"][-1]).reshape(np.shape(whole["weights"]))
+    np.testing.assert_array_equal(heads, whole["weights"])
+
+
+@needs_node
+def test_a_worker_reads_as_the_page_does(tmp_path):
+    """Catches code that uses what a worker does not have, since it is made from its own text, and a model that stays
+    silent when it is asked what it cannot do."""
+    path = export_model(random_model(FAMILIES["modern"]), bpe(), tmp_path / "model.bin")
+    asked = {"keep": 0, "ids": [40, 41, 42], "last": True, "patience": 1e9}
+    size = path.stat().st_size
+    questions = [{"whole": size - 1}, {"whole": size}, asked, {**asked, "keep": 3, "ids": [9999]}]
+    answers, read = (result["value"] for result in run(path, ["worker", questions], ["read", {"ids": asked["ids"]}]))
+    assert answers[0]["ready"]
+    assert "cut short" in answers[1]["error"]
+    assert answers[2]["layers"] == SIZES["n_layers"]
+    assert (answers[3]["read"], answers[3]["logits"]) == (3, read["logits"][-1])
+    assert "Token 9999" in answers[4]["error"]
+
+
+@needs_node
+def test_a_link_brings_back_what_it_was_made_of(tmp_path):
+    """Catches a prompt that an address cannot carry, a dial that gets lost, and numbers out of range let in."""
+    path = export_model(random_model(FAMILIES["modern"]), bpe(), tmp_path / "model.bin")
+    state = {
+        "model": "a b",
+        "prompt": "滚 & 🙂#=\n%",
+        "seed": 7,
+        "n": 40,
+        "t": 0,
+        "p": 0.95,
+        "m": 0.05,
+        "layer": 1,
+        "head": 0,
+    }
+    by_hand = {"prompt": "", "w": [0, 35, 36, 70000]}
+    fragments = [run(path, ["pack", {**one, "k": None}])[0]["value"] for one in (state, by_hand)]
+    assert not any(set(fragment) & set(" #&\n🙂") - {"&"} for fragment in fragments)
+    wrong = "#seed=-1&n=x&t=9&k=0&p=&w=1..2&w&model&evil=1"
+    back = run(path, *(["unpack", text] for text in [f"#{fragments[0]}", fragments[1], wrong, ""]))
+    assert [result["value"] for result in back] == [state, by_hand, {"model": ""}, {}]
+
+
+@needs_node
 def test_a_full_context_is_said(tmp_path):
     """Catches a page that goes on beyond the last position it has, with numbers from outside the table."""
     path = export_model(random_model(FAMILIES["gpt2"]), bpe(), tmp_path / "model.bin")
@@ -199,6 +253,10 @@ def test_an_empty_prompt_has_a_beginning(tmp_path):
         dict(temperature=2.0, top_p=0.5),
         dict(temperature=0.7, top_k=20, top_p=0.9),
         dict(top_k=500, top_p=1e-6),
+        dict(min_p=0.1),
+        dict(temperature=1.5, top_k=40, top_p=0.9, min_p=0.2),
+        dict(temperature=0.0, min_p=0.5),
+        dict(min_p=1.0),
     ],
     ids=str,
 )
@@ -208,11 +266,13 @@ def test_the_dials_cut_as_in_python(dials, tmp_path):
     logits = torch.randn(1, 60) * 3
     logits[0, 10:13] = logits[0].topk(5).values[-1]  # three that are as likely as the fifth
     page = {"temperature": dials.get("temperature", 1.0), "topK": dials.get("top_k"), "topP": dials.get("top_p", 1)}
+    page["minP"] = dials.get("min_p", 0)
     got = run(path, ["distribution", {"logits": logits[0].tolist(), "dials": page}])[0]["value"]
     expected = Sampling(**dials).distribution(logits)[0].numpy()
     np.testing.assert_allclose(got["chance"], expected, atol=1e-6)
     assert [cut == 0 for cut in got["cutBy"]] == (expected > 0).tolist() or dials["temperature"] == 0
-    assert got["kept"] == sum(cut == 0 for cut in got["cutBy"])
+    left = [sum(cut == 0 or cut > by for cut in got["cutBy"]) for by in (1, 2, 3)]
+    assert [got["keptByK"], got["keptByP"], got["kept"]] == left
     np.testing.assert_allclose(got["own"], logits.softmax(-1)[0].numpy(), atol=1e-6)
 
 
@@ -321,8 +381,8 @@ def test_the_page_holds_all_it_needs(tmp_path):
     settings = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
     assert settings["models"] == [{"name": "1 < 2", "about": "<b>", "prompt": "</script> & 滚", "data": "pg-model"}]
     assert "<h1>1 &lt; 2</h1>" in page
-    assert page.count("</script>") == 4  # the settings, the model and the two scripts, none cut short by its contents
-    for asset in ("gpt.js", "playground.js", "playground.css"):
+    assert page.count("</script>") == 3  # the settings, the model and the script, none cut short by its contents
+    for asset in (*SCRIPTS, STYLE):
         assert (ASSETS / asset).read_text(encoding="utf-8") in page
 
 
@@ -357,4 +417,4 @@ def test_the_script_and_the_style_travel_with_the_library():
         for pattern in setup["tool"]["setuptools"]["package-data"]["llmbook"]
         for path in (LIB / "llmbook").glob(pattern)
     }
-    assert set(ASSETS.iterdir()) <= carried
+    assert {ASSETS / name for name in (*SCRIPTS, STYLE)} == set(ASSETS.iterdir()) <= carried

@@ -2,7 +2,8 @@
 
 ``save_playground(model, tokenizer, "mine.html")`` writes one HTML file that holds the model, the JavaScript that runs
 it and the looks. It opens from a disk, without a connection and without a server; in a notebook the result shows the
-page in place. What the page computes is in assets/playground/gpt.js, what it shows in playground.js beside it.
+page in place. What the page computes is in assets/playground/gpt.js, what it shows in playground.js beside it; the
+book's own page, with the book's own models, is made of the same files.
 """
 
 import base64
@@ -17,6 +18,8 @@ from llmbook.figures.packing import pack_model, write_bytes
 from llmbook.figures.theme import FigureError, is_static
 
 ASSETS = Path(__file__).parent / "assets" / "playground"
+SCRIPTS = ("gpt.js", "reader.js", "link.js", "maps.js", "playground.js")  # each needs those before it
+STYLE = "playground.css"
 WITHOUT_JAVASCRIPT = "This page runs a language model in JavaScript, which is switched off in this browser."
 
 
@@ -73,7 +76,7 @@ def save_playground(
 <title>{html.escape(title)}</title>
 <link rel="icon" href="data:,">
 <style>
-{_asset("playground.css")}</style>
+{_asset(STYLE)}</style>
 </head>
 <body class="pg-alone">
 <main>
@@ -82,9 +85,7 @@ def save_playground(
 </main>
 <script type="text/plain" id="pg-model">{packed}</script>
 <script>
-{_asset("gpt.js")}</script>
-<script>
-{_asset("playground.js")}</script>
+{"".join(map(_asset, SCRIPTS))}</script>
 </body>
 </html>
 """

@@ -1,7 +1,8 @@
 /* The book's DecoderLM in plain JavaScript: one token in, the logits of the next and every head's attention out.
    It reads the file that lib/llmbook/figures/packing.py writes (weights in half precision behind a JSON header), and
-   the names are those of lib/llmbook/model. No dependency, no WebAssembly; the same file serves a page and node. */
-const llmGPT = (() => {
+   the names are those of lib/llmbook/model. No dependency, no WebAssembly; the same file serves a page, a worker of
+   that page (reader.js starts it from the text of this very function) and node. */
+const llmGPT = (function gpt() {
   "use strict";
   const MAGIC = "LLMBOOK1", PREFIX = 12; // 8 letters, then the length of the header as a 32-bit number
   const GATED = ["swiglu", "geglu", "geglu_tanh"];
@@ -216,10 +217,10 @@ const llmGPT = (() => {
   }
 
   // ---- from logits to a token: the order and the rules of lib/llmbook/inference/sampling.py ----
-  /* dials: temperature (0: always the likeliest), topK (null: no limit), topP (1: no limit).
+  /* dials: temperature (0: always the likeliest), topK (null: no limit), topP (1: no limit), minP (0: no limit).
      Returns own (the model's probabilities), warm (after the temperature), chance (after the cuts), cutBy (0 kept, 1 by
-     top-k, 2 by top-p), keptByK and kept (how many are left after each). */
-  function distribution(logits, { temperature = 1, topK = null, topP = 1 } = {}) {
+     top-k, 2 by top-p, 3 by min-p), and how many are left after each: keptByK, keptByP and kept. */
+  function distribution(logits, { temperature = 1, topK = null, topP = 1, minP = 0 } = {}) {
     const V = logits.length, own = softmax(logits, 1), cutBy = new Uint8Array(V);
     const order = Uint32Array.from(logits, (_, i) => i).sort((a, b) => logits[b] - logits[a] || a - b);
     const warm = temperature > 0 ? softmax(logits, temperature) : new Float64Array(V);
@@ -237,10 +238,12 @@ const llmGPT = (() => {
         cutBy[i] = 2; chance[i] = 0; kept--;
       }
     }
+    const keptByP = kept, bar = minP * warm[order[0]]; // a share of the likeliest, which no cut takes
+    for (let r = kept - 1; r > 0 && warm[order[r]] < bar; r--) { cutBy[order[r]] = 3; chance[order[r]] = 0; kept--; }
     let total = 0;
     for (const p of chance) total += p;
     for (let i = 0; i < V; i++) chance[i] /= total;
-    return { own, warm, chance, cutBy, order, keptByK, kept };
+    return { own, warm, chance, cutBy, order, keptByK, keptByP, kept };
   }
 
   function softmax(logits, temperature) {
@@ -372,6 +375,41 @@ const llmGPT = (() => {
     return new KINDS[state.kind](state);
   }
 
-  return { Model, tokenizer, distribution, uniform, draw };
+  // ---- behind a page: in it, or in a worker ---------------------------------------------------
+  /* Forget all but `keep` tokens and read `ids`, for at most `patience` ms and at least one of them. Returns how many it
+     read, each one's attention (a list of layers), the logits of the last of `ids` once that is read and asked for, and
+     the ms that the last token took. */
+  function advance(model, { keep, ids, last, patience }) {
+    model.crop(keep);
+    const rows = [], start = performance.now();
+    let before = start, now = start;
+    for (const [i, id] of ids.entries()) {
+      before = now;
+      model.step(id, last && i === ids.length - 1);
+      rows.push(model.attention.map((layer) => layer.at(-1)));
+      now = performance.now();
+      if (now - start >= patience) break;
+    }
+    return { rows, logits: rows.length === ids.length ? model.logits : null, spent: now - before };
+  }
+
+  /* Answer the messages of reader.js, in their order: first the file of a model, then what to read. */
+  function serve(port) {
+    let model;
+    port.onmessage = ({ data }) => {
+      try {
+        if (data.buffer) {
+          model = new Model(data.buffer);
+          port.postMessage({ header: model.header });
+        } else {
+          const done = advance(model, data), whole = done.rows.flat().map((row) => row.buffer);
+          port.postMessage(done, done.logits ? [...whole, done.logits.buffer] : whole);
+        }
+      } catch (error) { port.postMessage({ error: error.message }); }
+    };
+    port.postMessage({ ready: true });
+  }
+
+  return { Model, tokenizer, distribution, uniform, draw, advance, serve, source: gpt };
 })();
 if (typeof module !== "undefined") module.exports = llmGPT;
