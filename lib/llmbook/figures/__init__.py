@@ -13,6 +13,7 @@ from llmbook.figures.explore import Sweep, sweep
 from llmbook.figures.heatmaps import attention_grid, attention_map, heatmap
 from llmbook.figures.packing import export_model, round_to_half
 from llmbook.figures.playground import Playground, save_playground
+from llmbook.figures.stacks import stacked_bars
 from llmbook.figures.theme import FigureError, describe, show
 from llmbook.figures.tokens import token_strip
 
@@ -33,6 +34,7 @@ __all__ = [
     "round_to_half",
     "save_playground",
     "show",
+    "stacked_bars",
     "sweep",
     "text_columns",
     "token_strip",
