@@ -24,7 +24,10 @@ def render(book: Book, source: Path) -> bool:
     Raises BookError when Jupyter Book fails or warns; its own messages are on standard error by then.
     """
     frame = digest(book.root, [book.root / "_config.yml", book.root / "_toc.yml", book.root / "web"])
-    frame += digest(LIBRARY, [Path(__file__).parent / "sphinx_ext.py", Path(__file__)])
+    library = LIBRARY / "llmbook"
+    shown = [library / "checkpoints", library / "figures" / "assets", library / "figures" / "playground.py"]
+    own = [Path(__file__).with_name(name) for name in ("sphinx_ext.py", "playground.py", "render.py")]
+    frame += digest(LIBRARY, [*own, *shown])
     stamp, state = book.build / "rendered", f"{frame}\n{digest(source, [source])}\n"
     before = stamp.read_text() if stamp.is_file() else ""
     if before == state and (book.html / "index.html").is_file():

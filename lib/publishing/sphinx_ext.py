@@ -12,6 +12,7 @@ from pathlib import Path
 
 from docutils import nodes
 
+from . import playground
 from .book import ROOT
 
 SCRIPTS, STYLES = ("explorer.js", "site.js"), ("book.css", "explorer.css")
@@ -55,6 +56,14 @@ def _assets(app, config):
 
 
 def _page(app, pagename, templatename, context, doctree):
+    if playground.present(context.get("body") or ""):
+        app.add_css_file(playground.style(), priority=900)  # called here, they are this page's alone
+        for script in playground.scripts():
+            app.add_js_file(script, loading_method="defer")
+        context["body"] = playground.fill(context["body"], lambda path: context["pathto"](path, 1))
+    context["body"] = playground.publish_own(
+        context.get("body") or "", Path(app.outdir), pagename, lambda path: context["pathto"](path, 1)
+    )
     context["script_files"] = [file for file in context.get("script_files", []) if not _thebe(file)]
     context["css_files"] = [file for file in context.get("css_files", []) if not _thebe(file)]
     body = FOLD.sub(_fold, context.get("body") or "")
@@ -108,6 +117,7 @@ def _finish(app, exception):
         after = FONTAWESOME.sub("", before)
         if after != before:
             page.write_text(after, encoding="utf-8")
+    playground.copy_models(out / "_static")
     for dead in DEAD:
         (out / "_static" / dead).unlink(missing_ok=True)
     for unwanted in list(out.rglob("*.map")):

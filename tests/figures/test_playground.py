@@ -15,7 +15,7 @@ import torch
 from tokenizers import normalizers
 
 import llmbook.figures
-from llmbook.figures import FigureError, export_model, round_to_half, save_playground
+from llmbook.figures import FigureError, export_model, playground, round_to_half, save_playground
 from llmbook.figures.packing import pack_model, weight_shapes
 from llmbook.figures.playground import SCRIPTS, STYLE
 from llmbook.inference.sampling import Sampling
@@ -386,14 +386,20 @@ def test_the_page_holds_all_it_needs(tmp_path):
         assert (ASSETS / asset).read_text(encoding="utf-8") in page
 
 
-def test_a_notebook_shows_the_page_and_the_site_does_not_carry_it(tmp_path, monkeypatch):
-    """Catches an iframe whose page ends at its first quotation mark, and a chapter heavy with a model."""
+def test_a_notebook_shows_the_page_and_a_build_carries_it_along(tmp_path, monkeypatch):
+    """Catches an iframe whose page ends at its first quotation mark, a chapter that shows a page of its own in a frame
+    on the site, and a page too heavy for the place it is shown in."""
     saved = save_playground(random_model(FAMILIES["gpt2"]), bpe(), tmp_path / "mine.html")
-    assert "iframe" not in saved._repr_mimebundle_()["text/html"]
-    assert "mine.html: 0.1 MB" in saved._repr_mimebundle_()["text/html"]
+    page, html_of = saved.path.read_text(encoding="utf-8"), lambda: saved._repr_mimebundle_()["text/html"]
+    along = r'<p>.*mine.html: 0.1 MB.*</p><script type="text/plain" data-page="mine.html">(.*)</script>'
+    carried = re.fullmatch(along, html_of())
+    assert base64.b64decode(carried[1]).decode() == page
+    monkeypatch.setattr(playground, "ON_THE_SITE", 1000)
+    assert re.fullmatch("<p>[^<]*</p>", html_of())
     monkeypatch.setenv("LLMBOOK_STATIC", "0")
-    frame = saved._repr_mimebundle_()["text/html"]
-    assert html.unescape(re.search(r'srcdoc="([^"]*)"></iframe>$', frame)[1]) == saved.path.read_text(encoding="utf-8")
+    assert html.unescape(re.search(r'srcdoc="([^"]*)"></iframe>$', html_of())[1]) == page
+    monkeypatch.setattr(playground, "IN_PLACE", 1000)
+    assert re.fullmatch("<p>[^<]*</p>", html_of())
 
 
 def test_a_page_that_could_not_begin_is_refused(tmp_path):

@@ -20,22 +20,31 @@ from llmbook.figures.theme import FigureError, is_static
 ASSETS = Path(__file__).parent / "assets" / "playground"
 SCRIPTS = ("gpt.js", "reader.js", "link.js", "maps.js", "playground.js")  # each needs those before it
 STYLE = "playground.css"
+IN_PLACE = 10e6  # bytes: a larger page would weigh on the notebook that shows it
+ON_THE_SITE = 2e6  # bytes: a larger page is the reader's to make
 WITHOUT_JAVASCRIPT = "This page runs a language model in JavaScript, which is switched off in this browser."
 
 
 class Playground:
-    """What ``save_playground`` returns: the file at ``path``, shown in place by a notebook."""
+    """What ``save_playground`` returns: the file at ``path``, shown in place by a notebook, linked on the site."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict:
-        plain = {"text/plain": repr(self)}
-        if is_static():  # the book's page would carry the model: it says where the file is instead
-            return {**plain, "text/html": f"<p>{html.escape(repr(self))}</p>"}
-        page = html.escape(self.path.read_text(encoding="utf-8"))
-        frame = 'title="Playground" style="width:100%;height:48rem;border:0" loading="lazy"'
-        return {**plain, "text/html": f'<iframe {frame} srcdoc="{page}"></iframe>'}
+        told, size = html.escape(repr(self)), self.path.stat().st_size
+        shown = {"text/plain": repr(self), "text/html": f"<p>{told}</p>"}
+        if is_static():  # the site publishes it beside the chapter, with a link here; see publishing/playground.py
+            if size <= ON_THE_SITE:
+                page = base64.b64encode(self.path.read_bytes()).decode("ascii")
+                shown["text/html"] += (
+                    f'<script type="text/plain" data-page="{html.escape(self.path.name)}">{page}</script>'
+                )
+        elif size <= IN_PLACE:
+            page = html.escape(self.path.read_text(encoding="utf-8"))
+            frame = 'title="Playground" style="width:100%;height:48rem;border:0" loading="lazy"'
+            shown["text/html"] += f'<iframe {frame} srcdoc="{page}"></iframe>'
+        return shown
 
     def __repr__(self) -> str:
         return f"{self.path}: {self.path.stat().st_size / 1e6:.1f} MB, opens in any browser"

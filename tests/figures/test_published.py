@@ -1,0 +1,69 @@
+"""The book's published models: what a page computes from the very files it fetches, beside PyTorch."""
+
+import numpy as np
+import pytest
+import torch
+
+from llmbook.checkpoints import manifest, weights_path
+from llmbook.interop import load_pretrained
+from tests.figures.test_playground import needs_node, run
+
+PUBLISHED = list(manifest()) or [None]
+PROMPTS = {
+    "English": "HAMLET:\nTo be, or not to be, that is the question:\n",
+    "Chinese": "话说天下大势，分久必合，合久必分。",
+    "emoji": "🙂🚀 naïve — “quotes”",
+    "nothing": "",
+    "a single space": " ",
+}
+
+
+@needs_node
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_page_and_notebook_agree_on_every_published_model(name, prompt):
+    """Catches a published file that the page reads otherwise than Python does, a text that only one of the two can
+    spell, and an empty prompt that nothing stands for."""
+    if name is None:
+        pytest.skip("no model has been published")
+    model, tokenizer = load_pretrained(name)
+    path = weights_path(name)
+    text = PROMPTS[prompt]
+    try:
+        ids = tokenizer.encode(text)
+    except ValueError:
+        (refused,) = run(path, ["encode", text])
+        assert "is not among the" in refused["error"]
+        return
+    encoded, start = (result["value"] for result in run(path, ["encode", text], ["start", None]))
+    assert encoded == ids
+    ids = ids or start
+    assert ids
+    (read,) = run(path, ["read", {"ids": ids}])
+    with torch.no_grad():
+        out = model(torch.tensor([ids]), need_weights=True)
+    np.testing.assert_allclose(read["value"]["logits"], out.logits[0].numpy(), atol=1e-3)
+    np.testing.assert_allclose(read["value"]["weights"], torch.stack(out.attentions)[:, 0, :, -1], atol=1e-3)
+
+
+@needs_node
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_last_position_is_as_good_as_the_first(name):
+    """Catches positions that drift apart where the context ends, which short prompts never reach."""
+    if name is None:
+        pytest.skip("no model has been published")
+    model, _ = load_pretrained(name)
+    length, size = model.config.max_seq_len, model.config.vocab_size
+    ids = [i * 31 % size for i in range(length)]
+    skipped, more = run(weights_path(name), ["skip", ids], ["read", {"ids": [*ids, 0]}])
+    with torch.no_grad():
+        expected = model(torch.tensor([ids])).logits[0, -1]
+    np.testing.assert_allclose(skipped["value"], expected.numpy(), atol=1e-3)
+    assert more["error"] == f"The context is full: this model reads at most {length} tokens."
+
+
+def test_the_first_model_opens_within_a_second_on_a_common_line():
+    """Catches a default model that a reader must wait for: 3 MB take a second at 24 Mbit/s."""
+    if PUBLISHED == [None]:
+        pytest.skip("no model has been published")
+    assert weights_path(PUBLISHED[0]).stat().st_size < 3_000_000
