@@ -173,3 +173,19 @@ def test_gpt2_files_equal_hugging_face():
     for text in TEXTS.values():
         assert ours.encode(text) == theirs.encode(text).ids
     assert ours.encode("Hello world<|endoftext|>") == [15496, 995, 50256]
+
+
+@pytest.mark.parametrize("special", [(), ("<|end|>",)])
+def test_a_prefix_is_what_a_shorter_training_would_have_made(special):
+    """Catches merges of the larger vocabulary that stay, and one too many or too few."""
+    text = "the lower the lowest the low a b ab abc aabb abab cab " * 3
+    large = BPETokenizer.train(text, vocab_size=300, special_tokens=special)
+    for size in range(256 + len(special), large.vocab_size + 1):
+        small = BPETokenizer.train(text, vocab_size=size, special_tokens=special)
+        cut = large.prefix(size)
+        assert cut.vocab == small.vocab
+        assert cut.merges == small.merges
+        assert cut.encode("lowest ab <|end|>") == small.encode("lowest ab <|end|>")
+    assert large.prefix(9999).merges == large.merges
+    with pytest.raises(ValueError, match="vocab_size=100"):
+        large.prefix(100)

@@ -9,6 +9,7 @@ model as a page of its own.
 from llmbook.figures import page
 from llmbook.figures.columns import text_columns
 from llmbook.figures.curves import bars, curves, loss_curve
+from llmbook.figures.cutting import TokenExplorer, token_explorer
 from llmbook.figures.explore import Sweep, sweep
 from llmbook.figures.heatmaps import attention_grid, attention_map, heatmap
 from llmbook.figures.packing import export_model, round_to_half
@@ -23,6 +24,7 @@ __all__ = [
     "FigureError",
     "Playground",
     "Sweep",
+    "TokenExplorer",
     "attention_grid",
     "attention_map",
     "bars",
@@ -37,5 +39,6 @@ __all__ = [
     "stacked_bars",
     "sweep",
     "text_columns",
+    "token_explorer",
     "token_strip",
 ]

@@ -105,6 +105,22 @@ class BPETokenizer(Tokenizer):
             special,
         )
 
+    def prefix(self, vocab_size: int) -> Self:
+        """The tokenizer as it was when its training had made ``vocab_size`` tokens (all, if it never made so many).
+
+        Merges are learned one after the other, so a small vocabulary is the beginning of a large one. Raises
+        ValueError if ``vocab_size`` cannot hold the special tokens and the bytes.
+        """
+        check_training(vocab_size, list(self.special_tokens))
+        known = set(self.vocab[: 256 + len(self.special_tokens)])
+        n_merges = 0
+        for left, right in self.merges:
+            if left + right not in known and len(known) == vocab_size:
+                break
+            known.add(left + right)
+            n_merges += 1
+        return type(self)(self.vocab[:vocab_size], self.merges[:n_merges], self.special_tokens)
+
     @property
     def vocab_size(self) -> int:
         return len(self.vocab)
