@@ -30,7 +30,7 @@ from llmbook.training.__main__ import main as train
 from llmbook.training.recipe import Recipe, read_recipe
 
 DIALS = dict(temperature=0.8, top_p=0.95)  # of the samples
-SAMPLE = 160  # tokens
+SAMPLE = 240  # tokens
 
 
 @dataclass(frozen=True, kw_only=True)
