@@ -1,0 +1,96 @@
+"""The models that travel with the book are whole, are what their manifest says, and speak."""
+
+import hashlib
+import math
+import tomllib
+
+import pytest
+import torch
+
+from llmbook import checkpoints
+from llmbook.checkpoints.__main__ import MODELS, held_out, main, readme
+from llmbook.figures.packing import pack_model
+from llmbook.interop import PRETRAINED, load_pretrained
+from llmbook.text import load_corpus
+from llmbook.training.recipe import read_recipe
+
+MANIFEST = checkpoints.manifest()
+FACTS = """title language prompt file bytes sha256 n_parameters tokenizer corpus licence citation valid loss
+bits_per_byte steps tokens_trained_on minutes command commit device threads versions date samples"""
+
+
+def held_out_text(name):
+    recipe = read_recipe(checkpoints.recipe_path(name))
+    return load_corpus(recipe.corpus).split(recipe.data.valid)[1]
+
+
+def test_the_default_is_small_and_all_fit_the_package():
+    """Catches a page that loads for long, and a package that grows by accident."""
+    assert next(iter(MANIFEST)) == "shakespeare-chars"
+    assert MANIFEST["shakespeare-chars"]["bytes"] < 3e6
+    assert sum(entry["bytes"] for entry in MANIFEST.values()) <= 12e6
+    setup = tomllib.loads((checkpoints.FOLDER.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = setup["tool"]["setuptools"]["package-data"]["llmbook"]
+    carried = {path for pattern in patterns for path in checkpoints.FOLDER.parent.glob(pattern)}
+    assert {checkpoints.FOLDER / e["file"] for e in MANIFEST.values()} | {checkpoints.MANIFEST} <= carried
+
+
+@pytest.mark.parametrize("name", MANIFEST)
+def test_the_manifest_is_complete_and_true(name):
+    """Catches a file that was changed after it was described, a fact left out, a README that tells another story."""
+    entry = MANIFEST[name]
+    assert [fact for fact in FACTS.split() if entry.get(fact) in (None, "", [])] == []
+    content = checkpoints.weights_path(name).read_bytes()
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (entry["bytes"], entry["sha256"])
+    assert entry["command"] == f"python -m llmbook.checkpoints {name}"
+    assert entry["corpus"] == read_recipe(checkpoints.recipe_path(name)).corpus
+    assert entry["steps"] == read_recipe(checkpoints.recipe_path(name)).train.steps
+    assert entry["licence"] == load_corpus(entry["corpus"]).licence
+    assert not entry["commit"].endswith("dirty")
+    assert len(entry["samples"]) == len(MODELS[name].prompts)
+    page = (checkpoints.FOLDER / "README.md").read_text(encoding="utf-8")
+    assert page == readme(MANIFEST) + "\n"
+
+
+@pytest.mark.parametrize("name", MANIFEST)
+def test_the_weights_are_those_of_the_page(name):
+    """Catches weights that Python and the page would round differently."""
+    model, tokenizer = load_pretrained(name)
+    assert all(torch.equal(p, p.half().float()) for p in model.parameters())
+    assert pack_model(model, tokenizer) == checkpoints.weights_path(name).read_bytes()
+    assert model.num_parameters() == MANIFEST[name]["n_parameters"]
+    assert model.config.max_seq_len >= 128
+
+
+@pytest.mark.parametrize("name", MANIFEST)
+def test_the_model_is_as_good_as_it_says(name):
+    """Catches weights in the wrong order or half trained: the loss on held-out text, within what a part may differ."""
+    model, tokenizer = load_pretrained(name)
+    tokens = torch.tensor(tokenizer.encode(held_out_text(name)[-6000:]))
+    found = held_out(model, tokenizer, tokens, seq_len=model.config.max_seq_len)
+    assert abs(found["bits_per_byte"] / MANIFEST[name]["bits_per_byte"] - 1) < 0.15
+    assert found["loss"] < 0.6 * math.log(model.config.vocab_size)
+
+
+@pytest.mark.parametrize("name", MANIFEST)
+def test_every_character_is_spelt_or_named(name):
+    """Catches a prompt that ends in a crash: what a model cannot read must be said."""
+    _, tokenizer = load_pretrained(name)
+    for text in ("ROMEO:\n", "滚滚长江", "🙂", "é"):
+        if tokenizer.kind == "char" and text[0] not in tokenizer.characters:
+            with pytest.raises(ValueError, match=f"character '{text[0]}'"):
+                tokenizer.encode(text)
+        else:
+            assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_names_are_known_everywhere():
+    """Catches a model that is published and cannot be loaded, and a name that gives nothing."""
+    assert set(MANIFEST) < set(PRETRAINED)
+    assert set(MODELS) == {path.stem for path in checkpoints.FOLDER.glob("*.json")} - {"manifest"}
+    with pytest.raises(ValueError, match="no recipe 'hamlet'; there are sanguo-bpe, shakespeare-bpe"):
+        checkpoints.recipe_path("hamlet")
+    with pytest.raises(ValueError, match="no model 'hamlet' is published"):
+        checkpoints.weights_path("hamlet")
+    with pytest.raises(SystemExit):
+        main(["hamlet"])
