@@ -1,7 +1,7 @@
 # `make book` builds the site, `make test` proves it. Nothing but Python 3.11–3.13 and make is needed.
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve lab test check tidy refresh record bench bench-table address clean distclean env
+.PHONY: help book serve lab test test-colab test-lowest gpu-test check tidy refresh record bench bench-table address clean distclean env
 
 VENV ?= .venv
 PORT ?= 8000
@@ -15,6 +15,9 @@ help:
 	@echo "make serve                              show the site under a local address (PORT=$(PORT))"
 	@echo "make lab                                open the chapters in JupyterLab"
 	@echo "make test                               style, contract, tests, checked outputs"
+	@echo "make test-colab                         notebooks in an environment like Colab's (CHAPTER=all: every one wholly)"
+	@echo "make test-lowest                        the library with the lowest versions it says it works with"
+	@echo "make gpu-test                           what is marked for a GPU: tests, and chapters at full scale"
 	@echo "make check                              the contract of the notebooks alone"
 	@echo "make tidy                               bring notebooks and code into their normal form"
 	@echo "make refresh CHAPTER=...                run a chapter and renew its checked outputs"
@@ -45,6 +48,16 @@ lab: env
 
 test: env
 	@$(RUN) test
+
+# Each in an environment of its own under _build/environments, kept for the next time.
+test-colab: env
+	@COLAB_CHAPTERS="$(CHAPTER)" $(BIN)/python -m pytest -p no:cacheprovider -rs tests/colab
+
+test-lowest: env
+	@$(BIN)/python -m pytest -p no:cacheprovider -rs tests/lowest
+
+gpu-test: env
+	@$(RUN) gpu-test
 
 check: env
 	@$(RUN) check

@@ -1,4 +1,4 @@
-"""`python -m publishing {build,tidy,refresh,record,check,test,address,serve,vendor}`; `make` calls it."""
+"""`python -m publishing {build,tidy,refresh,record,check,test,gpu-test,address,serve,vendor}`; `make` calls it."""
 
 import argparse
 import sys
@@ -44,6 +44,10 @@ def _run(options: argparse.Namespace, book: Book) -> int | None:
             from .suite import run
 
             return run(book, options.workers)
+        case "gpu-test":
+            from .gpu import run
+
+            return run(book)
         case "record":
             from .record import record
 
@@ -80,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("check", help="check the contract of every notebook")
     test = commands.add_parser("test", help="style, contract, tests and checked outputs")
     test.add_argument("--workers", type=int, default=2)
+    commands.add_parser("gpu-test", help="tests and chapters that are marked for a GPU")
     record = commands.add_parser("record", help="run a chapter at length and keep what it records")
     record.add_argument("chapter", help="for example 2-concepts/positions")
     record.add_argument("settings", nargs="*", help="name=value in place of its parameters (default: scale=full)")

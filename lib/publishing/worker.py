@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 CELL_TIMEOUT = 3600  # seconds: the longest cell of a full-scale run
@@ -21,16 +22,17 @@ def run(source: Path, target: Path, parameters: dict) -> bool:
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     total = len(json.loads(source.read_text(encoding="utf-8"))["cells"])
     try:
-        papermill.execute_notebook(
-            str(source),
-            str(partial),
-            parameters=parameters,
-            cwd=str(source.parent),
-            kernel_name="python3",
-            progress_bar=False,
-            execution_timeout=CELL_TIMEOUT,
-            on_cell_start=lambda cell, cell_index: _say(cell=cell_index + 1, of=total),
-        )
+        with tempfile.TemporaryDirectory() as empty:  # as in Colab: the notebook is there, the repository is not
+            papermill.execute_notebook(
+                str(source),
+                str(partial),
+                parameters=parameters,
+                cwd=empty,
+                kernel_name="python3",
+                progress_bar=False,
+                execution_timeout=CELL_TIMEOUT,
+                on_cell_start=lambda cell, cell_index: _say(cell=cell_index + 1, of=total),
+            )
         os.replace(partial, target)
         return True
     except papermill.PapermillExecutionError as error:

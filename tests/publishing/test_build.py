@@ -131,8 +131,10 @@ def test_pages_that_left_the_book_leave_the_site(book, pretend):
 
 
 def test_a_failing_cell_is_told_and_the_others_are_kept(book, author, capfd):
-    """Would catch a build that ends with 0 on a broken chapter, or throws away the hour of another one."""
+    """Would catch a build that ends with 0 on a broken chapter, or throws away the hour of another one; and one that
+    lets a chapter read the repository around it, which a reader in Colab does not have."""
     one, two = book.notebooks
+    author.edit(two, "c6", source="import os\n\nassert value == 42\nassert os.listdir() == []")
     author.edit(one, "c6", source="values = [1]\nvalues[value]")
     assert main(["--root", str(book.root), "build"]) == 1
     out, err = capfd.readouterr()

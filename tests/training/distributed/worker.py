@@ -60,7 +60,17 @@ def small_model(seed: int = 0, dropout: float = 0.0) -> DecoderLM:
     return model
 
 
-def make_trainer(parallel=ALONE, folder=None, *, seed=0, dropout=0.0, objective=causal_lm_loss, callbacks=(), **dials):
+def make_trainer(
+    parallel=ALONE,
+    folder=None,
+    *,
+    seed=0,
+    dropout=0.0,
+    objective=causal_lm_loss,
+    callbacks=(),
+    runtime=CPU,
+    **dials,
+):
     model = small_model(seed, dropout)
     torch.manual_seed(100 + seed)  # every process has its own dropout
     return Trainer(
@@ -70,7 +80,7 @@ def make_trainer(parallel=ALONE, folder=None, *, seed=0, dropout=0.0, objective=
         valid_batches=[UnevenBatches(rows).batch(50 + rows) for rows in (2, 4, 6)],  # three, for two processes
         objective=objective,
         callbacks=callbacks,
-        runtime=CPU,
+        runtime=runtime,
         folder=folder,
         parallel=parallel,
     )

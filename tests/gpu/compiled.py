@@ -1,0 +1,41 @@
+"""``python -m tests.gpu.compiled DEVICE``: the same model and the same run, compiled and not; says what agreed."""
+
+import sys
+
+import torch
+
+from llmbook.model import DecoderLM, TransformerConfig
+from llmbook.training import Runtime
+from tests.training.distributed.worker import make_trainer
+
+CLOSE = dict(atol=1e-4, rtol=1e-3)
+
+
+def main(name: str) -> None:
+    device, plain = torch.device(name), torch.compile
+    backend = "inductor" if name == "cuda" else "aot_eager"  # no C++ compiler is asked for
+    compiled = []
+
+    def watched(model):
+        compiled.append(model)
+        return plain(model, backend=backend)
+
+    torch.compile = watched
+    torch.manual_seed(0)
+    sizes = dict(vocab_size=61, max_seq_len=32, d_model=32, n_layers=2, n_heads=4, init_std=0.2)
+    model = DecoderLM(TransformerConfig.llama(**sizes)).to(device).eval()
+    faster = torch.compile(model)
+    for length in (8, 13):
+        ids = torch.randint(61, (2, length), device=device)
+        torch.testing.assert_close(faster(ids).logits, model(ids).logits, **CLOSE)
+    print("forward")
+    runtime = Runtime(device, torch.float32, "a test")
+    trainer, reference = make_trainer(runtime=runtime, compile=True), make_trainer(runtime=runtime)
+    torch.testing.assert_close(trainer.run().train_loss, reference.run().train_loss, **CLOSE)
+    assert compiled == [model, trainer.model], "compile=True was forgotten"
+    assert list(trainer.model.state_dict()) == list(reference.model.state_dict())
+    print("training")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
