@@ -142,6 +142,9 @@ def test_one_token_table_for_both_sides():
     assert model.encoder.embeddings.tokens is model.decoder.embeddings.tokens
     assert model.lm_head.weight is not model.encoder.embeddings.tokens.weight
     assert small("t5").config.logit_scale == 24**-0.5
+    assert small("t5").config.replace(d_model=48).logit_scale == 48**-0.5  # a width that keeps the scale of another
+    assert TransformerConfig.t5(logit_scale=0.5).replace(d_model=256).logit_scale == 0.5
+    assert TransformerConfig.t5(tie_embeddings=False).logit_scale == 1.0
 
 
 @pytest.mark.parametrize(

@@ -164,3 +164,11 @@ def test_truncation_and_padding_of_the_file_are_off():
     trained.backend.enable_padding(length=50)
     ids = HFTokenizer.from_json(trained.backend.to_str()).encode("the best of times, the worst")
     assert 4 < len(ids) < 50
+
+
+def test_end_tokens_are_found_by_their_usual_names():
+    """A chat that never ends because its end mark is taken for text, or ordinary characters taken for an end."""
+    special = BPETokenizer.train("a b", vocab_size=259, special_tokens=["<s>", "<|im_end|>", "<|endoftext|>"])
+    assert special.end_tokens == (1, 2)
+    assert ByteTokenizer().end_tokens == ()
+    assert CharTokenizer("abc").end_tokens == ()

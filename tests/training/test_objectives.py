@@ -1,5 +1,7 @@
 """The loss of the next token and its relatives: the right tokens, in the right units, summed and not averaged."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -158,6 +160,16 @@ def test_the_prefix_of_a_padded_row_counts_its_own_tokens():
     alone = prefix_lm_loss(model, {"input_ids": short, "prefix_len": n})
     torch.testing.assert_close(together.total, alone.total)
     assert int(together.n_targets) == int(alone.n_targets) == 4
+
+
+def test_a_prefix_and_a_window_exclude_each_other():
+    """Catches a window that is dropped in silence: the model would be trained on what it cannot read afterwards."""
+    model = tiny_model(sliding_window=5)
+    batch = {"input_ids": torch.randint(11, (2, 8)), "prefix_len": torch.tensor([3, 3])}
+    for wrapped in (model, SimpleNamespace(module=model)):  # as DDP hides it
+        with pytest.raises(ValueError, match="sliding_window=5 looks back only"):
+            prefix_lm_loss(wrapped, batch)
+    assert prefix_lm_loss(model, {**batch, "input_ids": batch["input_ids"][:, :6]}).n_targets == 2 * 3
 
 
 def test_prefixes_are_drawn_over_the_whole_window():

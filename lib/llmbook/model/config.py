@@ -50,7 +50,8 @@ class TransformerConfig:
     the length the model is meant for under every other scheme. ``sliding_window`` limits how far a causal model reads:
     itself and the ``sliding_window - 1`` positions before it (https://arxiv.org/abs/2310.06825). ``attention_scale``
     multiplies the scores, 1/sqrt(d_head) unless given. ``scale_embeddings`` multiplies token vectors by sqrt(d_model),
-    so that positions added to them weigh less; ``logit_scale`` multiplies what enters the output projection.
+    so that positions added to them weigh less; ``logit_scale`` multiplies what enters the output projection (``None``:
+    1/sqrt(d_model)).
     ``zero_init`` starts both projections into the residual stream at 0, so that every block begins as the identity.
     ``n_decoder_layers`` is the depth of the second stack of an encoder–decoder (None: as deep as the first).
 
@@ -83,7 +84,7 @@ class TransformerConfig:
     bias: bool = True
     tie_embeddings: bool = True
     scale_embeddings: bool = False
-    logit_scale: float = 1.0
+    logit_scale: float | None = 1.0
     n_segments: int = 0
     dropout: float = 0.0
     init_std: float = 0.02
@@ -93,7 +94,7 @@ class TransformerConfig:
     def __post_init__(self):
         for name in ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads"):
             _at_least_one(self, name)
-        derived = tuple(n for n in ("n_kv_heads", "d_head", "d_ff") if getattr(self, n) is None)
+        derived = tuple(n for n in ("n_kv_heads", "d_head", "d_ff", "logit_scale") if getattr(self, n) is None)
         object.__setattr__(self, "_derived", derived)
         if self.n_kv_heads is None:
             object.__setattr__(self, "n_kv_heads", self.n_heads)
@@ -106,6 +107,8 @@ class TransformerConfig:
         if self.d_ff is None:
             width = -(-8 * self.d_model // (3 * 32)) * 32 if self.feed_forward in GATED else 4 * self.d_model
             object.__setattr__(self, "d_ff", width)
+        if self.logit_scale is None:
+            object.__setattr__(self, "logit_scale", self.d_model**-0.5)
         for name in ("n_kv_heads", "d_head", "d_ff"):
             _at_least_one(self, name)
         for name in ("n_decoder_layers", "sliding_window"):
@@ -185,7 +188,7 @@ class TransformerConfig:
         if {"d_model", "n_heads"} & overrides.keys() and "d_ff" not in overrides:
             values["d_ff"] = None
         if values.get("tie_embeddings", True):
-            values.setdefault("logit_scale", values["d_model"] ** -0.5)
+            values.setdefault("logit_scale", None)  # follows d_model, through replace as well
         return cls(**values)
 
     @classmethod

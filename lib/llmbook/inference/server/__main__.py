@@ -16,8 +16,6 @@ from llmbook.interop import load_model, load_pretrained
 from llmbook.model import DecoderLM
 from llmbook.text import SourceError, Tokenizer
 
-# Marks that end a text, in the vocabularies that have them as one token.
-ENDS = ("<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "</s>")
 GRACE = 10.0  # seconds
 
 
@@ -59,19 +57,6 @@ def load(name: str) -> tuple[nn.Module, Tokenizer]:
     return model, tokenizer
 
 
-def find_end_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The tokens by which this vocabulary ends a text, as far as their names are usual ones."""
-    ends = []
-    for mark in ENDS:
-        try:
-            ids = tokenizer.encode(mark)
-        except ValueError:  # characters the vocabulary does not have
-            continue
-        if len(ids) == 1:
-            ends += ids
-    return tuple(ends)
-
-
 def make_engine(model: nn.Module, *, max_batch: int, page_size: int, cache_bytes: int) -> Engine:
     """An engine with room for ``max_batch`` full contexts, or as many pages as ``cache_bytes`` hold.
 
@@ -107,7 +92,7 @@ def _make_server(options: argparse.Namespace) -> CompletionServer:
         engine,
         tokenizer,
         name=Path(options.model).name,
-        end_tokens=find_end_tokens(tokenizer),
+        end_tokens=tokenizer.end_tokens,
         chat_template=getattr(tokenizer, "chat_template", None),
         host=options.host,
         port=options.port,

@@ -8,11 +8,14 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any, Self
 
 from llmbook.text.files import whole_file
 
 FORMAT = "llmbook-tokenizer"
+# Marks that end a text or a turn, in the vocabularies that have them as one token.
+ENDS = ("<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "</s>")
 VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}
 
 
@@ -55,6 +58,20 @@ class Tokenizer(ABC):
         state = {"format": FORMAT, "kind": self.kind, **self.to_dict()}
         with whole_file(path) as file:
             file.write(json.dumps(state, ensure_ascii=False, indent=1).encode("utf-8"))
+
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The tokens by which this vocabulary ends a text, as far as their names are usual ones: ``<|endoftext|>``,
+        ``</s>``, … What ``generate`` takes as ``eos_token_id``; empty for vocabularies of bytes and characters."""
+        ends = []
+        for mark in ENDS:
+            try:
+                ids = self.encode(mark)
+            except ValueError:  # characters the vocabulary does not have
+                continue
+            if len(ids) == 1:
+                ends += ids
+        return tuple(ends)
 
     def tokens(self, text: str) -> list[str]:
         """The tokens of ``text`` in printable form: what a figure writes along its axis."""

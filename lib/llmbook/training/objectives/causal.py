@@ -49,9 +49,16 @@ def prefix_lm_loss(model: nn.Module, batch: Batch) -> Loss:
 
     ``batch["prefix_len"]`` [B] says how many tokens of each row are prefix; the rest of the batch is that of
     ``causal_lm_loss``. Only tokens after the prefix are targets: one inside has been read by those before it.
+    Raises ValueError for a model with a sliding window shorter than the text: a window looks back only.
     """
     prefix_len = required(batch, "prefix_len", "choose_prefix")
     inputs, mask, targets = shifted(batch, "input_ids", "attention_mask")
+    window = getattr(getattr(getattr(model, "module", model), "config", None), "sliding_window", None)  # DDP: .module
+    if window is not None and window < inputs.shape[1]:
+        raise ValueError(
+            f"sliding_window={window} looks back only, and a prefix is read both ways: make the model without one, or "
+            f"give texts of at most {window} tokens"
+        )
     real = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).long()
     in_prefix = real.cumsum(1) <= prefix_len[:, None]  # B T+1; padding on the left is not counted
     past = causal_mask(inputs.shape[1], device=inputs.device)
