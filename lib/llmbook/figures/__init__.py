@@ -11,6 +11,7 @@ from llmbook.figures.columns import text_columns
 from llmbook.figures.curves import bars, curves, loss_curve
 from llmbook.figures.cutting import TokenExplorer, token_explorer
 from llmbook.figures.explore import Sweep, sweep
+from llmbook.figures.guessing import GuessingGame, guessing_game
 from llmbook.figures.heatmaps import attention_grid, attention_map, heatmap
 from llmbook.figures.packing import export_model, round_to_half
 from llmbook.figures.playground import Playground, save_playground
@@ -22,6 +23,7 @@ page.register()
 
 __all__ = [
     "FigureError",
+    "GuessingGame",
     "Playground",
     "Sweep",
     "TokenExplorer",
@@ -31,6 +33,7 @@ __all__ = [
     "curves",
     "describe",
     "export_model",
+    "guessing_game",
     "heatmap",
     "loss_curve",
     "round_to_half",
