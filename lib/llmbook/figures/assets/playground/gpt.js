@@ -52,17 +52,52 @@ const llmGPT = (function gpt() {
     swiglu: (x) => x / (1 + Math.exp(-x)), geglu: gelu, geglu_tanh: geluTanh,
   };
 
-  function product(W, b, x, rows) { // y = W x + b, W [rows, x.length] row by row
-    const y = new Float32Array(rows), n = x.length, whole = n - n % 4;
-    for (let o = 0, r = 0; o < rows; o++, r += n) {
-      let s0 = 0, s1 = 0, s2 = 0, s3 = 0, i = 0;
-      for (; i < whole; i += 4) {
-        s0 += W[r + i] * x[i]; s1 += W[r + i + 1] * x[i + 1]; s2 += W[r + i + 2] * x[i + 2]; s3 += W[r + i + 3] * x[i + 3];
+  function product(W, b, x, rows) { // y = W x + b, W [rows, x.length] row by row; four rows at a time share each x
+    const y = new Float32Array(rows), n = x.length;
+    let o = 0, r = 0;
+    for (; o + 4 <= rows; o += 4, r += 4 * n) {
+      let s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+      for (let i = 0, r1 = r + n, r2 = r1 + n, r3 = r2 + n; i < n; i++) {
+        const v = x[i];
+        s0 += W[r + i] * v; s1 += W[r1 + i] * v; s2 += W[r2 + i] * v; s3 += W[r3 + i] * v;
       }
-      for (; i < n; i++) s0 += W[r + i] * x[i];
-      y[o] = s0 + s1 + s2 + s3 + (b ? b[o] : 0);
+      y[o] = s0; y[o + 1] = s1; y[o + 2] = s2; y[o + 3] = s3;
     }
+    for (; o < rows; o++, r += n) {
+      let s = 0;
+      for (let i = 0; i < n; i++) s += W[r + i] * x[i];
+      y[o] = s;
+    }
+    if (b) for (o = 0; o < rows; o++) y[o] += b[o];
     return y;
+  }
+
+  // Both go four rows of keys or values at a time: a processor does the four side by side.
+  function dots(q, o, D, K, kv, width, from, to, a) { // a[j] = q · k_j, for D numbers of q from o and of row j of K from kv
+    let j = from;
+    for (; j + 4 <= to; j += 4) {
+      let s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+      for (let i = 0, k0 = j * width + kv, k1 = k0 + width, k2 = k1 + width, k3 = k2 + width; i < D; i++) {
+        const v = q[o + i];
+        s0 += v * K[k0 + i]; s1 += v * K[k1 + i]; s2 += v * K[k2 + i]; s3 += v * K[k3 + i];
+      }
+      a[j] = s0; a[j + 1] = s1; a[j + 2] = s2; a[j + 3] = s3;
+    }
+    for (; j < to; j++) {
+      let s = 0;
+      for (let i = 0; i < D; i++) s += q[o + i] * K[j * width + kv + i];
+      a[j] = s;
+    }
+  }
+  function mix(y, o, D, V, kv, width, from, to, a) { // y += Σ a[j] v_j, at the same places
+    let j = from;
+    for (; j + 4 <= to; j += 4) {
+      const a0 = a[j], a1 = a[j + 1], a2 = a[j + 2], a3 = a[j + 3];
+      for (let i = 0, k0 = j * width + kv, k1 = k0 + width, k2 = k1 + width, k3 = k2 + width; i < D; i++) {
+        y[o + i] += a0 * V[k0 + i] + a1 * V[k1 + i] + a2 * V[k2 + i] + a3 * V[k3 + i];
+      }
+    }
+    for (; j < to; j++) for (let i = 0; i < D; i++) y[o + i] += a[j] * V[j * width + kv + i];
   }
 
   function rms(x, gain, eps) { // x / sqrt(mean(x²) + ε) · gain
@@ -178,18 +213,15 @@ const llmGPT = (function gpt() {
       const bias = this.weights.distance_bias; // [H, S]: added to a score, by how far back the key lies
       for (let h = 0; h < H; h++) {
         const a = all.subarray(h * (t + 1), (h + 1) * (t + 1)), kv = Math.floor(h * Hk / H) * D, o = h * D;
+        dots(q, o, D, K, kv, width, first, t + 1, a);
         let top = -Infinity, sum = 0;
         for (let j = first; j <= t; j++) {
-          let s = 0;
-          for (let i = 0; i < D; i++) s += q[o + i] * K[j * width + kv + i];
-          a[j] = s * scale + (bias ? bias[h * this.maxLength + t - j] : 0);
+          a[j] = a[j] * scale + (bias ? bias[h * this.maxLength + t - j] : 0);
           if (a[j] > top) top = a[j];
         }
         for (let j = first; j <= t; j++) sum += a[j] = Math.exp(a[j] - top);
-        for (let j = first; j <= t; j++) {
-          a[j] /= sum;
-          for (let i = 0; i < D; i++) mixed[o + i] += a[j] * V[j * width + kv + i];
-        }
+        for (let j = first; j <= t; j++) a[j] /= sum;
+        mix(mixed, o, D, V, kv, width, first, t + 1, a);
       }
       this.attention[l].push(all);
       return this.linear(name + "o_proj", mixed, this.config.d_model);

@@ -15,7 +15,7 @@ const llmReader = (() => {
       await new Promise((ready, failed) => {
         found.onmessage = ready;
         found.onerror = failed;
-        setTimeout(failed, 5000);
+        setTimeout(failed, 20_000); // a browser that may start none says so at once; this is a busy machine
       });
       return found;
     } catch { // a page may be forbidden to start one
