@@ -69,7 +69,7 @@ def test_the_model_is_as_good_as_it_says(name):
     tokens = torch.tensor(tokenizer.encode(held_out_text(name)[-6000:]))
     found = held_out(model, tokenizer, tokens, seq_len=model.config.max_seq_len)
     assert abs(found["bits_per_byte"] / MANIFEST[name]["bits_per_byte"] - 1) < 0.15
-    assert found["loss"] < 0.6 * math.log(model.config.vocab_size)
+    assert found["loss"] < 0.7 * math.log(model.config.vocab_size)
 
 
 @pytest.mark.parametrize("name", MANIFEST)
