@@ -11,6 +11,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 IGNORED = {".ipynb_checkpoints", "_build", ".venv"}
+STATUS = "status"  # the page that the build writes itself: listed in _toc.yml, with no file in the repository
 
 
 class BookError(Exception):
@@ -45,7 +46,7 @@ class Book:
 
     @cached_property
     def pages(self) -> list[Path]:
-        """The source file of every document of the table of contents.
+        """The source file of every document of the table of contents but the status page, which has none.
 
         Raises BookError for a document with no file, and for a notebook in `chapters/` that is not listed.
         """
@@ -53,7 +54,9 @@ class Book:
         for name in self.toc:
             found = [self.root / f"{name}{suffix}" for suffix in (".ipynb", ".md")]
             found = [path for path in found if path.is_file()]
-            if len(found) == 1:
+            if name == STATUS:
+                problems += [f"{self.name(path)} is in the way of the page that the build writes." for path in found]
+            elif len(found) == 1:
                 pages += found
             else:
                 what = "is both a notebook and a Markdown file" if found else "has no file"

@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 
 from . import notebooks
 from .book import Book
-from .notebooks import CHECKED, FOLDED, LONGEST_OUTPUT, code_cells, tags
+from .notebooks import ASSERTION, CHECKED, FOLDED, LONGEST_OUTPUT, code_cells, tags
 from .setup_cell import CELL_ID, TAGS, setup_source
 
 LONGEST_CELL, MEDIAN_CELL, LONGEST_LINE, EXERCISES = 25, 8, 96, 3
@@ -102,7 +102,7 @@ def _claims(notebook: NotebookNode) -> Iterator[str]:
     codes = code_cells(notebook)
     if not any(CHECKED in tags(cell) for cell in codes):
         yield f"no checked result: tag a cell that prints one with {CHECKED}."
-    if not any(re.search(r"^\s*assert\b", cell.source, re.M) for cell in codes):
+    if not any(ASSERTION.search(cell.source) for cell in codes):
         yield "no `assert` on the claim of the chapter."
 
 

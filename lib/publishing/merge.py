@@ -10,8 +10,8 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from . import notebooks
-from .book import Book, BookError
+from . import notebooks, status
+from .book import STATUS, Book, BookError
 from .files import write_bytes, write_text
 
 BESIDE = ("_config.yml", "_toc.yml", "references.bib", "web/logo.svg", "web/favicon.svg")
@@ -67,6 +67,9 @@ def assemble(book: Book, executed: Mapping[Path, Path]) -> Path:
             write_text(copy, notebooks.text(merged))
         else:
             write_bytes(copy, page.read_bytes())
+    if STATUS in book.toc:
+        wanted.add(out / f"{STATUS}.md")
+        write_text(out / f"{STATUS}.md", status.page(book, executed))
     beside = [book.root / name for name in BESIDE]
     chapters = (book.root / "chapters").rglob("*") if (book.root / "chapters").is_dir() else []
     beside += [path for path in chapters if path.suffix in {".svg", ".png", ".jpg", ".webp"}]

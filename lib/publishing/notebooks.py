@@ -12,6 +12,7 @@ from .book import BookError
 from .files import write_text
 
 CHECKED = "nbval-check-output"
+ASSERTION = re.compile(r"^\s*assert\b", re.M)
 FOLDED = {"hide-input", "hide-cell", "remove-input"}
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

@@ -13,7 +13,7 @@ from pathlib import Path
 from docutils import nodes
 
 from . import playground
-from .book import ROOT
+from .book import ROOT, STATUS
 
 SCRIPTS, STYLES = ("explorer.js", "site.js"), ("book.css", "explorer.css")
 # Thebe runs cells on a foreign server; fontawesome.js draws as SVG the icons that the theme's fonts draw already.
@@ -77,6 +77,10 @@ def _page(app, pagename, templatename, context, doctree):
     context["body"] = body
     if 'class="math ' not in body:
         context["script_files"] = [file for file in context["script_files"] if "mathjax" not in _name(file)]
+    if pagename == STATUS:  # the build writes it: there is nothing to edit
+        for group in context.get("header_buttons", []):
+            if "buttons" in group:
+                group["buttons"] = [b for b in group["buttons"] if b.get("label") != "source-edit-button"]
     description = _first_paragraph(doctree) or app.config.book_description
     context["metatags"] = (
         context.get("metatags", "") + f'\n<meta name="description" content="{html.escape(description)}">'

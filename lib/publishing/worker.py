@@ -1,18 +1,23 @@
 """Run one notebook with papermill in a process of its own: `python -m publishing.worker SOURCE TARGET PARAMETERS`.
 
 One line of JSON on standard output for every cell that starts, and one for a failure. The target is written when
-every cell has run, and not otherwise.
+every cell has run, and not otherwise. Its metadata say what the run took (papermill's entry: when and how long; ours:
+memory, machine and versions), which is what the status page shows.
 """
 
 import json
 import os
+import platform
 import re
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 CELL_TIMEOUT = 3600  # seconds: the longest cell of a full-scale run
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+NOTE = "llmbook"  # the key of our entry in the metadata
+PACKAGES = ("torch", "numpy", "plotly")
 
 
 def run(source: Path, target: Path, parameters: dict) -> bool:
@@ -33,6 +38,7 @@ def run(source: Path, target: Path, parameters: dict) -> bool:
                 execution_timeout=CELL_TIMEOUT,
                 on_cell_start=lambda cell, cell_index: _say(cell=cell_index + 1, of=total),
             )
+        _note(partial)
         os.replace(partial, target)
         return True
     except papermill.PapermillExecutionError as error:
@@ -42,6 +48,33 @@ def run(source: Path, target: Path, parameters: dict) -> bool:
     finally:
         partial.unlink(missing_ok=True)
     return False
+
+
+def _note(executed: Path) -> None:
+    """Write into the metadata what this process knows of the run; the kernel has ended by now."""
+    content = json.loads(executed.read_text(encoding="utf-8"))
+    content["metadata"][NOTE] = {
+        "memory": _peak_memory(),
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "versions": {"Python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+    }
+    executed.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def _peak_memory() -> int | None:
+    """Bytes of resident memory that the kernel had at most (of its processes the largest); None on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line] if cpuinfo.exists() else []
+    return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
 
 
 def _failure(source: Path, partial: Path, error: Exception) -> dict:
