@@ -1,7 +1,7 @@
 # `make book` builds the site, `make test` proves it. Nothing but Python 3.11–3.13 and make is needed.
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve lab test test-colab test-lowest gpu-test check tidy refresh record bench bench-table address clean distclean env
+.PHONY: help book serve lab test test-site test-colab test-lowest gpu-test check tidy refresh record bench bench-table address clean distclean env
 
 VENV ?= .venv
 PORT ?= 8000
@@ -15,6 +15,7 @@ help:
 	@echo "make serve                              show the site under a local address (PORT=$(PORT))"
 	@echo "make lab                                open the chapters in JupyterLab"
 	@echo "make test                               style, contract, tests, checked outputs"
+	@echo "make test-site                          the built site in a headless Chromium (after make book)"
 	@echo "make test-colab                         notebooks in an environment like Colab's (CHAPTER=all: every one wholly)"
 	@echo "make test-lowest                        the library with the lowest versions it says it works with"
 	@echo "make gpu-test                           what is marked for a GPU: tests, and chapters at full scale"
@@ -48,6 +49,11 @@ lab: env
 
 test: env
 	@$(RUN) test
+
+# The browser's driver is large and only this needs it, so it is not in requirements.txt.
+test-site: env
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/site/requirements.txt
+	@$(BIN)/python -m pytest -rs -n 2 --dist loadgroup -p no:cacheprovider tests/site
 
 # Each in an environment of its own under _build/environments, kept for the next time.
 test-colab: env

@@ -27,12 +27,9 @@ def run(book: Book, workers: int = 2) -> int:
         code = _stage(book, name, command)
         total["failed" if code else "passed"] += 1
     shared = ["-m", "pytest", "-qq", "-n", str(workers), "-p", "no:cacheprovider"]
-    total += _pytest(
-        book,
-        "tests",
-        [sys.executable, *shared, "--dist", "loadgroup", "--ignore=tests/site", "tests"],
-        reports / "tests.xml",
-    )
+    # The tests of the built site have a command of their own, `make test-site`.
+    tests = [sys.executable, *shared, "--dist", "loadgroup", "--ignore=tests/site", "tests"]
+    total += _pytest(book, "tests", tests, reports / "tests.xml")
     notebooks = [book.name(path) for path in book.notebooks]
     nbval = ["--nbval-lax", "--nbval-current-env", "--dist", "loadfile"]
     checked = _pytest(book, "notebooks", [sys.executable, *shared, *nbval, *notebooks], reports / "notebooks.xml")

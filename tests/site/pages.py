@@ -1,0 +1,37 @@
+"""Which pages there are, known before the tests run, and the looks they are seen in."""
+
+from dataclasses import dataclass
+
+from publishing.book import Book
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a reader sees the site: the colours his system asks for, and the width of the window in CSS pixels."""
+
+    theme: str
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.theme}-{self.width}"
+
+    @property
+    def phone(self) -> bool:
+        return self.width < 600
+
+
+HTML = Book().html
+BUILT = sorted(path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html") if "_static" not in path.parts)
+LOOKS = [Look(theme, width) for width in (1280, 360) for theme in ("light", "dark")]
+WIDE, NARROW = Look("light", 1280), Look("light", 360)
+
+
+def text(page: str) -> str:
+    """The markup of a page as it was built; empty where nothing was."""
+    path = HTML / page
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+# Without a site one page is enough to say so.
+PAGES = BUILT or ["index.html"]
+EXPLORERS = [page for page in PAGES if "data-dial=" in text(page)] or PAGES[:1]

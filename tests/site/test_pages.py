@@ -1,0 +1,71 @@
+"""Every page in light and dark, on a wide window and on a phone: it draws, fits, is accessible, light, and alone."""
+
+import pytest
+
+from tests.site.pages import LOOKS, PAGES, text
+
+BUDGET = 1_500_000  # bytes of everything a page fetches, compressed
+# One worker visits a page in one look, and every test of this module asks what it met.
+every = pytest.mark.parametrize(
+    ("page", "look"),
+    [
+        pytest.param(page, look, id=f"{page}-{look}", marks=pytest.mark.xdist_group(f"{page} {look}"))
+        for page in PAGES
+        for look in LOOKS
+    ],
+)
+
+
+@every
+def test_nothing_goes_wrong_in_silence(met, page, look):
+    """Would catch an exception in a script, and a file that the page asks for and the site does not have."""
+    assert met(page, look).errors == []
+
+
+@every
+def test_no_other_host_is_asked(met, page, look):
+    """Would catch what no markup shows: a script that fetches from elsewhere while it runs."""
+    assert met(page, look).foreign == []
+
+
+@every
+def test_it_follows_the_readers_colours(met, page, look):
+    """Would catch a site that is bright at night, and the other tests of dark looking at the light page."""
+    assert met(page, look).theme == look.theme
+
+
+@every
+def test_nothing_scrolls_sideways(met, page, look):
+    """Would catch a table, formula or figure wider than the window, solutions and code included."""
+    visit = met(page, look)
+    assert (visit.scroll, visit.too_wide) == (0, [])
+
+
+@every
+def test_every_figure_is_drawn(met, page, look):
+    """Would catch a figure that stays an empty box, or offers its values and has none."""
+    visit, figures = met(page, look), text(page).count('<figure class="llm-figure"')
+    assert (visit.failed, visit.drawn) == ([], figures)
+    assert (visit.values or 0) > 1 or not figures
+
+
+@every
+def test_every_formula_is_set(met, page, look):
+    """Would catch red letters in place of a formula that MathJax does not understand."""
+    assert met(page, look).red == []
+
+
+@every
+def test_anyone_can_read_it(met, page, look):
+    """Would catch contrast, names, roles and focus that WCAG 2.2 AA does not allow, as far as axe-core sees."""
+    assert met(page, look).violations == []
+
+
+@every
+def test_it_is_light(met, page, look):
+    """Would catch a page that a slow line waits for: every file counts, compressed, drawn figures included."""
+    weight = met(page, look).weight
+    total = sum(weight.values())
+    heaviest = sorted(weight.items(), key=lambda item: -item[1])[:5]
+    assert total <= BUDGET, f"{total} bytes, most of them {heaviest}"
+    assert page in weight
