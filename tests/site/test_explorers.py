@@ -85,4 +85,4 @@ def test_a_moved_explorer_says_what_it_shows(opened, page):
         shown.wait_for_function("(status) => status.textContent.includes(': ')", arg=status.element_handle())
         description = figure.locator(".llm-plot").get_attribute("aria-label")
         assert description
-        assert status.inner_text().endswith(description), named(figure, control)
+        assert status.text_content().endswith(description), named(figure, control)

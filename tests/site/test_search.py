@@ -36,8 +36,8 @@ def test_nonsense_is_not_found(opened):
 def test_the_button_of_every_page_leads_there(opened):
     """Would catch a search field that opens and does nothing, which no test of the search page would notice."""
     page = opened("index.html", WIDE)
-    page.locator("button.search-button:visible").first.click()
-    field = page.locator("dialog[open] input[type=search], .search-button__wrapper.show input[type=search]")
+    page.locator(".search-button__button:visible").first.click()
+    field = page.locator("dialog[open] input[type=search]")
     field.fill("attention")
     field.press("Enter")
     page.wait_for_url("**/search.html?q=attention*")
