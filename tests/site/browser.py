@@ -21,8 +21,6 @@ COMPRESSED = {".css", ".html", ".ipynb", ".js", ".json", ".md", ".svg", ".txt"}
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # Without preloading: it would fetch the styles' imports, and take their relative addresses for the page's.
 CHECKS = {"runOnly": RULES, "resultTypes": ["violations"], "preload": False}
-# A drawing has one name, on the box around it; its thousand parts have none, and take axe most of its time.
-PARTS = {"exclude": [[".llm-plot .main-svg"], ["mjx-container > mjx-math"]]}
 WAIT = 20_000  # milliseconds: a busy machine, not a slow page
 
 # Solutions and code are opened, and the whole page is passed by: only what comes near is drawn.
@@ -135,7 +133,7 @@ def visit(browser: Browser, address: str, folder: Path, name: str, look: Look) -
         read(page)
         values = page.evaluate(OPEN_VALUES)
         state = page.evaluate(STATE)
-        found = Axe().run(page, context=PARTS, options=CHECKS).response
+        found = Axe().run(page, options=CHECKS).response
     return Visit(
         errors=errors,
         foreign=foreign,
