@@ -55,10 +55,11 @@ def browser(book):
 
 @pytest.fixture(scope="session")
 def met(browser, address, book):
-    """met(page, look): what the browser met there; the visit is made once, however many tests ask."""
+    """met(page, look): what the browser met there; a page is read once, however many tests ask."""
     from tests.site.browser import visit
 
-    return functools.cache(lambda page, look: visit(browser, address, book.html, page, look))
+    visits = functools.cache(functools.partial(visit, browser, address, book.html))
+    return lambda page, look: visits(page)[look]
 
 
 @pytest.fixture

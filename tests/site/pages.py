@@ -22,8 +22,7 @@ class Look:
 
 HTML = Book().html
 BUILT = sorted(path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html") if "_static" not in path.parts)
-LOOKS = [Look(theme, width) for width in (1280, 360) for theme in ("light", "dark")]
-WIDE, NARROW = Look("light", 1280), Look("light", 360)
+LOOKS = WIDE, NIGHT, PHONE = Look("light", 1280), Look("dark", 1280), Look("dark", 360)
 
 
 def text(page: str) -> str:

@@ -1,6 +1,6 @@
 """The search finds what is on a page, and says so when it finds nothing."""
 
-import pytest
+import re
 
 from publishing import notebooks
 from publishing.book import Book
@@ -16,13 +16,17 @@ def results(page):
     return page.eval_on_selector_all("#search-results ul.search li > a", "links => links.map((link) => link.href)")
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_a_chapter_is_found_by_its_title(opened, chapter):
+def test_every_chapter_is_found_by_its_title(opened):
     """Would catch an index without a chapter, and links of results that lead into nothing."""
-    title = notebooks.read(BOOK.root / f"{chapter}.ipynb").cells[0].source.splitlines()[0]
-    page = opened(f"search.html?q={title.removeprefix('# ').split()[0].lower()}", WIDE)
-    found = [address.partition("?")[0].partition("#")[0] for address in results(page)]
-    assert any(address.endswith(f"{chapter}.html") for address in found)
+    page, lost = opened("search.html", WIDE), []
+    for chapter in CHAPTERS:
+        title = notebooks.read(BOOK.root / f"{chapter}.ipynb").cells[0].source.splitlines()[0]
+        word = max(re.findall(r"\w+", title.lower()), key=len)
+        page.goto(f"{page.url.partition('?')[0]}?q={word}")
+        found = [address.partition("?")[0].partition("#")[0] for address in results(page)]
+        if not any(address.endswith(f"/{chapter}.html") for address in found):
+            lost.append((chapter, word, found))
+    assert lost == []
     assert page.goto(found[0]).ok
 
 
