@@ -15,10 +15,10 @@ help:
 	@echo "make serve                              show the site under a local address (PORT=$(PORT))"
 	@echo "make lab                                open the chapters in JupyterLab"
 	@echo "make test                               style, contract, tests, checked outputs"
-	@echo "make test-site                          the built site in a headless Chromium (after make book)"
 	@echo "make test-colab                         notebooks in an environment like Colab's (CHAPTER=all: every one wholly)"
 	@echo "make test-lowest                        the library with the lowest versions it says it works with"
 	@echo "make gpu-test                           what is marked for a GPU: tests, and chapters at full scale"
+	@echo "make test-site [CHAPTER=...]            the built site in a headless Chromium (after make book), or one page of it"
 	@echo "make check                              the contract of the notebooks alone"
 	@echo "make tidy                               bring notebooks and code into their normal form"
 	@echo "make refresh CHAPTER=...                run a chapter and renew its checked outputs"
@@ -53,7 +53,7 @@ test: env
 # The browser's driver is large and only this needs it, so it is not in requirements.txt.
 test-site: env
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/site/requirements.txt
-	@$(BIN)/python -m pytest -rs -n 2 --dist loadgroup -p no:cacheprovider tests/site
+	@$(BIN)/python -m pytest -rs -n 2 --dist loadgroup -p no:cacheprovider $(if $(CHAPTER),-k "$(CHAPTER)") tests/site
 
 # Each in an environment of its own under _build/environments, kept for the next time.
 test-colab: env

@@ -9,7 +9,9 @@ from tests.site.pages import EXPLORERS, PHONE, WIDE
 SHOWN = """(figure) => {
   const plot = figure.querySelector(".llm-plot");
   const plain = (_, value) => ArrayBuffer.isView(value) ? Array.from(value) : value;
-  return JSON.stringify([plot.data, plot.layout.annotations, plot.layout.shapes], plain);
+  // The line below the title is all that changes where the lesson is that nothing does.
+  const below = figure.querySelector(".llm-subtitle")?.textContent;
+  return JSON.stringify([plot.data, plot.layout.annotations, plot.layout.shapes, below], plain);
 }"""
 
 SAID = """(figure) => [figure.querySelector(".llm-status").textContent,
