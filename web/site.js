@@ -14,3 +14,13 @@
     addEventListener("resize", () => { clearTimeout(due); due = setTimeout(mark, 200); });
   });
 })();
+// On paper nothing can be unfolded: hints and solutions are opened for it, and closed again.
+(() => {
+  const folded = "main details:not([open], .llm-values)", code = ".tag_hide-input, .tag_setup";
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll(folded)].filter((box) => !box.closest(code));
+    for (const box of opened) box.open = true;
+  });
+  addEventListener("afterprint", () => { for (const box of opened) box.open = false; });
+})();

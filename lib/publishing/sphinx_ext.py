@@ -13,8 +13,9 @@ from pathlib import Path
 from docutils import nodes
 
 from . import playground
-from .book import ROOT, STATUS
+from .book import ROOT, STATUS, Book
 
+CARD = "card.png"  # what others show of a link to the book: `make card` draws it from web/card.svg
 SCRIPTS, STYLES = ("explorer.js", "site.js"), ("book.css", "explorer.css")
 # Thebe runs cells on a foreign server; fontawesome.js draws as SVG the icons that the theme's fonts draw already.
 DEAD = ("scripts/fontawesome.js", "sphinx-thebe.js", "sphinx-thebe.css")
@@ -33,6 +34,7 @@ FONTAWESOME = re.compile(r"\s*<(?:script|link)[^>]*fontawesome\.js[^>]*>(?:\s*</
 def setup(app):
     """Entry point that Sphinx calls."""
     app.add_config_value("book_description", "", "html")
+    app.add_config_value("book_subtitle", "", "html")
     app.connect("config-inited", _assets)
     app.connect("html-page-context", _page, priority=900)
     app.connect("build-finished", _finish)
@@ -82,9 +84,37 @@ def _page(app, pagename, templatename, context, doctree):
             if "buttons" in group:
                 group["buttons"] = [b for b in group["buttons"] if b.get("label") != "source-edit-button"]
     description = _first_paragraph(doctree) or app.config.book_description
-    context["metatags"] = (
-        context.get("metatags", "") + f'\n<meta name="description" content="{html.escape(description)}">'
+    home = pagename == app.config.root_doc
+    title = app.config.html_title or app.config.project
+    if home:  # the tab would say the book's title twice
+        context["title"] = app.config.book_subtitle or title
+    context["metatags"] = context.get("metatags", "") + _meta(
+        {"name": "description", "content": description},
+        {"property": "og:type", "content": "website" if home else "article"},
+        {"property": "og:site_name", "content": title},
+        {"property": "og:title", "content": title if home else _plain(context.get("title") or title)},
+        {"property": "og:description", "content": description},
+        {"property": "og:url", "content": f"{_origin()}{pagename}.html"},
+        {"property": "og:image", "content": f"{_origin()}_static/{CARD}"},
+        {"property": "og:image:alt", "content": f"{title}: {app.config.book_description}"},
+        {"name": "twitter:card", "content": "summary_large_image"},
     )
+
+
+def _origin() -> str:
+    """Where GitHub publishes the site of the repository that _config.yml names; who looks at a card needs it whole."""
+    owner, name = Book().address[0].rstrip("/").rsplit("/", 2)[-2:]
+    return f"https://{owner}.github.io/{name}/"
+
+
+def _meta(*tags: dict[str, str]) -> str:
+    written = (" ".join(f'{key}="{html.escape(value)}"' for key, value in tag.items()) for tag in tags)
+    return "".join(f"\n<meta {tag}>" for tag in written)
+
+
+def _plain(title: str) -> str:
+    """A title as Sphinx gives it, in HTML, as text."""
+    return html.unescape(re.sub(r"<[^>]+>", "", title))
 
 
 def _thebe(file) -> bool:
