@@ -9,7 +9,7 @@ const llmMaps = (() => {
     const at = s / 255 * (VIRIDIS.length - 1), k = Math.min(Math.floor(at), VIRIDIS.length - 2);
     return VIRIDIS[k].map((v, i) => Math.round(v + (VIRIDIS[k + 1][i] - v) * (at - k)));
   });
-  const READABLE = 11, LARGEST = 26; // CSS pixels a row: with less, tokens have no room beside it; with more, it looks coarse
+  const READABLE = 9, LARGEST = 26; // CSS pixels a row: with less, tokens have no room beside it; with more, it looks coarse
 
   class Maps {
     /* reader: a Reader; its layers' heads get a canvas each, in `canvases`, layer after layer. */
@@ -52,7 +52,7 @@ const llmMaps = (() => {
       large.width = large.height = Math.round(side * ratio);
       const pen = large.getContext("2d"), labels = Array.from({ length: n }, (_, i) => label(i));
       pen.scale(ratio, ratio);
-      pen.font = `12px ${font}`;
+      pen.font = `${Math.min(12, Math.max(READABLE, side / (n + 3)))}px ${font}`;
       let margin = Math.min(70, Math.max(...labels.map((text) => pen.measureText(text).width)) + 6), cell = Math.min(LARGEST, (side - margin) / n);
       const named = cell >= READABLE;
       if (!named) { margin = 0; cell = side / n; }

@@ -10,6 +10,7 @@
   const { distribution, uniform, draw } = llmGPT, { Reader } = llmReader, { Maps } = llmMaps, { pack, unpack } = llmLink;
   const ROWS = 30; // candidates that are listed
   const PACE = 33; // ms between two tokens while writing
+  const GLANCE = 250; // ms between two drawings of all heads while writing
   const WAITING = 3; // presses that are kept while the model reads
   const REPLAYED = 40; // tokens, where none has been written yet
   const KS = [1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
@@ -87,7 +88,7 @@
     const id = `pg${++boxes}-`;
     let source = models[0], reader, words, maps, typed = [], written = [], made = []; // made: with which dials each was drawn
     let past = "", selected = null, layer = 0, head = 0, job = 0, opening = 0, waiting = 0, turn = Promise.resolve();
-    let reading = false, writing = false, trouble = "", candidates = null;
+    let reading = false, writing = false, trouble = "", candidates = null, due = 0; // due: when the small pictures are drawn again
 
     // ---- what is on the page -------------------------------------------------------------------
     const labelled = (text, control) => el("label", { for: control.id }, el("span", {}, text), control);
@@ -180,6 +181,11 @@
       readout.setAttribute("aria-live", writing ? "off" : "polite");
     }
 
+    const painted = new WeakMap();
+    chips.addEventListener("pointerover", ({ target }) => {
+      const i = [...chips.children].indexOf(target), now = reader?.length ? position() : -1;
+      if (i >= 0 && i < reader.length) target.title = `position ${i}, token ${reader.ids[i]}` + (i <= now ? `; read with weight ${percent(reader.row(layer, head, now)[i])}` : "");
+    });
     function tokens() {
       const ids = reader.ids, now = position();
       while (chips.children.length > ids.length) chips.lastChild.remove();
@@ -189,14 +195,16 @@
       before.textContent = words.decode(ids.slice(0, typed.length));
       after.textContent = words.decode(ids).slice(before.textContent.length);
       ids.forEach((token, i) => {
-        const chip = chips.children[i], shown = words.token(token), share = weights[i] ?? 0;
-        if (chip.textContent !== shown) chip.textContent = shown;
+        const chip = chips.children[i], shown = words.token(token), share = weights[i] ?? 0, chosen = String(i === now);
+        const colour = i <= now ? `rgba(230, 159, 0, ${(0.42 * Math.sqrt(share)).toFixed(2)})` : "";
+        if (chip.textContent !== shown) chip.textContent = shown; // what stays as it is costs nothing
         chip.classList.toggle("pg-written", i >= typed.length);
         chip.classList.toggle("pg-break", shown.endsWith("↵"));
-        chip.setAttribute("aria-selected", i === now);
-        chip.tabIndex = i === now ? 0 : -1;
-        chip.title = `position ${i}, token ${token}` + (i <= now ? `; read with weight ${percent(share)}` : "");
-        chip.style.backgroundColor = i <= now ? `rgba(230, 159, 0, ${(0.42 * Math.sqrt(share)).toFixed(3)})` : "";
+        if (chip.getAttribute("aria-selected") !== chosen) {
+          chip.setAttribute("aria-selected", chosen);
+          chip.tabIndex = i === now ? 0 : -1;
+        }
+        if (painted.get(chip) !== colour) painted.set(chip, chip.style.backgroundColor = colour);
       });
       if (atEnd) for (const box of [text, chips]) box.scrollTop = box.scrollHeight;
       const best = Array.from(weights, (w, i) => [w, i]).sort((a, b) => b[0] - a[0]).slice(0, 5).filter(([w]) => w >= 0.005);
@@ -237,7 +245,10 @@
     }
     function update() {
       if (!reader.length) return;
-      tokens(); bars(); maps.draw(); enlarge(); buttons();
+      tokens(); bars(); enlarge(); buttons();
+      if (writing && performance.now() < due) return; // the small pictures may lag a little
+      maps.draw();
+      due = performance.now() + GLANCE;
     }
     function select(chip) {
       const at = [...chips.children].indexOf(chip);
@@ -334,6 +345,7 @@
       }
       if (mine !== job) return;
       writing = false;
+      maps.draw();
       if (status.textContent === busy) say(`Wrote ${plural(written.length - first, "token")}.`);
       status.append(el("span", { class: "pg-unseen" }, ` Written: ${words.decode(written.slice(first)).slice(-300)}`)); // seen below, heard here
       buttons();
@@ -469,8 +481,8 @@
     }
 
     // ---- the reader's hands --------------------------------------------------------------------
-    let due;
-    prompt.addEventListener("input", () => { clearTimeout(due); writing = false; past = ""; due = setTimeout(() => { if (reader) reread().catch(fail); }, 150); });
+    let typing;
+    prompt.addEventListener("input", () => { clearTimeout(typing); writing = false; past = ""; typing = setTimeout(() => { if (reader) reread().catch(fail); }, 150); });
     prompt.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && allowed(write)) { event.preventDefault(); if (!writing) act(() => stream(Infinity)); } });
     root.addEventListener("keydown", (event) => { if (event.key === "Escape" && writing) stop(); });
     rove(chips, () => [...chips.children], () => 1, select);
