@@ -9,7 +9,7 @@ from benchmarks import environment
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=("all", "train", "quality", "decode", "tokenizers", "table"))
+    parser.add_argument("what", choices=("all", "train", "quality", "decode", "tokenizers", "gpu", "table"))
     parser.add_argument("--size", choices=("small", "larger"), help="of the models trained; default: both")
     parser.add_argument("--only", action="append", help="contenders whose names hold this; may be given again")
     parser.add_argument("--rounds", type=int, default=9)
@@ -20,7 +20,12 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3, help="of every training run (quality)")
     parser.add_argument("--steps", type=int, default=2000, help="of a training run (quality)")
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results and the README's table")
+    parser.add_argument("--device", default="auto", help="gpu: where; cpu only with --toy")
+    parser.add_argument("--toy", action="store_true", help="gpu: at sizes that only try the program")
+    parser.add_argument("--eager", action="store_true", help="gpu: without torch.compile")
     arguments = parser.parse_args()
+    if arguments.what == "gpu":  # no peers, and no other environment
+        return _gpu(arguments)
     if arguments.what != "table":
         environment.enter()
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # these are figures for a CPU
@@ -43,6 +48,20 @@ def main() -> int:
     if "tokenizers" in wanted:
         speed.tokenizers(settings)
     if arguments.keep or arguments.what == "table":
+        table.rewrite()
+    return 0
+
+
+def _gpu(arguments: argparse.Namespace) -> int:
+    from benchmarks import gpu, table
+
+    wishes = dict(device=arguments.device, toy=arguments.toy, keep=arguments.keep, compile=not arguments.eager)
+    try:
+        gpu.run(**wishes, only=arguments.only or [""])
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if arguments.keep:
         table.rewrite()
     return 0
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from benchmarks import quality, record
+from benchmarks import gpu, quality, record
 from benchmarks.contenders import SPEED
 from benchmarks.summary import markdown, show
 
@@ -57,6 +57,8 @@ def sections() -> str:
         ]
         result = next(iter(tokenizers.values()))
         parts += [markdown(["tokenizer, × `tokenizers`", "ratio", "MB/s"], rows), _about(result)]
+    if result := record.load("gpu"):
+        parts += [gpu.table(result), f"{result['device']}. {_origin(result)}"]
     return "\n\n".join(parts)
 
 

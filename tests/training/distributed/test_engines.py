@@ -8,7 +8,7 @@ import torch
 
 from llmbook.parallel.ranks import RankError, run_ranks
 from llmbook.training import CheckpointError, Runtime, TrainConfig
-from llmbook.training.distributed import load_model, load_sharded, make_parallel, process_group
+from llmbook.training.distributed import engines, load_model, load_sharded, make_parallel, process_group
 from llmbook.training.parallel import find_checkpoint
 from tests.training.distributed import worker
 
@@ -179,6 +179,15 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_former(tmp_path):
             trainer.save("last.pt")
     assert find_checkpoint(tmp_path, "last") == former
     assert load_model(former).num_parameters() > 0
+
+
+def test_sharding_names_the_torch_it_needs(monkeypatch):
+    """Catches an import error in the middle of somebody's run on an older torch, DDP's users included."""
+    monkeypatch.setattr(engines, "fully_shard", None)
+    with process_group():
+        assert make_parallel("ddp").world_size == 1
+        with pytest.raises(ValueError, match=r"parallel='fsdp' needs torch 2.6 or newer, and this is .*: use 'ddp'"):
+            make_parallel("fsdp")
 
 
 def test_an_engine_without_processes_says_how_to_start_them():

@@ -14,9 +14,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
+
+try:
+    from torch.distributed.fsdp import fully_shard
+except ImportError:  # before torch 2.6
+    fully_shard = None
 
 from llmbook.model.layers import Block
 from llmbook.training.checkpoint import Checkpoint, CheckpointError
@@ -88,6 +92,11 @@ class FSDP(_Processes):
     """
 
     name = "fsdp"
+
+    def __init__(self) -> None:
+        if fully_shard is None:
+            raise ValueError(f"parallel='fsdp' needs torch 2.6 or newer, and this is {torch.__version__}: use 'ddp'")
+        super().__init__()
 
     def check(self, config: TrainConfig, runtime: Runtime) -> None:
         if config.optimizer == "muon":
