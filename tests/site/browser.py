@@ -44,7 +44,8 @@ READ = """async () => {
   }
   scrollTo({ top: 0, behavior: "instant" });
 }"""
-SETTLED = """() => [...document.querySelectorAll("figure.llm-figure")].every((figure) => figure.dataset.state)"""
+SETTLED = """() => [...document.querySelectorAll("figure.llm-figure")].every((figure) => figure.dataset.state)
+  && [...document.querySelectorAll(".llm-playground")].every((box) => box.dataset.state !== "loading")"""
 OPEN_VALUES = """() => { const values = document.querySelector(".llm-values"); if (values) values.open = true; }"""
 # Until what was asked for is on the screen: a table of values, a figure in other colours.
 REST = (
