@@ -1,6 +1,7 @@
 """The models that travel with the book are whole, are what their manifest says, and speak."""
 
 import hashlib
+import json
 import math
 import tomllib
 
@@ -94,3 +95,24 @@ def test_names_are_known_everywhere():
         checkpoints.weights_path("hamlet")
     with pytest.raises(SystemExit):
         main(["hamlet"])
+
+
+def test_one_command_trains_and_publishes(tmp_path, monkeypatch):
+    """Catches a command that stops between training and the page, or touches what it does not make."""
+    recipe = {
+        "model": {"preset": "modern", "d_model": 8, "n_layers": 1, "n_heads": 2, "max_seq_len": 16},
+        "corpus": "shakespeare-plays",
+        "tokenizer": "char",
+        "train": {"steps": 2, "optimizer": "muon"},
+        "data": {"batch_size": 2, "seq_len": 16, "valid": 0.0005},
+        "folder": str(tmp_path / "run"),
+    }
+    (tmp_path / "shakespeare-chars.json").write_text(json.dumps(recipe), encoding="utf-8")
+    monkeypatch.setattr(checkpoints, "FOLDER", tmp_path)
+    monkeypatch.setattr(checkpoints, "MANIFEST", tmp_path / "manifest.json")
+    assert main(["shakespeare-chars"]) == 0
+    (entry,) = checkpoints.manifest().values()
+    assert (entry["steps"], entry["tokens_trained_on"]) == (2, 2 * 2 * 16)
+    assert hashlib.sha256((tmp_path / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
+    assert entry["samples"][0].strip("\n") in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert main(["shakespeare-chars"]) == 0  # once more: nothing is left to train

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import torch
 
-from llmbook.checkpoints import FOLDER, MANIFEST, manifest, recipe_path
+from llmbook import checkpoints
+from llmbook.checkpoints import manifest, recipe_path
 from llmbook.figures import export_model, round_to_half
 from llmbook.inference import generate
 from llmbook.model import DecoderLM, TransformerConfig
@@ -75,8 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
-def publish(name: str, folder: Path = FOLDER) -> dict:
-    """Write the model that the recipe's run left into ``folder``, with its entry in the manifest; returns the entry."""
+def publish(name: str) -> dict:
+    """Write the model that the recipe's run left, and its entry in the manifest, which is returned."""
+    folder = checkpoints.FOLDER
     recipe, made_from = read_recipe(recipe_path(name)), commit()  # before the tree changes
     tokenizer = load_tokenizer(recipe.folder / "tokenizer.json")
     saved = load_checkpoint(recipe.folder / "best.pt")
@@ -88,7 +90,7 @@ def publish(name: str, folder: Path = FOLDER) -> dict:
     entry = _entry(name, path, recipe, model, tokenizer, history) | {"commit": made_from}
     entries = {**manifest(), name: entry}
     entries = {known: entries[known] for known in MODELS if known in entries}
-    _write(folder / MANIFEST.name, json.dumps(entries, indent=1, ensure_ascii=False))
+    _write(checkpoints.MANIFEST, json.dumps(entries, indent=1, ensure_ascii=False))
     _write(folder / "README.md", readme(entries))
     return entry
 
