@@ -1,7 +1,7 @@
 # `make book` builds the site, `make test` proves it. Nothing but Python 3.11–3.13 and make is needed.
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve lab test test-site test-colab test-lowest gpu-test check tidy refresh record bench bench-table address card clean distclean env
+.PHONY: help book serve lab test test-site test-colab test-lowest gpu-test check tidy refresh record bench bench-table address card pdf clean distclean env
 
 VENV ?= .venv
 PORT ?= 8000
@@ -25,6 +25,7 @@ help:
 	@echo "make record CHAPTER=... [SET='steps=9000']  run a chapter at length, keep what it records (SET or full scale)"
 	@echo "make bench                              speed and quality beside the peers, kept and shown in the README (hours)"
 	@echo "make address URL=... [BRANCH=...]       move the book to another repository"
+	@echo "make pdf [CHAPTER=...]                  print the built site, or one page of it (needs a Chromium)"
 	@echo "make card                               draw the picture that others show of a link to the book (needs a Chromium)"
 	@echo "make clean                              remove what was built (distclean: the environment too)"
 	@echo "PYTHON=python3.12 chooses the Python of a new environment."
@@ -89,6 +90,11 @@ bench-table: env
 
 address: env
 	@$(RUN) address "$(URL)" $(if $(BRANCH),--branch "$(BRANCH)")
+
+# The browser's driver is the one of the tests of the site.
+pdf: env
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/site/requirements.txt
+	@$(RUN) pdf $(if $(CHAPTER),--chapter "$(CHAPTER)")
 
 card:
 	@$${CHROME:-chromium} --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1200,630 \

@@ -1,4 +1,4 @@
-"""`python -m publishing {build,tidy,refresh,record,check,test,gpu-test,address,serve,vendor}`; `make` calls it."""
+"""`python -m publishing {build,tidy,refresh,record,check,test,gpu-test,address,serve,pdf,vendor}`; `make` calls it."""
 
 import argparse
 import sys
@@ -61,6 +61,10 @@ def _run(options: argparse.Namespace, book: Book) -> int | None:
             from .serve import serve
 
             serve(book, options.port)
+        case "pdf":
+            from .pdf import pdf
+
+            pdf(book, options.chapter)
         case "vendor":
             from .vendor import vendor
 
@@ -93,6 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     address.add_argument("--branch")
     serve = commands.add_parser("serve", help="show the built site under a local address")
     serve.add_argument("--port", type=int, default=8000)
+    pdf = commands.add_parser("pdf", help="print the built site with a headless Chromium")
+    pdf.add_argument("--chapter", help="only this one, for example 2-concepts/attention")
     commands.add_parser("vendor", help="fetch plotly.js and MathJax again (needs npm)")
     return parser
 
