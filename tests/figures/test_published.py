@@ -62,6 +62,22 @@ def test_the_last_position_is_as_good_as_the_first(name):
     assert more["error"] == f"The context is full: this model reads at most {length} tokens."
 
 
+@pytest.mark.skipif("shakespeare-chars" not in PUBLISHED, reason="it has not been published")
+def test_heads_have_the_habits_that_the_page_tells_of():
+    """Catches words about a model that has been trained anew since."""
+    model, tokenizer = load_pretrained("shakespeare-chars")
+    text = (
+        PROMPTS["English"] + "Whether 'tis nobler in the mind to suffer\nThe slings and arrows of outrageous fortune,\n"
+    )
+    with torch.no_grad():
+        seen = model(torch.tensor([tokenizer.encode(text)]), need_weights=True).attentions
+    read = {head: seen[head[0]][0, head[1], 40:] for head in ((0, 3), (0, 4), (2, 3))}  # each [T - 40, T]
+    assert read[0, 4].diagonal(39).mean() > 0.35  # the token before
+    assert read[0, 3].diagonal(40).mean() > 0.45  # itself
+    ends = torch.tensor([letter == "\n" for letter in text])
+    assert read[2, 3][:, ends].sum(-1).mean() > 0.3 > 5 * ends.float().mean()
+
+
 def test_the_first_model_opens_within_a_second_on_a_common_line():
     """Catches a default model that a reader must wait for: 3 MB take a second at 24 Mbit/s."""
     if PUBLISHED == [None]:
