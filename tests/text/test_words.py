@@ -27,13 +27,6 @@ def test_bags_say_which_words_occur():
     assert vocabulary.bags(["a a z", "b a", "z"]).tolist() == [[0, 1, 0], [0, 1, 1], [0, 0, 0]]
 
 
-def test_averages_leave_unknown_words_out():
-    """Catches unknown words that pull the mean to zero, and a division by no words."""
-    vocabulary = WordVocabulary(["a", "b"])
-    vectors = torch.tensor([[9.0, 9.0], [1.0, 0.0], [0.0, 3.0]])
-    assert vocabulary.averages(["a b z z", "z"], vectors).tolist() == [[0.5, 1.5], [0.0, 0.0]]
-
-
 def test_vectors_keep_what_the_formula_says():
     """Catches a one-sided window, a missing weight 1/d, texts that run into each other, and an unsmoothed context.
 

@@ -59,14 +59,6 @@ class WordVocabulary:
         found[:, 0] = 0.0
         return found
 
-    def averages(self, texts: Sequence[str], vectors: Float[Tensor, "V C"]) -> Float[Tensor, "N C"]:
-        """The mean vector of each text's known words; 0 for a text without any."""
-        means = torch.zeros(len(texts), vectors.shape[1])
-        for row, text in enumerate(texts):
-            if known := [i for i in self.encode(text) if i]:
-                means[row] = vectors[known].mean(0)
-        return means
-
     def vectors(
         self, texts: Iterable[str], *, width: int = 100, window: int = 4, seed: int = 0
     ) -> Float[Tensor, "V C"]:
@@ -82,21 +74,20 @@ class WordVocabulary:
             raise ValueError(f"width={width}: {size} words allow from 1 to {size - 1} dimensions")
         gap = [0] * window  # between texts, so that none is its neighbour's company
         rows = np.concatenate([np.array([*self.encode(text), *gap], dtype=np.int64) for text in texts])
-        counts = np.zeros(size * size)
-        for distance in range(1, window + 1):
-            pairs = rows[:-distance] * size + rows[distance:]
-            counts += np.bincount(pairs, minlength=size * size) / distance
-        together = torch.from_numpy(counts).view(size, size)
+        distances = range(1, window + 1)
+        pairs = np.concatenate([rows[:-d] * size + rows[d:] for d in distances])
+        weights = np.concatenate([np.full(len(rows) - d, 1 / d) for d in distances])
+        counts = np.bincount(pairs, weights, minlength=size * size)
+        together = torch.from_numpy(counts).float().view(size, size)
         together = together + together.T
         together[0], together[:, 0] = 0.0, 0.0  # the unknown word keeps no company
         if not together.any():
             raise ValueError("no two words of the vocabulary stand together in these texts")
-        p_word = together.sum(1) / together.sum()
-        p_context = together.sum(0) ** SMOOTHING / (together.sum(0) ** SMOOTHING).sum()
-        ratio = together / together.sum() / (p_word[:, None] * p_context).clamp_min(1e-30)
-        information = ratio.clamp_min(1.0).log().float()  # what is rarer than chance counts 0
+        by_word = together.sum(1)
+        p_context = by_word**SMOOTHING / (by_word**SMOOTHING).sum()
+        expected = by_word[:, None] * p_context  # how often they would stand together by chance
+        information = torch.where(together > expected, (together / expected).log(), 0.0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             left, sizes, _ = torch.svd_lowrank(information, q=width, niter=2)
-        occurs = (together.sum(1) > 0)[:, None]
-        return (left * sizes.sqrt()) * occurs
+        return left * sizes.sqrt() * (by_word > 0)[:, None]
