@@ -41,7 +41,10 @@ def stacked_bars(
             y=list(range(len(rows))),
             name=printable(part),
             orientation="h",
-            marker={"color": COLOURS[i], "pattern": {"shape": PATTERNS[i], "size": 6, "solidity": 0.25}},
+            marker={
+                "color": COLOURS[i],
+                "pattern": {"shape": PATTERNS[i], "size": 7, "solidity": 0.2, "fillmode": "overlay"},
+            },
             hovertemplate=f"{printable(part)}: %{{x:.3s}}<extra></extra>"
             if not shares
             else f"{printable(part)}: %{{x:.1%}}<extra></extra>",
@@ -56,4 +59,4 @@ def stacked_bars(
     legend = {"orientation": "h", "x": 0, "xanchor": "left", "y": -60 / (height - 130), "yanchor": "top"}
     fig.update_layout(title_text=title, barmode="stack", height=height, bargap=0.3, showlegend=True)
     fig.update_layout(legend={**legend, "traceorder": "normal"})
-    return describe(fig, alt=alt, caption=caption, narrow_height=height + 40)
+    return describe(fig, alt=alt, caption=caption, narrow_height=height + 18 * len(parts))
