@@ -62,6 +62,7 @@ def _page(app, pagename, templatename, context, doctree):
         app.add_css_file(playground.style(), priority=900)  # called here, they are this page's alone
         for script in playground.scripts():
             app.add_js_file(script, loading_method="defer")
+        playground.copy_models(Path(app.outdir) / "_static")
         context["body"] = playground.fill(context["body"], lambda path: context["pathto"](path, 1))
     context["body"] = playground.publish_own(
         context.get("body") or "", Path(app.outdir), pagename, lambda path: context["pathto"](path, 1)
@@ -151,7 +152,6 @@ def _finish(app, exception):
         after = FONTAWESOME.sub("", before)
         if after != before:
             page.write_text(after, encoding="utf-8")
-    playground.copy_models(out / "_static")
     for dead in DEAD:
         (out / "_static" / dead).unlink(missing_ok=True)
     for unwanted in list(out.rglob("*.map")):
