@@ -14,6 +14,7 @@ from typing import Any
 from llmbook.figures.theme import FigureError, is_static
 
 ASSETS = Path(__file__).parent / "assets" / "guessing"
+LOOK = "<style>body { font-family: system-ui, sans-serif; }</style>"  # of a frame, which inherits nothing
 
 
 class GuessingGame:
@@ -25,9 +26,7 @@ class GuessingGame:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict:
         shown = self.markup
         if not is_static():
-            page = html.escape(
-                f'<!doctype html><html lang="en"><meta charset="utf-8"><body>{self.markup}</body></html>'
-            )
+            page = html.escape(f'<!doctype html><html lang="en"><meta charset="utf-8">{LOOK}{self.markup}</html>')
             shown = f'<iframe title="Guessing game" style="width:100%;height:36rem;border:0" srcdoc="{page}"></iframe>'
         return {"text/html": shown, "text/plain": self.text}
 
