@@ -14,18 +14,20 @@ def _no_recording(monkeypatch):
 
 
 def recording_chapter(book):
-    """A chapter that writes what it was run with."""
-    write = 'import os\nopen("seen.txt", "w").write(os.environ["LLMBOOK_RECORD"] + " | " + scale + " | " + str(steps))'
+    """A chapter that writes what it was run with, into the file that SEEN names."""
+    write = 'import os\nsaid = (os.environ["LLMBOOK_RECORD"], scale, str(steps))'
+    write += '\nopen(os.environ["SEEN"], "w").write(" | ".join(said))'
     cells = chapter_cells("Attention")
     cells[2].source += "\nsteps = 10"
     write_notebook(book, "chapters/one/attention.ipynb", [*cells, code(write, "hide-input")])
 
 
-def test_the_chapter_runs_with_the_settings_and_knows_its_command(book):
+def test_the_chapter_runs_with_the_settings_and_knows_its_command(book, monkeypatch, tmp_path):
     """A record made by other settings than its command names, or a run left behind among the built ones."""
     recording_chapter(book)
+    monkeypatch.setenv("SEEN", str(tmp_path / "seen.txt"))
     assert main(["--root", str(book.root), "record", "one/attention", "steps=7", "scale=quick"]) == 0
-    seen = (book.root / "chapters" / "one" / "seen.txt").read_text()
+    seen = (tmp_path / "seen.txt").read_text()
     assert seen == 'make record CHAPTER=one/attention SET="steps=7 scale=quick" | quick | 7'
     assert not list((book.build / "executed").rglob("*.ipynb"))
 
