@@ -41,5 +41,6 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def show(value: dict[str, float], digits: int) -> str:
-    """``1.42 (1.39–1.45)``: the median and the range."""
-    return f"{value['median']:,.{digits}f} ({value['low']:,.{digits}f}–{value['high']:,.{digits}f})"
+    """``1.42 (1.39–1.45)``: the median and the range; the median alone if all values are one."""
+    middle, low, high = (f"{value[key]:,.{digits}f}" for key in ("median", "low", "high"))
+    return middle if value["low"] == value["high"] else f"{middle} ({low}–{high})"

@@ -1,15 +1,18 @@
 """SmolLM2-135M writing one token at a time, greedily, at batch 1: ours, transformers' and llama.cpp's.
 
 Each maker returns a function that writes n tokens after the prompt and calls ``tick(token)`` as each appears. The time
-runs from the first of them to the last, so reading the prompt is left out.
+runs from the first of them to the last, so reading the prompt is left out. A token needs every weight once, so the
+products alone, ours, are the limit of what saving the other operations can give.
 """
 
 import time
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from llmbook.compression import quantise_model
+from llmbook.compression.linear import QuantisedLinear
 from llmbook.inference import draw_tokens, fuse
 from llmbook.interop import load_pretrained, to_huggingface
 from llmbook.model import evaluating
@@ -36,19 +39,40 @@ def make_decode(name: str) -> Callable[[int], dict]:
     return measure
 
 
-def _ours(dtype: torch.dtype, bits: int | None = None, *, fused: bool = True) -> Decode:
+def _smollm2(dtype: torch.dtype, bits: int | None, *, fused: bool = True):
     model, tokenizer = load_pretrained("smollm2", dtype=dtype)
     model = fuse(model) if fused else model
     if bits == 4:  # the head, a fifth of the weights, at 8 bits, as in llama.cpp's file
         quantise_model(model, bits=4, kernel="packed")
     if bits:
         quantise_model(model, bits=8, skip=(), kernel="packed")
+    return model, tokenizer
+
+
+def _ours(dtype: torch.dtype, bits: int | None = None, *, fused: bool = True) -> Decode:
+    model, tokenizer = _smollm2(dtype, bits, fused=fused)
     ids = torch.tensor([tokenizer.encode(PROMPT)])
 
     def decode(n: int, tick: Callable[[int], None]) -> None:
         with evaluating(model):
             for token in draw_tokens(model, ids, max_new_tokens=n, temperature=0):
                 tick(int(token))
+
+    return decode
+
+
+def _products(dtype: torch.dtype, bits: int | None = None) -> Decode:
+    """The matrix products of a token and nothing else: what is left when all other work costs no time."""
+    model, _ = _smollm2(dtype, bits)
+    layers = [layer for layer in model.modules() if isinstance(layer, (nn.Linear, QuantisedLinear))]
+    rows = [torch.randn(1, layer.in_features, dtype=dtype) for layer in layers]
+
+    def decode(n: int, tick: Callable[[int], None]) -> None:
+        for token in range(n):
+            with torch.inference_mode():
+                for layer, row in zip(layers, rows, strict=True):
+                    layer(row)
+            tick(token)
 
     return decode
 
@@ -116,4 +140,7 @@ DECODERS: dict[str, Callable[[], Decode]] = {
     "ours, fused, bf16": lambda: _ours(torch.bfloat16),
     "ours, fused, int8": lambda: _ours(torch.bfloat16, bits=8),
     "ours, fused, int4 (head int8)": lambda: _ours(torch.bfloat16, bits=4),
+    "the products alone, bf16": lambda: _products(torch.bfloat16),
+    "the products alone, int8": lambda: _products(torch.bfloat16, bits=8),
+    "the products alone, int4 (head int8)": lambda: _products(torch.bfloat16, bits=4),
 }

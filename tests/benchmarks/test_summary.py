@@ -43,8 +43,9 @@ def test_markdown_is_a_table_and_refuses_ragged_rows():
 
 
 def test_a_range_is_shown_around_its_median():
-    """Catches a mean in place of the median, and thousands without separators."""
+    """Catches a mean in place of the median, thousands without separators, and a range of one value."""
     assert show(spread([1000.0, 2000.0, 9000.0]), 0) == "2,000 (1,000–9,000)"
+    assert show(spread([2.0]), 1) == "2.0"
 
 
 def test_equal_time_gives_a_faster_contender_more_steps():
@@ -64,9 +65,9 @@ def test_quality_keeps_the_two_budgets_and_the_rungs_apart():
         {"name": "ours, GPT-2, learning rate", "steps": 10, "loss": 1.5},
     ]
     contenders, ladder = tables({"steps": 10, "runs": runs})
-    assert f"| {OURS} | 1.700 (1.600–1.800) | 1.500 (1.500–1.500) |" in contenders
-    assert f"| {BASE} | 2.000 (2.000–2.000) | 2.000 (2.000–2.000) |" in contenders
-    assert "| + learning rate 3e-3 | 1.500 (1.500–1.500) | -0.200 |" in ladder
+    assert f"| {OURS} | 1.700 (1.600–1.800) | 1.500 |" in contenders
+    assert f"| {BASE} | 2.000 | 2.000 |" in contenders
+    assert "| + learning rate 3e-3 | 1.500 | -0.200 |" in ladder
 
 
 def test_only_what_stands_between_the_markers_is_rewritten(tmp_path, monkeypatch):
@@ -93,10 +94,10 @@ def test_every_result_there_is_has_its_table(tmp_path, monkeypatch):
     record.save("train-small", {**speed, "rows": speeds(pairs, clock="seconds"), "failures": {"x": "no compiler"}})
     record.save("decode", {**speed, "base": "y", "rows": speeds({"y": pairs[BASE]}, clock="seconds"), "failures": {}})
     text = table.sections()
-    assert "| ours, GPT-2, as chosen | 1.50 (1.50–1.50) | 150 |" in text
-    assert f"| {BASE} | 1.00 (1.00–1.00) | 100 |" in text
+    assert "| ours, GPT-2, as chosen | 1.50 | 150 |" in text
+    assert f"| {BASE} | 1.00 | 100 |" in text
     assert "| x | no compiler | – |" in text
     assert "- ours, GPT-2, as chosen, small: as measured" in text
-    assert "| y | 1.00 (1.00–1.00) | 100 |" in text
+    assert "| y | 1.00 | 100 |" in text
     assert "2 threads, 1 interleaved rounds; others used 0.00 cores" in text
     assert not list(tmp_path.glob("*.part"))

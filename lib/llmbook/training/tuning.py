@@ -51,19 +51,19 @@ def tuned(
         best = min(seconds, key=seconds.get)
         if seconds[best] > WORTH_IT * seconds[PLAIN]:
             best = PLAIN
-        time_taken, tried = seconds[best], f"of {len(seconds)} choices measured on this model"
+        time_taken, tried = seconds[best], f"measured {len(seconds)} choices on this model"
         winner = chosen(runtime, best)
         if time_taken * n_batches > WORTH_COMPILING:
             winner.prepare(model)
             compiled = _fastest_compiled(winner, model, batch, objective)
-            tried += ", the best also compiled"
+            tried += " and the best of them compiled"
             if compiled <= WORTH_IT * time_taken:
                 time_taken, winner = compiled, dataclasses.replace(winner, compile=True)
     model.zero_grad(set_to_none=True)
     said = f"{_words(winner)} takes {time_taken / seconds[PLAIN]:.2f} of the plain one's time"
     if best == PLAIN and not winner.compile:
         said = "the plain choice is as fast as any"
-    return dataclasses.replace(winner, reason=f"{runtime.reason.split(';')[0]}; {tried}, {said}")
+    return dataclasses.replace(winner, reason=f"{runtime.reason.split(';')[0]}; {tried}: {said}")
 
 
 def chosen(
