@@ -41,7 +41,11 @@ def sections() -> str:
             for row in result["rows"]
             if "as chosen" in row["name"]
         }
-        parts += [markdown(header, rows), f"{sizes}. {_origin(first)}", "\n".join(f"- {line}" for line in sorted(chosen))]
+        parts += [
+            markdown(header, rows),
+            f"{sizes}. {_origin(first)}",
+            "\n".join(f"- {line}" for line in sorted(chosen)),
+        ]
     if result := record.load("quality"):
         parts += [*quality.tables(result), f"{result['about']}, {result['steps']} steps. {_origin(result)}"]
     if result := record.load("decode"):
