@@ -1,6 +1,7 @@
 """The README's table, made from the recorded results between two markers."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 from benchmarks import gpu, quality, record
@@ -47,7 +48,9 @@ def sections() -> str:
             "\n".join(f"- {line}" for line in sorted(chosen)),
         ]
     if result := record.load("quality"):
-        parts += [*quality.tables(result), f"{result['about']}, {result['steps']} steps. {_origin(result)}"]
+        seeds = Counter((r["name"], r["steps"]) for r in result["runs"]).values()
+        how = f"{result['about']}, {result['steps']:,} steps, {min(seeds)} to {max(seeds)} seeds (a value alone is one)"
+        parts += [*quality.tables(result), f"{how}. {_origin(result)}"]
     if result := record.load("decode"):
         rows = [[row["name"], *_cells(result, row["name"])] for row in result["rows"]]
         rows += [[name, reason, "–"] for name, reason in result["failures"].items()]
