@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from llmbook.inference import Conditioned, draw_tokens, generate, next_token_distribution
-from llmbook.model import KVCache, SlidingKVCache, evaluating
+from llmbook.inference.reader import Reader
+from llmbook.model import KVCache, PagedCache, PagePool, SlidingKVCache, evaluating
 from tests.inference.helpers import gpt2_pair, make_encoder_decoder, make_model, padded, prompts
 
 SCHEMES = ("none", "sinusoidal", "learned", "t5", "alibi", "rope")
@@ -189,6 +190,46 @@ def test_a_cache_of_another_kind_and_a_cache_already_filled(prompt):
         generate(model, prompt, cache=sliding, **options)
     with pytest.raises(ValueError, match="use_cache=False"):
         generate(model, prompt, cache=KVCache(model.config, batch_size=2), use_cache=False, **options)
+
+
+def test_pages_write_what_no_cache_writes():
+    """Catches the padding of a batch read out of its pages, a page too few at a border, and rows that hold unequal
+    beginnings taken for equal ones."""
+    model = make_model()
+    _, ids, mask = padded((2, 6))
+    options = dict(max_new_tokens=9, temperature=0)
+    pool = PagePool(model.config, n_pages=12, page_size=4)
+    paged = PagedCache(pool, [pool.new_sequence(), pool.new_sequence()])
+    text = generate(model, ids, attention_mask=mask, cache=paged, **options)
+    assert torch.equal(text, generate(model, ids, attention_mask=mask, use_cache=False, **options))
+    assert (paged.length, pool.n_free) == (6 + 8, 12 - 2 * 4)
+    fork = pool.fork(paged.sequences[0])
+    fork.length -= 1
+    uneven = PagedCache(pool, [paged.sequences[0], fork])
+    with pytest.raises(ValueError, match=r"rows hold \[15, 14\] positions: pass attention_mask"):
+        generate(model, text[:1].expand(2, -1), cache=uneven, **options)
+
+
+@pytest.mark.parametrize("kind", ["sliding", "paged"])
+def test_a_cache_that_cannot_go_back_says_so(kind):
+    """Catches an AttributeError from inside, and a text that has changed although its cache could not follow."""
+    model, ids = make_model(sliding_window=3), prompts(2, 5)
+    pool = PagePool(model.config, n_pages=8, page_size=4)
+    paged = PagedCache(pool, [pool.new_sequence(), pool.new_sequence()])
+    cache = {"sliding": SlidingKVCache(model.config, batch_size=2), "paged": paged}[kind]
+    reader = Reader(model, ids, cache=cache)
+    with evaluating(model):
+        reader.logits()
+        for change, method in [
+            (lambda: reader.logits(2), "crop"),
+            (lambda: reader.rewrite(ids[:, :3]), "crop"),
+            (lambda: reader.reorder(torch.tensor([1, 0])), "reorder"),
+        ]:
+            with pytest.raises(ValueError, match=f"a {type(cache).__name__} has no {method}: .* give a KVCache"):
+                change()
+            assert torch.equal(reader.ids, ids)
+        reader.rewrite(torch.cat([ids, ids[:, :1]], dim=1))  # writing on is no way back
+        torch.testing.assert_close(reader.logits(), model(reader.ids).logits[:, -1:], atol=1e-5, rtol=0)
 
 
 def test_an_encoder_decoder_writes_like_any_model():

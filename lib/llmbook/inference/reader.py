@@ -8,7 +8,7 @@ counted from position 0. Up to there the cache spares reading anything twice. Be
 window and with it every position, so nothing remembered would still be right, and the window is read anew.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,7 +27,8 @@ class Reader:
         input_ids: the texts so far; shorter ones padded on the left, with ``attention_mask`` 0 on the padding.
         max_len: how long the texts may become; None for as long as the model reads at once.
         use_cache: whether to remember what was read. It changes the speed, not the result.
-        cache: the memory to use in place of a new ``KVCache``; it may hold the beginning of the texts already.
+        cache: the memory to use in place of a new ``KVCache``; it may hold the beginning of the texts already. What
+            is read again, rewritten or reordered needs one with ``crop`` and ``reorder``; ``generate`` needs neither.
 
     Attributes:
         ids, mask: the texts as they stand.
@@ -68,7 +69,7 @@ class Reader:
             return self._read(0, length)[:, -n:]
         start = min(self.cache.length, length - n)
         if start < self.cache.length:
-            self.cache.crop(start)
+            self._of_cache("crop")(start)
         return self._read(start, length, self.cache)[:, -n:]
 
     def append(self, tokens: Int[Tensor, "B n"]) -> None:
@@ -82,20 +83,29 @@ class Reader:
         shorter = min(ids.shape[1], self.ids.shape[1])
         same = (ids[:, :shorter] == self.ids[:, :shorter]).all(0)  # shorter
         common = int(same.long().cumprod(0).sum())
+        if self.cache is not None and self.cache.length > common:
+            self._of_cache("crop")(common)
         self.ids = self.ids[:, :common]
         if self.mask is not None:
             self.mask = self.mask[:, :common]
-        if self.cache is not None and self.cache.length > common:
-            self.cache.crop(common)
         self.append(ids[:, common:])
 
     def reorder(self, rows: Int[Tensor, "B_new"]) -> None:
         """Let row i go on from what row ``rows[i]`` was; rows may be repeated, and their number may change."""
+        if self.cache is not None:
+            self._of_cache("reorder")(rows)
         self.ids = self.ids[rows]
         if self.mask is not None:
             self.mask = self.mask[rows]
-        if self.cache is not None:
-            self.cache.reorder(rows)
+
+    def _of_cache(self, method: str) -> Callable:
+        """The cache's ``crop`` or ``reorder``. Raises ValueError if it has none: such a cache can only go on."""
+        if not hasattr(self.cache, method):
+            raise ValueError(
+                f"a {type(self.cache).__name__} has no {method}: its texts can be written on, but neither taken back "
+                "nor exchanged; give a KVCache, or use_cache=False"
+            )
+        return getattr(self.cache, method)
 
     def _read(self, start: int, end: int, cache: Cache | None = None) -> Float[Tensor, "B T V"]:
         self.n_passes += 1
