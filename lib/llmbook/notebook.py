@@ -58,7 +58,10 @@ def show_source(*objects: Callable[..., Any] | type, docstring: bool = True) -> 
 
 
 def source_markdown(obj: Callable[..., Any] | type, *, docstring: bool = True) -> str:
-    """The Markdown of ``show_source`` for one object: plain Markdown, so it looks right wherever notebooks are read."""
+    """The Markdown of ``show_source`` for one object: plain Markdown, so it looks right wherever notebooks are read.
+
+    Raises TypeError for an object without Python source.
+    """
     obj = inspect.unwrap(obj)
     try:
         lines, first = inspect.getsourcelines(obj)

@@ -21,7 +21,10 @@ from llmbook.model.parts import replace_part
 
 
 class Adapter(nn.Module):
-    """h + W_up GELU(W_down h): C numbers squeezed through ``bottleneck``, added to themselves."""
+    """h + W_up GELU(W_down h): C numbers squeezed through ``bottleneck``, added to themselves.
+
+    Raises ValueError for a ``bottleneck`` below 1.
+    """
 
     def __init__(self, d_model: int, *, bottleneck: int, device=None, dtype=None):
         super().__init__()

@@ -128,7 +128,8 @@ class ExampleBatches(NumberedBatches):
     """An endless iterator of batches: every example once an epoch, in an order that seed and epoch decide.
 
     ``collate`` makes a batch of a list of examples (``pad_examples``, ``pad_preferences``). The state is one number,
-    so a resumed run sees what an uninterrupted one would.
+    so a resumed run sees what an uninterrupted one would. Raises ValueError without examples, for a ``batch_size``
+    below 1 and a negative ``seed``.
     """
 
     def __init__(

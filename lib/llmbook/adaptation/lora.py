@@ -25,7 +25,8 @@ class LoRALinear(nn.Module):
     """A frozen linear layer ``base`` and its correction; see ``add_lora``.
 
     ``base`` may be any module with ``in_features`` and ``out_features``. While ``merged``, the correction is part of
-    the base's weight. While not ``enabled``, the layer computes what ``base`` alone would.
+    the base's weight. While not ``enabled``, the layer computes what ``base`` alone would. Raises ValueError for an
+    ``r`` below 1, a ``lora_alpha`` that is not positive and a ``lora_dropout`` outside [0, 1).
     """
 
     def __init__(self, base: nn.Module, *, r: int, lora_alpha: float, lora_dropout: float = 0.0):

@@ -98,7 +98,10 @@ class PrefixTuned(nn.Module):
 
 
 class PrefixMaker(nn.Module):
-    """A table [P, d_hidden] and two layers that turn each row into the keys and values of all layers."""
+    """A table [P, d_hidden] and two layers that turn each row into the keys and values of all layers.
+
+    Raises ValueError for a ``d_hidden`` below 1.
+    """
 
     def __init__(self, config: TransformerConfig, *, n_tokens: int, d_hidden: int):
         super().__init__()

@@ -87,7 +87,10 @@ def record(read: Callable[[Recorder], object]) -> tuple[Float[Tensor, "L Hk P D"
 def read_behind(
     model: nn.Module, keys: Tensor, values: Tensor, input_ids: Tensor, *, attention_mask: Tensor | None, **options
 ) -> Output:
-    """A pass of ``model`` over ``input_ids`` behind a prefix; ``options`` may hold the ``cache`` for the rest."""
+    """A pass of ``model`` over ``input_ids`` [B, T] behind the prefix of ``keys`` and ``values`` [L, Hk, P, D].
+
+    ``attention_mask`` [B, S] is that of the sequence, without the prefix; ``options`` may hold a ``cache`` for it.
+    """
     order = None
     if attention_mask is not None:
         attention_mask, order = extended(attention_mask, keys.shape[2])
@@ -133,7 +136,10 @@ def check_prefix(config: TransformerConfig, n_tokens: int) -> TransformerConfig:
 
 
 def initial_ids(config: TransformerConfig, n_tokens: int, init_ids: Sequence[int] | None) -> Int[Tensor, "P"]:
-    """``n_tokens`` tokens to start from: ``init_ids``, repeated as often as needed, or any of the vocabulary."""
+    """``n_tokens`` tokens to start from: ``init_ids``, repeated as often as needed, or any of the vocabulary.
+
+    Raises ValueError for empty ``init_ids``, more than ``n_tokens`` of them, and one outside the vocabulary.
+    """
     if init_ids is None:
         return torch.randint(config.vocab_size, (n_tokens,))
     ids = torch.as_tensor(list(init_ids), dtype=torch.long)

@@ -82,7 +82,10 @@ def largest(weight: Float[Tensor, "*N"], sparsity: float) -> Bool[Tensor, "*N"]:
 
 
 def two_of_four(weight: Float[Tensor, "N K"]) -> Bool[Tensor, "N K"]:
-    """True on the two larger in magnitude of every four neighbours in a row."""
+    """True on the two larger in magnitude of every four neighbours in a row.
+
+    Raises ValueError for rows that do not divide by 4.
+    """
     if weight.shape[1] % 4:
         raise ValueError(f"rows of {weight.shape[1]} weights do not divide into fours")
     fours = weight.abs().unflatten(1, (-1, 4))  # [N, K / 4, 4]

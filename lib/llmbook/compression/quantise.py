@@ -107,7 +107,10 @@ def quantise_groups(
 
 
 def pack_nibbles(codes: UInt8[Tensor, "N K"]) -> UInt8[Tensor, "N K2"]:
-    """Two 4-bit codes in one byte: columns 0, 2, 4, … in the low halves, 1, 3, 5, … in the high ones."""
+    """Two 4-bit codes in one byte: columns 0, 2, 4, … in the low halves, 1, 3, 5, … in the high ones; K2 = K / 2.
+
+    Raises ValueError for an odd number of columns, and for a code above 15.
+    """
     if codes.shape[1] % 2:
         raise ValueError(f"rows of {codes.shape[1]} codes do not pair up: give an even number of columns")
     if codes.numel() and codes.max() > 15:

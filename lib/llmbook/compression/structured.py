@@ -73,7 +73,10 @@ def importance_by_gradient(
 
 
 def most_important(scores: Float[Tensor, "L n"], keep: int) -> Int[Tensor, "L keep"]:
-    """The numbers of the ``keep`` parts of each layer with the highest scores, in their old order."""
+    """The numbers of the ``keep`` parts of each layer with the highest scores, in their old order.
+
+    Raises ValueError unless ``keep`` lies between 1 and the n parts there are.
+    """
     if not 1 <= keep <= scores.shape[1]:
         raise ValueError(f"keep={keep}: each layer has {scores.shape[1]} parts, of which at least 1 must stay")
     return scores.topk(keep, dim=1).indices.sort(dim=1).values

@@ -41,7 +41,10 @@ def sweep(
 
 
 class Sweep:
-    """What ``sweep`` returns: displays itself, live or static. ``frame(**parameters)`` gives one figure."""
+    """What ``sweep`` returns: displays itself, live or static. ``frame(**parameters)`` gives one figure.
+
+    Raises FigureError where ``sweep`` does.
+    """
 
     def __init__(self, fn, grid, title, alt, caption, labels, start, max_frames):
         self.fn, self.title, self.alt, self.caption = fn, title, alt, caption
@@ -86,7 +89,7 @@ class Sweep:
         return [(v, self.frame(**v)) for v in (dict(zip(self.grid, c, strict=True)) for c in combinations)]
 
     def payload(self) -> dict:
-        """All frames as one JSON-able object (see ``payload.pack``)."""
+        """All frames as one JSON-able object (see ``payload.pack``). Raises FigureError if they cannot share a page."""
         frames = self.frames()
         names = [_at(values) for values, _ in frames]
         try:

@@ -103,7 +103,7 @@ def describe(
 
 
 def alt_text(fig: Any) -> str:
-    """The alt text of a figure (or of its dict); FigureError, with the remedy, when it has none."""
+    """The alt text of a figure (or of its dict). Raises FigureError, with the remedy, when it has none."""
     layout = fig.layout.to_plotly_json() if isinstance(fig, go.Figure) else fig["layout"]
     meta = layout.get("meta")
     alt = meta.get("alt") if isinstance(meta, dict) else None
@@ -117,7 +117,7 @@ def alt_text(fig: Any) -> str:
 
 
 def show(fig: go.Figure, *, alt: str | None = None, caption: str | None = None) -> None:
-    """Display a figure, with its caption under it in a notebook too; FigureError when it has no alt text."""
+    """Display a figure, with its caption under it in a notebook too. Raises FigureError when it has no alt text."""
     if alt is not None or caption is not None:
         old = fig.layout.meta or {}
         alt = alt if alt is not None else old.get("alt", "")
@@ -135,7 +135,10 @@ def show(fig: go.Figure, *, alt: str | None = None, caption: str | None = None) 
 
 
 def as_array(values: Any, what: str, ndim: int | tuple[int, ...]) -> np.ndarray:
-    """A numpy array of floats (or integers) from a list, an array or a tensor, of the number of dimensions asked."""
+    """A numpy array of floats (or integers) from a list, an array or a tensor, of the number of dimensions asked.
+
+    Raises FigureError, calling the values ``what``, when they are ragged, empty, no numbers or of other dimensions.
+    """
     if hasattr(values, "detach"):  # a torch tensor, on any device, of any float type
         values = values.detach().cpu()
         values = (values.float() if values.is_floating_point() else values).numpy()

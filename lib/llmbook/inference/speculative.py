@@ -68,6 +68,7 @@ class PromptLookup:
 
     Texts that repeat their prompt (summaries, corrections, code) are guessed well, others not, and nothing is lost
     (the idea of https://arxiv.org/abs/2304.04487 and https://github.com/apoorvumang/prompt-lookup-decoding).
+    Raises ValueError for a ``max_ngram`` below 1.
     """
 
     def __init__(self, vocab_size: int, *, max_ngram: int = 3):

@@ -34,6 +34,9 @@ class StopStrings:
 
     Attributes:
         found: the stop string that ended the text, or None.
+
+    Raises:
+        ValueError: a stop string is empty or not text.
     """
 
     def __init__(self, stop: str | Sequence[str] = ()):

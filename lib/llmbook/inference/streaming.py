@@ -94,7 +94,10 @@ def complete(
     eos_token_id: int | Sequence[int] | None = None,
     **options: Any,
 ) -> list[str]:
-    """What ``stream`` writes after each prompt, as whole texts and in one batch; the options are the same."""
+    """What ``stream`` writes after each prompt, as whole texts and in one batch; the options are the same.
+
+    Raises ValueError where ``stream`` does, for an empty prompt, and for a string in place of a list.
+    """
     if isinstance(prompts, str):
         raise ValueError(f"prompts={prompts!r}: give a list of prompts, or take stream for a single one")
     rows = [tokenizer.encode(prompt) for prompt in prompts]

@@ -28,7 +28,7 @@ Change = Tensor | Callable[[Tensor], Tensor]
 
 
 class States(dict[str, Tensor]):
-    """What was captured, by name; of a part that ran several times, the last."""
+    """What was captured, by name; of a part that ran several times, the last. Raises KeyError for what was not."""
 
     def __missing__(self, name: str) -> Tensor:
         raise KeyError(f"{name} was not captured: was it asked for, and did the model run inside the block?")
@@ -152,6 +152,9 @@ def patching_grid(
 
     Returns:
         One row for each part in the model's order, one column for each position.
+
+    Raises:
+        ValueError, TypeError: where ``capture`` and ``patch`` do.
     """
     rows = []
     with evaluating(model):

@@ -81,7 +81,10 @@ class Embeddings(nn.Module):
 
 
 class Body(nn.Module):
-    """Embeddings, L blocks and (pre-norm only) a last norm; ``causal`` says whether the future is hidden."""
+    """Embeddings, L blocks and (pre-norm only) a last norm; ``causal`` says whether the future is hidden.
+
+    Raises ValueError for ``n_decoder_layers``, and for a sliding window where the future is not hidden.
+    """
 
     def __init__(self, config: TransformerConfig, *, causal: bool, cross_attention: bool = False):
         super().__init__()

@@ -49,7 +49,7 @@ class FeedForward(nn.Module):
     $$\mathrm{FF}(x) = W_{down}\,\sigma(W_{up}\,x) \qquad
       \mathrm{gated}(x) = W_{down}\,(\sigma(W_{gate}\,x) \odot W_{up}\,x)$$
 
-    The gated forms are those of https://arxiv.org/abs/2002.05202.
+    The gated forms are those of https://arxiv.org/abs/2002.05202. Raises ValueError for an unknown ``activation``.
     """
 
     def __init__(self, *, d_model: int, d_ff: int, activation: str = "gelu", bias: bool = True):

@@ -15,7 +15,8 @@ Device = torch.device | str | None
 def relative_positions(q_len: int, k_len: int | None = None, *, device: Device = None) -> Int[Tensor, "T S"]:
     """Position of the key minus position of the query: 0 on the diagonal, negative in the past.
 
-    Every mask and every bias of distances starts here, so all agree on where the queries stand.
+    Every mask and every bias of distances starts here, so all agree on where the queries stand. Raises ValueError,
+    as all of them then do, for more queries than keys.
     """
     k_len = q_len if k_len is None else k_len
     if k_len < q_len:
@@ -33,7 +34,10 @@ def causal_mask(q_len: int, k_len: int | None = None, *, device: Device = None) 
 def sliding_window_mask(
     q_len: int, k_len: int | None = None, *, window: int, device: Device = None
 ) -> Bool[Tensor, "T S"]:
-    """Each position reads itself and the ``window - 1`` positions before it (https://arxiv.org/abs/2310.06825)."""
+    """Each position reads itself and the ``window - 1`` positions before it (https://arxiv.org/abs/2310.06825).
+
+    Raises ValueError for a ``window`` below 1.
+    """
     if window < 1:
         raise ValueError(f"window={window}: a position must at least see itself; give a window of 1 or more")
     relative = relative_positions(q_len, k_len, device=device)
@@ -41,7 +45,10 @@ def sliding_window_mask(
 
 
 def prefix_mask(q_len: int, k_len: int | None = None, *, prefix_len: int, device: Device = None) -> Bool[Tensor, "T S"]:
-    """The first ``prefix_len`` positions are read by all, in both directions; after them the mask is causal."""
+    """The first ``prefix_len`` positions are read by all, in both directions; after them the mask is causal.
+
+    Raises ValueError for a negative ``prefix_len``.
+    """
     if prefix_len < 0:
         raise ValueError(f"prefix_len={prefix_len} is negative; 0 gives the causal mask")
     relative = relative_positions(q_len, k_len, device=device)

@@ -55,7 +55,10 @@ class PoolUse:
 
 
 class PagePool:
-    """The memory of all sequences: keys and values of all layers, [L, n_pages, page_size, Hk, D]."""
+    """The memory of all sequences: keys and values of all layers, [L, n_pages, page_size, Hk, D].
+
+    Raises ValueError for less than one page, or one position a page.
+    """
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ class PagedCache:
         cache.reserve([5, 1])  # T = 5: row 1 brings four paddings and one token
         model(ids, attention_mask=cache.attention_mask(5), cache=cache)
 
-    Without ``reserve`` every row brings as many as the input is wide.
+    Without ``reserve`` every row brings as many as the input is wide. Raises ValueError for no sequences.
     """
 
     def __init__(self, pool: PagePool, sequences: Sequence[PagedSequence]):

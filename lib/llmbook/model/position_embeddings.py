@@ -14,7 +14,7 @@ def sinusoidal_encoding(positions: Int[Tensor, "*P"], d_model: int, *, base: flo
 
     $$PE_{p,2i} = \sin(p\, b^{-2i/C}) \qquad PE_{p,2i+1} = \cos(p\, b^{-2i/C})$$
 
-    Any position has an encoding; there is no longest one.
+    Any position has an encoding; there is no longest one. Raises ValueError for an odd ``d_model``.
     """
     if d_model % 2:
         raise ValueError(f"d_model={d_model} must be even: each frequency takes a sine and a cosine")

@@ -17,7 +17,10 @@ from llmbook.model.config import RopeScaling
 
 
 def rope_frequencies(d_head: int, *, base: float = 10_000.0, scaling: RopeScaling | None = None) -> Float[Tensor, "R"]:
-    """Radians per position of each pair, fastest first: θ_i = base^(-2i/D), stretched as ``scaling`` says."""
+    """Radians per position of each pair, fastest first: θ_i = base^(-2i/D), stretched as ``scaling`` says.
+
+    Raises ValueError for an odd ``d_head``.
+    """
     if d_head % 2:
         raise ValueError(f"d_head={d_head} must be even: rotations act on pairs")
     if scaling is not None and scaling.kind == "ntk":

@@ -41,7 +41,10 @@ def two_stream_mask(order: Int[Tensor, "B T"]) -> Bool[Tensor, "B 1 TT TT"]:
 
 
 class TwoStreamLM(nn.Module):
-    """p(token at a place | tokens earlier in an order), as logits at every place."""
+    """p(token at a place | tokens earlier in an order), as logits at every place.
+
+    Raises ValueError for a sliding window.
+    """
 
     def __init__(self, config: TransformerConfig):
         super().__init__()

@@ -21,7 +21,10 @@ from llmbook.text.sources import SourceError, locate_package_files
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """``texts[i]`` has the label ``label_names[labels[i]]``; the order is random, and always the same."""
+    """``texts[i]`` has the label ``label_names[labels[i]]``; the order is random, and always the same.
+
+    Raises ValueError if there are not as many labels as texts.
+    """
 
     name: str
     texts: Sequence[str] = field(repr=False)

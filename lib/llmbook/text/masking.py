@@ -23,7 +23,8 @@ class MaskTokens:
     vocab_size: random tokens are drawn from 0 … vocab_size − 1, special ones excepted. mask_id: the id of [MASK].
     special_ids: tokens that are never chosen ([CLS], [SEP], padding). probability: of a token to be chosen; of those
     chosen, the share ``masked`` becomes [MASK], the share ``random`` a random token. Labels are −100 at every token
-    that was not chosen. Where the batch has ``attention_mask``, padding is never chosen.
+    that was not chosen. Where the batch has ``attention_mask``, padding is never chosen. Raises ValueError for a
+    ``probability`` outside (0, 1], shares that are negative or more than 1 together, and when every token is special.
     """
 
     vocab_size: int

@@ -20,7 +20,10 @@ from llmbook.text.numbered import numbered_generator, require_at_least, require_
 def mixing_proportions(
     sizes: Mapping[str, int], *, limit: int | None = None, temperature: float = 1.0
 ) -> dict[str, float]:
-    """How often each task is drawn, given how many examples it has: r_n above, with K = ``limit``."""
+    """How often each task is drawn, given how many examples it has: r_n above, with K = ``limit``.
+
+    Raises ValueError for a task without examples, a ``temperature`` that is not positive and a ``limit`` below 1.
+    """
     if not sizes or min(sizes.values()) < 1:
         raise ValueError(f"sizes={dict(sizes)}: every task needs at least one example")
     if temperature <= 0:
@@ -36,7 +39,8 @@ class MixedBatches:
     """An endless iterator that draws a task for every batch and says which under ``"task"`` (see ``ByTask``).
 
     sources: an endless iterator with ``state_dict`` for each task. proportions: how often each is drawn, summing to 1.
-    Which task batch number k belongs to is a pure function of (seed, k).
+    Which task batch number k belongs to is a pure function of (seed, k). Raises ValueError unless both name the same
+    tasks and the proportions are not negative and sum to 1.
     """
 
     def __init__(

@@ -14,7 +14,10 @@ STREAMS = {"mapped": 1, "pairs": 2, "mixture": 3}
 
 
 class NumberedBatches:
-    """An endless iterator over ``batch(0)``, ``batch(1)``, …; a subclass defines ``batch`` and ``identity``."""
+    """An endless iterator over ``batch(0)``, ``batch(1)``, …; a subclass defines ``batch`` and ``identity``.
+
+    Both raise NotImplementedError until then.
+    """
 
     step = 0  # the number of the next batch
 

@@ -22,7 +22,10 @@ Draw = Callable[[Documents, np.random.Generator], tuple[Sentence, Sentence, int]
 
 
 def draw_next_sentence(documents: Documents, generator: np.random.Generator) -> tuple[Sentence, Sentence, int]:
-    """A sentence, and with label 0 the one that follows it, with label 1 one from another document; half each."""
+    """A sentence, and with label 0 the one that follows it, with label 1 one from another document; half each.
+
+    Raises ValueError for a single document.
+    """
     if len(documents) < 2:
         raise ValueError("next-sentence prediction needs at least 2 documents: a wrong sentence comes from another one")
     index, place = _draw_place(documents, generator)

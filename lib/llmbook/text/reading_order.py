@@ -10,7 +10,10 @@ from llmbook.text.labels import IGNORE
 
 
 def choose_prefix(batch: dict[str, Tensor], generator: np.random.Generator) -> dict[str, Tensor]:
-    """A change for ``MappedBatches``: add ``prefix_len`` [B], from 1 to the number of real tokens − 1."""
+    """A change for ``MappedBatches``: add ``prefix_len`` [B], from 1 to the number of real tokens − 1.
+
+    Raises ValueError for a row of fewer than 2 real tokens.
+    """
     ids = batch["input_ids"]  # B T+1
     n_real = batch.get("attention_mask", torch.ones_like(ids)).sum(1).numpy()
     if n_real.min() < 2:
@@ -24,7 +27,8 @@ class PermuteOrder:
 
     ``order[b, i]`` is the place read as number i; every order is equally likely. The first tokens of an order would be
     guessed from almost nothing, so only the last share ``predict`` of each is a target (XLNet,
-    https://arxiv.org/abs/1906.08237, §2.3, with its 1/6); the others have the label −100, as padding has.
+    https://arxiv.org/abs/1906.08237, §2.3, with its 1/6); the others have the label −100, as padding has. Raises
+    ValueError for a ``predict`` outside (0, 1].
     """
 
     predict: float = 1 / 6

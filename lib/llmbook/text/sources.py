@@ -119,7 +119,7 @@ def fetch_package_files(distribution: str, version: str, files: Iterable[str], *
 def locate_package_files(
     distribution: str, version: str, files: Iterable[str], *, sha256: str
 ) -> tuple[dict[str, Path], str]:
-    """:func:`fetch_package_files`, and in words where the files came from."""
+    """:func:`fetch_package_files`, and in words where the files came from. Raises SourceError."""
     patterns = list(files)
     pinned = f"{distribution}=={version}"
     inside = Path("packages") / f"{distribution}-{version}"

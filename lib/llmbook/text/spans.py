@@ -74,7 +74,7 @@ class CorruptSpans:
     sentinel_ids: the ids of ⟨0⟩, ⟨1⟩, …; beyond the tokenizer's they are ``range(vocab_size, vocab_size + 100)``.
     start_id: stands before every output, in ``decoder_input_ids`` [B, T+1]. probability: the share of tokens cut out,
     in spans of ``mean_span`` tokens on average. What else a batch holds stays as it is. Raises ValueError for padded
-    batches and for too few sentinels.
+    batches, for too few sentinels, for a ``probability`` outside (0, 1) and a ``mean_span`` below 1.
     """
 
     sentinel_ids: Sequence[int]
@@ -102,7 +102,10 @@ class CorruptSpans:
         return {**batch, "input_ids": torch.tensor(texts), "decoder_input_ids": torch.tensor(outputs)}
 
     def sizes(self, n_tokens: int) -> tuple[int, int]:
-        """How many tokens are cut out of ``n_tokens``, and in how many spans."""
+        """How many tokens are cut out of ``n_tokens``, and in how many spans.
+
+        Raises ValueError for fewer than 2 tokens, and for more spans than there are sentinels.
+        """
         if n_tokens < 2:
             raise ValueError(f"a text of {n_tokens} token cannot be cut and still be read: give 2 or more")
         n_cut = min(max(round(n_tokens * self.probability), 1), n_tokens - 1)

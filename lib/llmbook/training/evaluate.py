@@ -39,7 +39,10 @@ class Evaluation:
         return math.exp(self.loss) if self.loss < 700 else math.inf  # e^709 is the largest a float holds
 
     def bits_per_byte(self, n_bytes: int) -> float:
-        """The loss of the whole text in bits, divided by its length in bytes (UTF-8, of the predicted text)."""
+        """The loss of the whole text in bits, divided by its length in bytes (UTF-8, of the predicted text).
+
+        Raises ValueError for fewer than 1 byte.
+        """
         if n_bytes < 1:
             raise ValueError(f"n_bytes={n_bytes}: give the length in bytes of the text that was evaluated")
         return self.loss * self.n_tokens / math.log(2) / n_bytes

@@ -14,7 +14,8 @@ class Interrupt:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """Inside, the first interrupt only sets a flag, to be looked at between steps; the second one breaks off.
+    """Inside, the first interrupt only sets a flag, to be looked at between steps; the second one breaks off,
+    raising KeyboardInterrupt where it is.
 
     An interrupt in the middle of an optimiser step would leave some weights moved and others not.
     """

@@ -86,7 +86,10 @@ class Parallel:
         return replace(saved, rng=states[self.rank] if len(states) == self.world_size else {})
 
     def restore(self, path: Path, run: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Put the tensors of the checkpoint that ``run`` was read from where they belong."""
+        """Put the tensors of the checkpoint that ``run`` was read from where they belong.
+
+        Raises CheckpointError if they do not fit the model or its trained parameters.
+        """
         if path.is_dir():
             self._sharded().load_sharded(path, model, optimizer)
             return

@@ -47,7 +47,10 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSizes:
-    """Rows per process and micro-batch, tokens per row, and the fraction of the text held out."""
+    """Rows per process and micro-batch, tokens per row, and the fraction of the text held out.
+
+    Raises ValueError for a size below 1 and a fraction outside (0, 1).
+    """
 
     batch_size: int
     seq_len: int
@@ -115,7 +118,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def parse_recipe(values: Any) -> Recipe:
-    """Check the entries of a recipe one by one."""
+    """Check the entries of a recipe one by one. Raises RecipeError for the first that cannot be followed."""
     if not isinstance(values, dict):
         raise RecipeError(f"a recipe is an object with the entries {', '.join(ENTRIES)}")
     _require_known("", values, ENTRIES)

@@ -65,6 +65,7 @@ NAMES = {
 
 
 def ours(values: dict[str, Any]) -> TransformerConfig:
+    """Our settings for theirs. Raises ValueError for one that asks for a part our model does not have."""
     require(values, "bert", hidden_act="gelu", position_embedding_type="absolute")
     return TransformerConfig.bert(
         **our_sizes(values),
@@ -75,6 +76,7 @@ def ours(values: dict[str, Any]) -> TransformerConfig:
 
 
 def theirs(config: TransformerConfig) -> dict[str, Any]:
+    """Their settings for ours, as far as they have them; ``config_to_huggingface`` refuses the rest."""
     return {
         **their_sizes(config),
         "hidden_act": "gelu",

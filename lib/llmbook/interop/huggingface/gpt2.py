@@ -35,6 +35,7 @@ NAMES = {"gpt2": _names()}
 
 
 def ours(values: dict[str, Any]) -> TransformerConfig:
+    """Our settings for theirs. Raises ValueError for one that asks for a part our model does not have."""
     require(values, "gpt2", activation_function="gelu_new", add_cross_attention=False)
     require(values, "gpt2", scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False)
     return TransformerConfig.gpt2(
@@ -50,6 +51,7 @@ def ours(values: dict[str, Any]) -> TransformerConfig:
 
 
 def theirs(config: TransformerConfig) -> dict[str, Any]:
+    """Their settings for ours, as far as they have them; ``config_to_huggingface`` refuses the rest."""
     return {
         "vocab_size": config.vocab_size,
         "n_positions": config.max_seq_len,

@@ -36,6 +36,7 @@ NAMES = {"llama": _names()}
 
 
 def ours(values: dict[str, Any]) -> TransformerConfig:
+    """Our settings for theirs. Raises ValueError for one that asks for a part our model does not have."""
     require(values, "llama", hidden_act="silu", attention_bias=False, mlp_bias=False)
     rope = values.get("rope_parameters") or {}
     scaling = values.get("rope_scaling") or {}
@@ -52,6 +53,7 @@ def ours(values: dict[str, Any]) -> TransformerConfig:
 
 
 def theirs(config: TransformerConfig) -> dict[str, Any]:
+    """Their settings for ours, as far as they have them; ``config_to_huggingface`` refuses the rest."""
     return {
         **their_sizes(config),
         "num_key_value_heads": config.n_kv_heads,

@@ -59,6 +59,7 @@ NAMES = {
 
 
 def ours(values: dict[str, Any]) -> TransformerConfig:
+    """Our settings for theirs. Raises ValueError for one that asks for a part our model does not have."""
     activation = values.get("feed_forward_proj", "relu")
     if activation not in _ACTIVATIONS:
         raise ValueError(f"t5 with feed_forward_proj={activation!r} is not supported, only {', '.join(_ACTIVATIONS)}")
@@ -84,6 +85,7 @@ def ours(values: dict[str, Any]) -> TransformerConfig:
 
 
 def theirs(config: TransformerConfig) -> dict[str, Any]:
+    """Their settings for ours, as far as they have them; ``config_to_huggingface`` refuses the rest."""
     return {
         "vocab_size": config.vocab_size,
         "n_positions": config.max_seq_len,

@@ -21,7 +21,7 @@ class BengioLM(nn.Module):
     """p(next token | the last ``context_len`` tokens) by a net with one hidden layer.
 
     context_len is n−1 for an order n. With ``direct`` the window also reaches the logits without the hidden layer (W
-    above). Before the beginning of a text stand zero vectors.
+    above). Before the beginning of a text stand zero vectors. Raises ValueError for a ``context_len`` below 1.
     """
 
     def __init__(

@@ -25,6 +25,7 @@ class ConvLM(nn.Module):
     """A stack of causal convolutions with residual connections (https://arxiv.org/abs/1803.01271).
 
     It sees exactly ``receptive_field`` tokens, the present one included; what lies further back does not exist.
+    Raises ValueError for a ``kernel_size`` below 2.
     """
 
     def __init__(self, *, vocab_size: int, d_model: int, n_layers: int = 2, kernel_size: int = 3):

@@ -32,7 +32,7 @@ class BPETokenizer(Tokenizer):
 
     ``vocab[id]`` is the bytes of a token, ``merges`` the pairs of byte strings in the order they were learned
     (position = rank), ``special_tokens`` the ids of strings that stand for themselves and are never cut.
-    Special tokens in the text given to :meth:`encode` are recognised.
+    Special tokens in the text given to :meth:`encode` are recognised. Raises ValueError if a byte has no token.
     """
 
     kind = "bpe"

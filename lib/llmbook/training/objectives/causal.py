@@ -30,7 +30,10 @@ def causal_lm_loss(model: nn.Module, batch: Batch) -> Loss:
 
 
 def token_nats(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, "B T"], Bool[Tensor, "B T"]]:
-    """The negative log-likelihood of every token, in nats, and which of them are targets (0 where not)."""
+    """The negative log-likelihood of every token, in nats, and which of them are targets (0 where not).
+
+    The batch is that of ``causal_lm_loss``. Raises ValueError when shapes do not fit.
+    """
     inputs, mask, targets = shifted(batch, "input_ids", "attention_mask")
     return nats(model(inputs, attention_mask=mask).logits, targets), targets != IGNORE
 
@@ -38,7 +41,8 @@ def token_nats(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, "B T"], Bo
 def reversed_lm_loss(model: nn.Module, batch: Batch) -> Loss:
     """Predict every token from those after it: the causal loss of the text read from right to left.
 
-    The batch is that of ``causal_lm_loss``, in reading order; the model sees it turned round.
+    The batch is that of ``causal_lm_loss``, in reading order; the model sees it turned round. Raises
+    ValueError when shapes do not fit.
     """
     names = [name for name in ("input_ids", "labels", "attention_mask") if name in batch]
     return causal_lm_loss(model, {name: batch[name].flip(1) for name in names})
@@ -49,7 +53,8 @@ def prefix_lm_loss(model: nn.Module, batch: Batch) -> Loss:
 
     ``batch["prefix_len"]`` [B] says how many tokens of each row are prefix; the rest of the batch is that of
     ``causal_lm_loss``. Only tokens after the prefix are targets: one inside has been read by those before it.
-    Raises ValueError for a model with a sliding window shorter than the text: a window looks back only.
+    Raises ValueError for a model with a sliding window shorter than the text: a window looks back only; without
+    ``prefix_len``; and when shapes do not fit.
     """
     prefix_len = required(batch, "prefix_len", "choose_prefix")
     inputs, mask, targets = shifted(batch, "input_ids", "attention_mask")
@@ -73,6 +78,7 @@ def seq2seq_loss(model: nn.Module, batch: Batch) -> Loss:
     ``batch["input_ids"]`` [B, M] goes to the encoder, with its ``attention_mask`` if some of it is padding.
     ``batch["decoder_input_ids"]`` [B, T+1] is the output with a start token before it: as in ``causal_lm_loss`` the
     first T are read and the last T predicted. Optional, of that shape: ``labels`` and ``decoder_attention_mask``.
+    Raises ValueError when shapes do not fit.
     """
     outputs, mask, targets = shifted(batch, "decoder_input_ids", "decoder_attention_mask")
     logits = model(
@@ -82,7 +88,10 @@ def seq2seq_loss(model: nn.Module, batch: Batch) -> Loss:
 
 
 def shifted(batch: Batch, ids_name: str, mask_name: str) -> tuple[Tensor, Tensor | None, Tensor]:
-    """What is read [B, T], which of it is real (or None), and the token after each [B, T], −100 where not scored."""
+    """What is read [B, T], which of it is real (or None), and the token after each [B, T], −100 where not scored.
+
+    Raises ValueError for ids that are not [B, T+1] with T of 1 or more, and for labels or a mask of another shape.
+    """
     ids = batch[ids_name]  # B T+1
     labels, mask = batch.get("labels", ids), batch.get(mask_name)
     if ids.ndim != 2 or ids.shape[1] < 2:

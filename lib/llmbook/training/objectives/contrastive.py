@@ -24,7 +24,10 @@ from llmbook.training.objectives.base import Batch, Loss, nats
 
 
 def info_nce(a: Float[Tensor, "B C"], b: Float[Tensor, "B C"], *, temperature: float) -> Loss:
-    """The symmetric loss of B pairs against the B−1 others, summed over pairs; vectors are brought to length 1."""
+    """The symmetric loss in nats of B pairs against the B−1 others, summed over pairs; vectors get length 1.
+
+    Raises ValueError for a ``temperature`` that is not positive.
+    """
     if temperature <= 0:
         raise ValueError(f"temperature={temperature}: must be positive; 0.05 to 0.1 is usual")
     with torch.autocast(a.device.type, enabled=False):  # bfloat16's three digits over 0.05 are errors of 0.1 nats

@@ -18,6 +18,7 @@ def masked_lm_loss(model: nn.Module, batch: Batch) -> Loss:
 
     ``batch`` is what ``MaskTokens`` makes: ``input_ids`` [B, T] in which some tokens are replaced, ``labels`` [B, T]
     with the original token at those places and −100 elsewhere; ``attention_mask`` and ``segment_ids`` if there are.
+    Raises ValueError without labels, or when shapes do not fit.
     """
     labels = required(batch, "labels", "MaskTokens")
     same_shape(batch, "input_ids", "labels")
@@ -28,7 +29,8 @@ def permutation_lm_loss(model: nn.Module, batch: Batch) -> Loss:
     """Predict tokens from those earlier in an order (https://arxiv.org/abs/1906.08237, §2.2); for a ``TwoStreamLM``.
 
     ``batch`` is what ``PermuteOrder`` makes: ``input_ids`` [B, T], ``order`` [B, T] (the places in the order in which
-    they are read) and ``labels`` [B, T], −100 at the places that are only read.
+    they are read) and ``labels`` [B, T], −100 at the places that are only read. Raises ValueError without one of the
+    two, or when shapes do not fit.
     """
     required(batch, "order", "PermuteOrder")
     labels = required(batch, "labels", "PermuteOrder")
@@ -42,6 +44,7 @@ def classification_loss(model: nn.Module, batch: Batch) -> Loss:
     ``batch["labels"]`` [B] holds one class a row (−100: none), or [B, T] one a token; ``input_ids``,
     ``attention_mask`` and ``segment_ids`` are handed to the model. Predicting the next sentence is
     https://arxiv.org/abs/1810.04805 (§3.1), the order of two sentences https://arxiv.org/abs/1909.11942 (§3.1).
+    Raises ValueError without labels.
     """
     labels = required(batch, "labels", "PairBatches")
     return summed(_logits(model, batch, "attention_mask", "segment_ids"), labels)

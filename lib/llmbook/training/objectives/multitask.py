@@ -13,7 +13,10 @@ from llmbook.training.objectives.base import Batch, Loss, Objective
 
 @dataclass(frozen=True)
 class ByTask:
-    """The objective of a mixture: ``batch["task"]`` names the one of ``objectives`` to use."""
+    """The objective of a mixture: ``batch["task"]`` names the one of ``objectives`` to use.
+
+    Raises ValueError when called with a batch of a task that has none.
+    """
 
     objectives: Mapping[str, Objective]
 
