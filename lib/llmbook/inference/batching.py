@@ -92,7 +92,7 @@ class Engine:
 
     Call ``submit`` at any time and ``step`` as long as ``busy``; each step draws one token for every running request.
     One thread at a time may use it. With ``continuous=False`` nobody joins a batch that has begun: the classical way,
-    for comparison.
+    for comparison. Raises ValueError for a ``max_batch`` below 1, and for an encoder–decoder.
     """
 
     def __init__(

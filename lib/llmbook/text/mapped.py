@@ -20,7 +20,8 @@ class MappedBatches:
     """``change(batch, generator)`` of every batch, with a generator of its own for each.
 
     ``batches`` is an endless iterator with ``state_dict``, such as ``LMBatches``; ``change`` for instance
-    ``MaskTokens(...)`` or ``CorruptSpans(...)``, which draw from nothing but the generator they are given.
+    ``MaskTokens(...)`` or ``CorruptSpans(...)``, which draw from nothing but the generator they are given. Raises
+    ValueError for a negative ``seed``.
     """
 
     def __init__(self, batches: Iterator[dict[str, Tensor]], change: Change, *, seed: int = 0):

@@ -38,6 +38,7 @@ class BengioLM(nn.Module):
         self.direct = nn.Linear(context_len * d_model, vocab_size, bias=False) if direct else None
 
     def forward(self, input_ids: Int[Tensor, "B T"], *, attention_mask: Tensor | None = None) -> Output:
+        """Logits [B, T, V] for the token after each. Raises ValueError for an ``attention_mask``: it reads all."""
         refuse_padding(self, attention_mask)
         windows = self._windows(self.tokens(input_ids))  # [B, T, context_len · C]
         hidden = torch.tanh(self.hidden(windows))  # [B, T, d_hidden]

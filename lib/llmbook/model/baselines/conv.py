@@ -40,6 +40,7 @@ class ConvLM(nn.Module):
         self.lm_head = nn.Linear(d_model, vocab_size, bias=False)
 
     def forward(self, input_ids: Int[Tensor, "B T"], *, attention_mask: Tensor | None = None) -> Output:
+        """Logits [B, T, V] for the token after each. Raises ValueError for an ``attention_mask``: it reads all."""
         refuse_padding(self, attention_mask)
         x = self.tokens(input_ids)  # [B, T, C]
         for norm, conv in zip(self.norms, self.convs, strict=True):

@@ -23,6 +23,7 @@ class LSTMLM(nn.Module):
         self.lm_head = nn.Linear(d_model, vocab_size, bias=False)
 
     def forward(self, input_ids: Int[Tensor, "B T"], *, attention_mask: Tensor | None = None) -> Output:
+        """Logits [B, T, V] for the token after each. Raises ValueError for an ``attention_mask``: it reads all."""
         refuse_padding(self, attention_mask)
         hidden, _ = self.lstm(self.tokens(input_ids))  # [B, T, C]
         return Output(logits=self.lm_head(hidden), last_hidden_state=hidden)

@@ -76,7 +76,10 @@ class NGramLM(nn.Module):
 
     @torch.no_grad()
     def forward(self, input_ids: Int[Tensor, "B T"], *, attention_mask: Tensor | None = None) -> Output:
-        """Logits [B, T, V]: the logarithms of the probabilities, which sum to 1. There is no hidden state."""
+        """Logits [B, T, V]: the logarithms of the probabilities, which sum to 1. There is no hidden state.
+
+        Raises ValueError for an ``attention_mask``: it reads all.
+        """
         refuse_padding(self, attention_mask)
         contexts = [context.flatten() for context in self._contexts(input_ids)]
         return Output(logits=self._distribution(contexts).log().unflatten(0, input_ids.shape), last_hidden_state=None)

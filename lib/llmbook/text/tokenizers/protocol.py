@@ -42,7 +42,10 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def token(self, index: int) -> str:
-        """One token in printable form: spaces and line ends made visible, incomplete UTF-8 as ⟨E4⟩."""
+        """One token in printable form: spaces and line ends made visible, incomplete UTF-8 as ⟨E4⟩.
+
+        Raises ValueError for an id outside the vocabulary.
+        """
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
