@@ -87,8 +87,20 @@ def attend(
     return mixed, (weights if need_weights else None)
 
 
-def eager_attention(q, k, v, allowed, blind, bias, scale, dropout):
-    """The formula; ``allowed`` [T, S] is True where a query may attend, ``blind`` [T, 1] where it may nowhere."""
+def eager_attention(
+    q: Float[Tensor, "B H T D"],
+    k: Float[Tensor, "B H S D"],
+    v: Float[Tensor, "B H S Dv"],
+    allowed: Bool[Tensor, "..."] | None,
+    blind: Bool[Tensor, "..."] | None,
+    bias: Float[Tensor, "..."] | None,
+    scale: float,
+    dropout: float,
+) -> tuple[Float[Tensor, "B H T Dv"], Float[Tensor, "B H T S"]]:
+    """The formula; ``allowed`` [T, S] is True where a query may attend, ``blind`` [T, 1] where it may nowhere.
+
+    These two and ``bias`` may have leading axes for batch and heads. Also returns the weights, before dropout.
+    """
     scores = (q * scale) @ k.transpose(-2, -1)  # [B, H, T, S]
     if bias is not None:
         scores = scores + bias
@@ -102,8 +114,17 @@ def eager_attention(q, k, v, allowed, blind, bias, scale, dropout):
     return kept @ v, weights
 
 
-def sdpa_attention(q, k, v, allowed, blind, bias, scale, dropout):
-    """The same through PyTorch's fused kernels."""
+def sdpa_attention(
+    q: Float[Tensor, "B H T D"],
+    k: Float[Tensor, "B H S D"],
+    v: Float[Tensor, "B H S Dv"],
+    allowed: Bool[Tensor, "..."] | None,
+    blind: Bool[Tensor, "..."] | None,
+    bias: Float[Tensor, "..."] | None,
+    scale: float,
+    dropout: float,
+) -> Float[Tensor, "B H T Dv"]:
+    """The same through PyTorch's fused kernels, which keep the weights to themselves."""
     attn_mask = allowed
     if bias is not None:
         attn_mask = bias if allowed is None else torch.where(allowed, bias.to(q.dtype), -math.inf)
@@ -129,6 +150,8 @@ class MultiHeadAttention(nn.Module):
     with Y = X for self-attention and Y = ``context`` for cross-attention. With ``n_kv_heads`` below ``n_heads``
     several query heads share one key and value head (grouped queries, https://arxiv.org/abs/2305.13245).
     ``qk_norm`` normalises each query and key before they meet (https://arxiv.org/abs/2010.04245).
+    Raises ValueError if ``n_heads`` is no divisor of ``d_model`` (and ``d_head`` not given) or no multiple of
+    ``n_kv_heads``.
     """
 
     def __init__(
@@ -176,7 +199,7 @@ class MultiHeadAttention(nn.Module):
         """Attend from ``x`` to itself (and to what ``cache`` remembers), or to ``context``.
 
         Args:
-            angles: cosines and sines of this layer's rotary positions; self-attention only.
+            angles: cosines and sines [B, 1, T, D / 2] of this layer's rotary positions; self-attention only.
             cache: this layer's memory of earlier keys and values, appended to; of a ``context`` the keys and values
                 are computed once and then taken from the cache.
             need_weights: also return the weights; this call then takes the eager backend.
