@@ -30,7 +30,10 @@ SCALE_DTYPE = torch.bfloat16  # what the CPU kernels take; both kernels then see
 
 
 class QuantisedLinear(nn.Module):
-    """What the two layers share; begin with ``Int8Linear``."""
+    """What the two layers share; begin with ``Int8Linear``.
+
+    Raises ValueError for an unknown ``kernel``, and when the packed one is called on another device than the CPU.
+    """
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool, kernel: Kernel):
         super().__init__()
@@ -110,6 +113,8 @@ class Int4Linear(QuantisedLinear):
     """A linear layer of 4-bit codes, two in a byte, with a scale and a zero for each group (``quantise_groups``).
 
     The packed kernel reads the codes in an order of its own: a second copy, made at the first call and never saved.
+    Raises ValueError where ``QuantisedLinear`` does, for a ``group_size`` other than 32, 64 and 128 or no divisor of
+    ``in_features``, and for ``out_features`` that are no multiple of the packed kernel's 16.
     """
 
     def __init__(

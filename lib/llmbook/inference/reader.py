@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from llmbook.model import Cache, EncoderDecoderLM, KVCache, evaluating
+from llmbook.model import Cache, EncoderDecoderLM, KVCache, Output, evaluating
 
 TokenMask = Bool[Tensor, "B T"] | Int[Tensor, "B T"]
 
@@ -141,7 +141,10 @@ class Conditioned(nn.Module):
         with evaluating(model):
             self.memory = model.encode(source_ids, attention_mask)  # B M C
 
-    def forward(self, input_ids: Int[Tensor, "B T"], *, attention_mask: TokenMask | None = None, cache=None):
+    def forward(
+        self, input_ids: Int[Tensor, "B T"], *, attention_mask: TokenMask | None = None, cache: Cache | None = None
+    ) -> Output:
+        """The decoder's logits [B, T, V] behind its source. Raises ValueError unless B is a multiple of the sources."""
         times, rest = divmod(len(input_ids), len(self.memory))
         if rest:
             raise ValueError(f"{len(input_ids)} rows cannot be shared among {len(self.memory)} sources")

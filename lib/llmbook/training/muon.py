@@ -54,6 +54,7 @@ class Muon(torch.optim.Optimizer):
 
     A muon group has lr, weight_decay and momentum; an adamw group lr, weight_decay, betas and eps. Made by ``muon``.
     ``product_dtype``, which a Trainer sets to that of its run, is the precision ``orthogonalise`` multiplies in.
+    Raises ValueError for a muon group with a parameter that is no matrix.
     """
 
     product_dtype: torch.dtype | None = None

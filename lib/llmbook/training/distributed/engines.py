@@ -71,7 +71,10 @@ class _Processes(Parallel):
 
 
 class DDP(_Processes):
-    """Every process holds the whole model and reads its share of the batch; gradients are averaged."""
+    """Every process holds the whole model and reads its share of the batch; gradients are averaged.
+
+    Raises ValueError without a process group.
+    """
 
     name = "ddp"
 
@@ -88,7 +91,7 @@ class FSDP(_Processes):
     """Every process keeps 1/n of each parameter, gradient and moment; a layer is put together while it computes.
 
     Gradients travel after every micro-batch, not only after the last: holding them back would mean to keep them
-    whole, which is the memory that sharding saves.
+    whole, which is the memory that sharding saves. Raises ValueError before torch 2.6, and without a process group.
     """
 
     name = "fsdp"
@@ -99,6 +102,7 @@ class FSDP(_Processes):
         super().__init__()
 
     def check(self, config: TrainConfig, runtime: Runtime) -> None:
+        """Raise ValueError for Muon, which needs whole matrices, and float16, where one may skip a step alone."""
         if config.optimizer == "muon":
             raise ValueError("optimizer='muon' needs whole matrices, which FSDP cuts: use 'adamw', or DDP")
         if runtime.dtype == torch.float16:
@@ -119,6 +123,7 @@ class FSDP(_Processes):
         return fully_shard(model, mesh=mesh)  # what lies outside the blocks: embeddings, last norm, head
 
     def restore(self, path: Path, run: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """As ``Parallel.restore``. Raises CheckpointError, too, for a checkpoint that one process wrote."""
         if path.is_file():
             raise CheckpointError(f"{path} was written by one process: resume it with parallel='ddp' or 'none'")
         super().restore(path, run, model, optimizer)
