@@ -24,8 +24,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two(folder):
-    """What two processes saw; before, a sharded run in ``folder/killed`` has been killed after step 4."""
+def two(folder, one):
+    """What two processes saw. Before, a sharded run in ``folder/killed`` has been killed after step 4, and the first
+    half of a run has been laid down by one process: as a file for DDP, and sharded for FSDP."""
     with pytest.raises(RankError, match="exit code -9"):
         run_ranks(worker.killed, 2, str(folder / "killed"))
     assert find_checkpoint(folder / "killed", "last").name == "last-000003.dcp"
@@ -33,9 +34,17 @@ def two(folder):
 
 
 @pytest.fixture(scope="module")
-def one():
-    trainer = worker.make_trainer()
-    return trainer.run(), worker.weights(trainer.model)
+def one(folder):
+    """History and weights of one process; beside, what it has kept of its third step."""
+    keep_half = worker.At(3, worker.save_half)
+    trainer = worker.make_trainer(folder=folder / "one", callbacks=[keep_half])
+    history = trainer.run()
+    (folder / "one-ddp").mkdir()
+    shutil.copy(folder / "one/half.pt", folder / "one-ddp/last.pt")
+    with process_group():
+        worker.make_trainer(make_parallel("fsdp"), folder / "one-sharded", callbacks=[keep_half]).run()
+    shutil.copytree(folder / "one-sharded/half-000003.dcp", folder / "one-fsdp/last-000003.dcp")
+    return history, worker.weights(trainer.model)
 
 
 @BOTH
@@ -125,6 +134,34 @@ def test_a_run_of_two_goes_on_with_one(two, one, folder, tmp_path, kind, by):
     torch.testing.assert_close(history.train_loss, one[0].train_loss, **CLOSE)
     torch.testing.assert_close(ended, one[1], **CLOSE)
     assert find_checkpoint(tmp_path / "run", "last").name == {"none": "last.pt", "fsdp": "last-000006.dcp"}[by]
+
+
+@BOTH
+def test_a_run_of_one_goes_on_with_two(two, one, folder, kind):
+    """Catches a checkpoint read by the first process alone, one whole shard taken for the half of it, and a file of
+    one process left beside the folder that follows it, to be mistaken for the latest."""
+    for seen in (rank[kind]["grown"] for rank in two):
+        torch.testing.assert_close(seen[0], one[0].train_loss, **CLOSE)
+        torch.testing.assert_close(seen[1], one[1], **CLOSE)
+    assert [path.name for path in sorted((folder / f"one-{kind}").glob("last*"))] == ["last-000006.dcp"]
+
+
+def test_the_file_of_one_process_is_refused_by_shards(two):
+    """Catches whole tensors loaded into sharded ones, which fails without a word about the way out."""
+    for said in (rank["one file"] for rank in two):
+        assert said.startswith("CheckpointError: ")
+        assert said.endswith("one/half.pt was written by one process: resume it with parallel='ddp' or 'none'")
+
+
+def test_muon_on_two_processes_is_muon_on_one(two):
+    """Catches directions taken from one process's own gradient, which differ from rank to rank, and an optimiser with
+    two methods whose averages do not come back from the checkpoint in the middle."""
+    trainer = worker.make_trainer(optimizer="muon")
+    losses, expected = trainer.run().train_loss, worker.weights(trainer.model)
+    for seen in (rank["ddp"]["muon"] for rank in two):
+        assert seen[0] == 3
+        torch.testing.assert_close(seen[1], losses, **CLOSE)
+        torch.testing.assert_close(seen[2], expected, rtol=0, atol=1e-5)  # small singular values enlarge rounding
 
 
 def test_damaged_and_foreign_folders_are_refused_by_name(two, folder, tmp_path):

@@ -154,6 +154,10 @@ def nan_on(rank: int, parallel):
     return objective
 
 
+def save_half(trainer) -> None:
+    trainer.save("half.pt")
+
+
 def interrupt(trainer) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -174,8 +178,8 @@ def everything(folder: str) -> dict:
         seen = found[kind] = {}
         seen["gradients"], seen["loss"] = gradients(parallel)
 
-        keep_half = At(3, lambda trainer: trainer.save("half.pt"))
         counted = Counted()
+        keep_half = At(3, save_half)
         trainer = make_trainer(parallel, f"{folder}/{kind}", seed=rank, callbacks=[keep_half], objective=counted)
         seen["history"] = trainer.run().to_dict()
         seen["weights"] = weights(trainer.model)
@@ -193,6 +197,19 @@ def everything(folder: str) -> dict:
         bad = make_trainer(parallel, f"{folder}/{kind}-nan", seed=rank, objective=nan_on(1, parallel))
         seen["nan"] = error_of(bad.run)
 
+        # What one process has begun.
+        grown = make_trainer(parallel, f"{folder}/one-{kind}", seed=rank + 9)
+        seen["grown"] = (grown.run(resume=True).train_loss, weights(grown.model))
+
+        if kind == "ddp":
+            halfway = make_trainer(
+                parallel, f"{folder}/muon", seed=rank, optimizer="muon", callbacks=[At(3, Trainer.stop)]
+            )
+            halfway.run()
+            whole = make_trainer(parallel, f"{folder}/muon", seed=rank + 9, optimizer="muon")
+            seen["muon"] = (halfway.step, whole.run(resume=True).train_loss, weights(whole.model))
+
+    found["one file"] = error_of(lambda: grown.resume(f"{folder}/one/half.pt"))
     survivor = make_trainer(parallel, f"{folder}/killed", seed=rank + 7, dropout=0.2)
     found["killed"] = (survivor.run(resume=True).train_loss, weights(survivor.model))
     odd = {"input_ids": torch.zeros(3, 4, dtype=torch.long)}
