@@ -42,7 +42,8 @@ class Trainer:
     parallel: DDP or FSDP of ``training.distributed`` for a run of several processes. Each makes the same trainer with
     the same whole batches and computes its own rows of them, and of the validation batches every n-th; losses are
     those of all. Callbacks belong to the process they are given to: what prints or writes goes to rank 0. Such runs
-    keep folders ``last-STEP.dcp``, not ``last.pt``.
+    keep folders ``last-STEP.dcp``, not ``last.pt``. Raises ValueError for ``valid_batches`` that can be read only once,
+    and for a ``folder`` with batches that have no state.
     """
 
     def __init__(
