@@ -13,7 +13,7 @@ from torch import nn
 
 from llmbook.compression import quantise_model
 from llmbook.compression.linear import QuantisedLinear
-from llmbook.inference import draw_tokens, fuse
+from llmbook.inference import draw_tokens, fuse, pack_model
 from llmbook.interop import load_pretrained, to_huggingface
 from llmbook.model import evaluating
 from llmbook.text import package_files
@@ -39,18 +39,24 @@ def make_decode(name: str) -> Callable[[int], dict]:
     return measure
 
 
-def _smollm2(dtype: torch.dtype, bits: int | None, *, fused: bool = True):
+def _smollm2(dtype: torch.dtype, road: str):
+    """The model as it is, or "fused", and then "packed", at 8 bits, or at 4 with the head at 8 or 4."""
     model, tokenizer = load_pretrained("smollm2", dtype=dtype)
-    model = fuse(model) if fused else model
-    if bits == 4:  # the head, a fifth of the weights, at 8 bits, as in llama.cpp's file
-        quantise_model(model, bits=4, kernel="packed")
-    if bits:
+    if road == "plain":
+        return model, tokenizer
+    model = fuse(model)
+    if road == "packed":
+        pack_model(model)
+    elif road == "int8":
         quantise_model(model, bits=8, skip=(), kernel="packed")
+    elif road != "fused":  # the head is a fifth of the weights; llama.cpp's file keeps it at 8 bits
+        quantise_model(model, bits=4, kernel="packed")
+        quantise_model(model, bits={"int4": 4, "int4, head int8": 8}[road], skip=(), kernel="packed")
     return model, tokenizer
 
 
-def _ours(dtype: torch.dtype, bits: int | None = None, *, fused: bool = True) -> Decode:
-    model, tokenizer = _smollm2(dtype, bits, fused=fused)
+def _ours(dtype: torch.dtype, road: str) -> Decode:
+    model, tokenizer = _smollm2(dtype, road)
     ids = torch.tensor([tokenizer.encode(PROMPT)])
 
     def decode(n: int, tick: Callable[[int], None]) -> None:
@@ -61,9 +67,9 @@ def _ours(dtype: torch.dtype, bits: int | None = None, *, fused: bool = True) ->
     return decode
 
 
-def _products(dtype: torch.dtype, bits: int | None = None) -> Decode:
+def _products(dtype: torch.dtype, road: str) -> Decode:
     """The matrix products of a token and nothing else: what is left when all other work costs no time."""
-    model, _ = _smollm2(dtype, bits)
+    model, _ = _smollm2(dtype, road)
     layers = [layer for layer in model.modules() if isinstance(layer, (nn.Linear, QuantisedLinear))]
     rows = [torch.randn(1, layer.in_features, dtype=dtype) for layer in layers]
 
@@ -136,11 +142,16 @@ DECODERS: dict[str, Callable[[], Decode]] = {
     "transformers generate, bf16": lambda: _transformers(torch.bfloat16),
     "transformers, bare loop, bf16": lambda: _transformers(torch.bfloat16, loop=True),
     "llama.cpp, Q4_1 file": _llama_cpp,
-    "ours, bf16": lambda: _ours(torch.bfloat16, fused=False),
-    "ours, fused, bf16": lambda: _ours(torch.bfloat16),
-    "ours, fused, int8": lambda: _ours(torch.bfloat16, bits=8),
-    "ours, fused, int4 (head int8)": lambda: _ours(torch.bfloat16, bits=4),
-    "the products alone, bf16": lambda: _products(torch.bfloat16),
-    "the products alone, int8": lambda: _products(torch.bfloat16, bits=8),
-    "the products alone, int4 (head int8)": lambda: _products(torch.bfloat16, bits=4),
+    "ours, fp32": lambda: _ours(torch.float32, "plain"),
+    "ours, fused and packed, fp32": lambda: _ours(torch.float32, "packed"),
+    "ours, bf16": lambda: _ours(torch.bfloat16, "plain"),
+    "ours, fused, bf16": lambda: _ours(torch.bfloat16, "fused"),
+    "ours, fused and packed, bf16": lambda: _ours(torch.bfloat16, "packed"),
+    "ours, fused, int8": lambda: _ours(torch.bfloat16, "int8"),
+    "ours, fused, int4 (head int8)": lambda: _ours(torch.bfloat16, "int4, head int8"),
+    "ours, fused, int4": lambda: _ours(torch.bfloat16, "int4"),
+    "the products alone, packed, bf16": lambda: _products(torch.bfloat16, "packed"),
+    "the products alone, int8": lambda: _products(torch.bfloat16, "int8"),
+    "the products alone, int4 (head int8)": lambda: _products(torch.bfloat16, "int4, head int8"),
+    "the products alone, int4": lambda: _products(torch.bfloat16, "int4"),
 }

@@ -39,7 +39,7 @@ class QuantisedLinear(nn.Module):
         super().__init__()
         if kernel not in get_args(Kernel):
             raise ValueError(f"kernel={kernel!r} is not one of {', '.join(map(repr, get_args(Kernel)))}")
-        self.in_features, self.out_features, self.kernel = in_features, out_features, kernel
+        self.in_features, self.out_features, self.has_bias, self.kernel = in_features, out_features, bias, kernel
         self.register_buffer("bias", torch.zeros(out_features) if bias else None)
         self._arranged: tuple | None = None  # what the packed kernel takes, once it has been asked for
 
@@ -51,16 +51,22 @@ class QuantisedLinear(nn.Module):
         if self.kernel == "plain":
             weight = self.quantised().dequantise().to(x.dtype)  # [N, K]
             return F.linear(x, weight, None if self.bias is None else self.bias.to(x.dtype))
-        if x.device.type != "cpu":
+        if not x.is_cpu:
             raise ValueError(
                 f"kernel='packed' runs on the CPU alone and the input is on {x.device}: use kernel='plain'"
             )
-        if self._arranged is None:
-            self._arranged = self._arrange()
-        rows = x.reshape(-1, self.in_features).to(torch.bfloat16).contiguous()  # float32 would be ten times slower
-        out = self._product(rows, *self._arranged).view(*x.shape[:-1], -1).to(x.dtype)
-        bias = self.bias
-        return out if bias is None else out + bias.to(x.dtype)
+        arranged = self._arranged
+        if arranged is None:
+            arranged = self._arranged = self._arrange()
+        rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
+        if x.dtype != torch.bfloat16:  # float32 would be ten times slower
+            rows = rows.to(torch.bfloat16)
+        out = self._product(rows.contiguous(), *arranged)
+        if x.dtype != torch.bfloat16:
+            out = out.to(x.dtype)
+        if self.has_bias:
+            out = out + self.bias.to(x.dtype)
+        return out if x.ndim == 2 else out.view(*x.shape[:-1], self.out_features)
 
     def _arrange(self) -> tuple:
         raise NotImplementedError

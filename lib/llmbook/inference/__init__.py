@@ -3,7 +3,8 @@
 Begin with ``sampling`` (from logits to a token) and ``generate`` (the loop). ``reader`` is how both read a text that
 grows; ``beam`` and ``speculative`` are other loops on the same reader; ``streaming`` and ``stopping`` turn tokens into
 text as they come; ``batching`` writes many texts at once, and ``server`` does so over HTTP; ``fused`` is a decoder in
-fewer operations; ``choices`` asks which of a few tokens comes next, in one pass.
+fewer operations, ``packed`` lays out matrices for single rows; ``choices`` asks which of a few tokens comes next, in
+one pass.
 """
 
 from llmbook.inference.batching import Completion, Engine, Request, Step
@@ -11,6 +12,7 @@ from llmbook.inference.beam import Beams, beam_search
 from llmbook.inference.choices import choice_log_probs, last_states
 from llmbook.inference.fused import FusedDecoder, fuse
 from llmbook.inference.generate import draw_tokens, generate, next_token_distribution
+from llmbook.inference.packed import PackedLinear, pack_model
 from llmbook.inference.reader import Conditioned, Reader, pad_left
 from llmbook.inference.sampling import (
     Sampling,
@@ -44,6 +46,7 @@ __all__ = [
     "Engine",
     "FusedDecoder",
     "ModelDraft",
+    "PackedLinear",
     "PromptLookup",
     "Reader",
     "Request",
@@ -65,6 +68,7 @@ __all__ = [
     "keep_top_p",
     "last_states",
     "next_token_distribution",
+    "pack_model",
     "pad_left",
     "penalise_repetition",
     "residual",

@@ -16,7 +16,6 @@ repeated is $(\mathrm{RMSNorm}(x), -\mathrm{RMSNorm}(x))$, ε included. Nothing 
 import copy
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -42,7 +41,7 @@ class FusedDecoder(nn.Module):
         self.config = config
         self.tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.blocks = nn.ModuleList(FusedBlock(config) for _ in range(config.n_layers))
-        self.final_norm = WideNorm(config)
+        self.final_gain = nn.Parameter(torch.ones(2 * config.d_model))
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.lm_head.weight = self.tokens.weight
@@ -54,16 +53,16 @@ class FusedDecoder(nn.Module):
         """As ``DecoderLM.forward``; raises ValueError for an ``attention_mask``, which padded batches need."""
         if attention_mask is not None:
             raise ValueError("a FusedDecoder reads texts without padding: give padded batches to the DecoderLM")
-        q_len, n_past = input_ids.shape[1], 0 if cache is None else cache.length
-        x = self.tokens(input_ids)  # [B, T, C]
+        (batch, q_len), n_past = input_ids.shape, 0 if cache is None else cache.length
+        x = self.tokens(input_ids).flatten(0, 1)  # [B T, C]
         cos, sin = self.rotary(torch.arange(n_past, n_past + q_len, device=x.device)[None])  # [1, 1, T, D / 2]
         cos = torch.cat((cos, cos), dim=-1).to(x.dtype)  # [1, 1, T, D]
         sin = torch.cat((-sin, sin), dim=-1).to(x.dtype)
         for i, block in enumerate(self.blocks):
-            x = block(x, cos, sin, None if cache is None else cache.layer(i))
+            x = block(x, batch, cos, sin, None if cache is None else cache.layer(i))
         if cache is not None:
             cache.advance(q_len)
-        x = self.final_norm(x)
+        x = wide_norm(x, self.final_gain, self.config.norm_eps).unflatten(0, (batch, q_len))
         return Output(logits=self.lm_head(x), last_hidden_state=x)
 
 
@@ -72,48 +71,42 @@ class FusedBlock(nn.Module):
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
-        self.config, self.activation = config, ACTIVATIONS[config.feed_forward]
-        heads, kv_heads, width = config.n_heads, config.n_kv_heads, config.d_head
-        self.attention_norm = WideNorm(config)
-        self.qkv_proj = nn.Linear(config.d_model, (heads + 2 * kv_heads) * width, bias=False)
-        self.o_proj = nn.Linear(heads * width, config.d_model, bias=False)
-        self.feed_forward_norm = WideNorm(config)
+        self.n_heads, self.n_kv_heads, self.d_head = config.n_heads, config.n_kv_heads, config.d_head
+        self.scale, self.backend = config.attention_scale, config.attention_backend
+        self.activation, self.eps = ACTIVATIONS[config.feed_forward], config.norm_eps
+        n_rows = (self.n_heads + 2 * self.n_kv_heads) * self.d_head
+        self.attention_gain = nn.Parameter(torch.ones(2 * config.d_model))
+        self.qkv_proj = nn.Linear(config.d_model, n_rows, bias=False)
+        self.o_proj = nn.Linear(self.n_heads * self.d_head, config.d_model, bias=False)
+        self.feed_forward_gain = nn.Parameter(torch.ones(2 * config.d_model))
         self.gate_up_proj = nn.Linear(config.d_model, 2 * config.d_ff, bias=False)
         self.down_proj = nn.Linear(config.d_ff, config.d_model, bias=False)
 
     def forward(
         self,
-        x: Float[Tensor, "B T C"],
+        x: Float[Tensor, "BT C"],
+        batch: int,
         cos: Float[Tensor, "1 1 T D"],
         sin: Float[Tensor, "1 1 T D"],
         cache: LayerCache | None,
-    ) -> Float[Tensor, "B T C"]:
-        config = self.config
-        heads, kv_heads = config.n_heads, config.n_kv_heads
-        stacked = self.qkv_proj(self.attention_norm(x))  # [B, T, (H + 2 Hk) D]
-        stacked = stacked.view(*x.shape[:2], -1, config.d_head).transpose(1, 2)  # [B, H + 2 Hk, T, D]
-        qk, v = stacked.split((heads + kv_heads, kv_heads), dim=1)
-        qk = torch.addcmul(qk * cos, qk.roll(config.d_head // 2, -1), sin)  # the rotation, of queries and keys at once
-        q, k = qk.split((heads, kv_heads), dim=1)  # [B, H, T, D], [B, Hk, T, D]
+    ) -> Float[Tensor, "BT C"]:
+        heads, kv_heads, width = self.n_heads, self.n_kv_heads, self.d_head
+        stacked = self.qkv_proj(wide_norm(x, self.attention_gain, self.eps))  # [B T, (H + 2 Hk) D]
+        stacked = stacked.view(batch, -1, heads + 2 * kv_heads, width).transpose(1, 2)  # [B, H + 2 Hk, T, D]
+        qk, v = stacked.narrow(1, 0, heads + kv_heads), stacked.narrow(1, heads + kv_heads, kv_heads)
+        qk = torch.addcmul(qk * cos, qk.roll(width // 2, -1), sin)  # the rotation, of queries and keys at once
+        q, k = qk.narrow(1, 0, heads), qk.narrow(1, heads, kv_heads)  # [B, H, T, D], [B, Hk, T, D]
         if cache is not None:
             k, v = cache.append(k, v)  # [B, Hk, S, D]
-        mixed, _ = attend(q, k, v, causal=True, scale=config.attention_scale, backend=config.attention_backend)
-        x = x + self.o_proj(mixed.transpose(1, 2).flatten(2))
-        gate, up = self.gate_up_proj(self.feed_forward_norm(x)).chunk(2, dim=-1)
+        mixed, _ = attend(q, k, v, causal=True, scale=self.scale, backend=self.backend)
+        x = x + self.o_proj(mixed.transpose(1, 2).reshape(-1, heads * width))
+        gate, up = self.gate_up_proj(wide_norm(x, self.feed_forward_gain, self.eps)).chunk(2, -1)
         return x + self.down_proj(self.activation(gate) * up)
 
 
-class WideNorm(nn.Module):
-    """RMSNorm as one LayerNorm of twice the width (see the top of this file)."""
-
-    def __init__(self, config: TransformerConfig):
-        super().__init__()
-        self.eps = config.norm_eps
-        self.gain = nn.Parameter(torch.ones(2 * config.d_model))  # the same twice
-
-    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
-        gain = self.gain
-        return F.layer_norm(torch.cat((x, -x), dim=-1), gain.shape, gain, None, self.eps).narrow(-1, 0, x.shape[-1])
+def wide_norm(x: Float[Tensor, "*P C"], gain: Float[Tensor, "C2"], eps: float) -> Float[Tensor, "*P C"]:
+    """RMSNorm as one LayerNorm of twice the width (see the top of this file); ``gain`` [2 C] holds each twice."""
+    return torch.layer_norm(torch.cat((x, -x), -1), gain.shape, gain, None, eps).narrow(-1, 0, x.shape[-1])
 
 
 @torch.no_grad()
@@ -129,11 +122,11 @@ def fuse(model: DecoderLM) -> FusedDecoder:
         fused = FusedDecoder(model.config)
     fused.rotary = copy.deepcopy(model.body.rotary)
     fused.tokens.weight, fused.lm_head.weight = weight, plain_weight(model.lm_head)
-    fused.final_norm.gain = _twice(model.body.final_norm)
+    fused.final_gain = _twice(model.body.final_norm)
     for new, old in zip(fused.blocks, model.body.blocks, strict=True):
         attention, feed_forward = old.attention, old.feed_forward
-        new.attention_norm.gain = _twice(old.attention_norm)
-        new.feed_forward_norm.gain = _twice(old.feed_forward_norm)
+        new.attention_gain = _twice(old.attention_norm)
+        new.feed_forward_gain = _twice(old.feed_forward_norm)
         new.qkv_proj.weight = _stack(attention.q_proj, attention.k_proj, attention.v_proj)
         new.gate_up_proj.weight = _stack(feed_forward.gate_proj, feed_forward.up_proj)
         new.o_proj.weight, new.down_proj.weight = _stack(attention.o_proj), _stack(feed_forward.down_proj)
