@@ -33,6 +33,7 @@ def _ours(
     dtype: str | None = "float32",
     linear: str = "torch",
     attention: str = "sdpa",
+    compiled: bool = False,
     parts: dict | None = None,
     **recipe: Any,
 ) -> Callable[[Size, int], Loop]:
@@ -41,7 +42,7 @@ def _ours(
             vocab_size=size.vocab_size, d_model=size.d_model, n_layers=size.n_layers, n_heads=size.n_heads,
             max_seq_len=size.seq_len, **(parts or {}),
         )  # fmt: skip
-        runtime = dtype and replace(choose_device("cpu", dtype), linear=linear, attention=attention)
+        runtime = dtype and replace(choose_device("cpu", dtype), linear=linear, attention=attention, compile=compiled)
         return OurLoop(config, runtime, steps, **recipe)
 
     return build
@@ -72,6 +73,9 @@ SPEED = {
     "transformers Trainer, GPT-2, fp32": _trainer(bf16=False),
     "transformers Trainer, GPT-2, bf16": _trainer(bf16=True),
     "ours, nanoGPT's architecture, fp32, oneDNN": _ours(parts=SAME, linear="onednn"),
+    "ours, nanoGPT's architecture, fp32, eager attention, compiled": _ours(
+        parts=SAME, attention="eager", compiled=True
+    ),
     "ours, nanoGPT's architecture, bf16": _ours(parts=SAME, dtype="bfloat16"),
     "ours, nanoGPT's architecture, bf16, eager attention": _ours(parts=SAME, dtype="bfloat16", attention="eager"),
 }

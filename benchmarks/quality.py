@@ -20,6 +20,7 @@ from benchmarks import record
 from benchmarks.contenders import BASE, LADDER, OURS, PEERS, QUALITY
 from benchmarks.peers.models import SIZES
 from benchmarks.summary import markdown, show, spread
+from llmbook import results
 from llmbook.text import CharTokenizer, LMBatches, eval_windows, load_corpus
 
 STEPS = 2000
@@ -66,6 +67,7 @@ def run(*, only: list[str], n_seeds: int, steps: int, keep: bool) -> None:
         kept = (record.load("quality") or {"runs": []})["runs"]
         runs = [r for r in kept if (r["name"], r["steps"] == steps) not in fresh] + runs
         record.save("quality", {"about": f"tinyshakespeare, {SIZE}", "steps": steps, "runs": runs})
+        publish_ladder(runs, steps)
     print("\n\n".join(tables({"steps": steps, "runs": runs})))
 
 
@@ -87,7 +89,7 @@ def tables(result: dict) -> list[str]:
         for name in (*PEERS, *OURS)
         if name in equal_tokens
     ]
-    rungs = [(label, equal_tokens[name]) for label, name in LADDER.items() if name in equal_tokens]
+    rungs = rungs_of(result["runs"], steps)
     ladder = [
         [label, show(spread(losses), 3), f"{mean(losses) - mean(rungs[i - 1][1]):+.3f}" if i else "–"]
         for i, (label, losses) in enumerate(rungs)
@@ -96,6 +98,20 @@ def tables(result: dict) -> list[str]:
         markdown(["validation loss", "equal tokens", "equal time"], rows),
         markdown(["from GPT-2 to `modern`", "loss", "change"], ladder),
     ]
+
+
+def rungs_of(runs: list[dict], steps: int) -> list[tuple[str, list[float]]]:
+    """The ladder's rungs that have been run for ``steps``, with the losses of their seeds."""
+    losses = _losses(r for r in runs if r["steps"] == steps)
+    return [(label, losses[name]) for label, name in LADDER.items() if name in losses]
+
+
+def publish_ladder(runs: list[dict], steps: int) -> None:
+    """Hand the ladder to the chapter that shows it, as a recorded run."""
+    command = "python -m benchmarks quality --keep"
+    results.record(
+        "ladder", {"about": f"tinyshakespeare, {SIZE}", "steps": steps, "rungs": rungs_of(runs, steps)}, command=command
+    )
 
 
 def _losses(runs) -> dict[str, list[float]]:

@@ -52,9 +52,10 @@ def sections() -> str:
         how = f"{result['about']}, {result['steps']:,} steps, {min(seeds)} to {max(seeds)} seeds (a value alone is one)"
         parts += [*quality.tables(result), f"{how}. {_origin(result)}"]
     if result := record.load("decode"):
-        rows = [[row["name"], *_cells(result, row["name"])] for row in result["rows"]]
-        rows += [[name, reason, "–"] for name, reason in result["failures"].items()]
-        parts += [markdown([f"decoding, × {result['base']}", "ratio", "tokens/s"], rows), _about(result)]
+        rows = [[row["name"], *_cells(result, row["name"]), row["note"] or "–"] for row in result["rows"]]
+        rows += [[name, reason, "–", "–"] for name, reason in result["failures"].items()]
+        header = [f"decoding, × {result['base']}", "ratio", "tokens/s", "bits per byte"]
+        parts += [markdown(header, rows), _about(result)]
     tokenizers = {task: r for task in ("train", "encode") if (r := record.load(f"tokenizer-{task}"))}
     if tokenizers:
         rows = [

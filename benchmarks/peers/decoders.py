@@ -5,6 +5,7 @@ runs from the first of them to the last, so reading the prompt is left out. A to
 products alone, ours, are the limit of what saving the other operations can give.
 """
 
+import math
 import time
 from collections.abc import Callable
 
@@ -13,13 +14,15 @@ from torch import nn
 
 from llmbook.compression import quantise_model
 from llmbook.compression.linear import QuantisedLinear
-from llmbook.inference import draw_tokens, fuse, pack_model
+from llmbook.inference import draw_tokens, fuse, pack_linears
 from llmbook.interop import load_pretrained, to_huggingface
 from llmbook.model import evaluating
-from llmbook.text import package_files
+from llmbook.text import Tokenizer, eval_windows, load_corpus, package_files
+from llmbook.training import evaluate
 
+LENGTH = 20_000  # characters on which the bits per byte are measured
 PROMPT = "Once upon a time, in a small village at the foot of the mountains, there lived an old clockmaker who"
-Decode = Callable[[int, Callable[[int], None]], None]
+Decode = Callable[[int, Callable[[int], None]], dict | None]
 
 
 def make_decode(name: str) -> Callable[[int], dict]:
@@ -32,9 +35,9 @@ def make_decode(name: str) -> Callable[[int], dict]:
             clocks.append((time.perf_counter(), time.process_time()))
             tokens.append(token)
 
-        decode(n, tick)
+        said = decode(n, tick) or {}
         (wall, cpu), (wall_end, cpu_end) = clocks[0], clocks[-1]
-        return {"work": n - 1, "seconds": wall_end - wall, "cpu_seconds": cpu_end - cpu, "tokens": tokens}
+        return {"work": n - 1, "seconds": wall_end - wall, "cpu_seconds": cpu_end - cpu, "tokens": tokens, **said}
 
     return measure
 
@@ -46,7 +49,7 @@ def _smollm2(dtype: torch.dtype, road: str):
         return model, tokenizer
     model = fuse(model)
     if road == "packed":
-        pack_model(model)
+        pack_linears(model)
     elif road == "int8":
         quantise_model(model, bits=8, skip=(), kernel="packed")
     elif road != "fused":  # the head is a fifth of the weights; llama.cpp's file keeps it at 8 bits
@@ -58,13 +61,23 @@ def _smollm2(dtype: torch.dtype, road: str):
 def _ours(dtype: torch.dtype, road: str) -> Decode:
     model, tokenizer = _smollm2(dtype, road)
     ids = torch.tensor([tokenizer.encode(PROMPT)])
+    said = {"note": f"{_bits_per_byte(model, tokenizer):.3f}"}
 
-    def decode(n: int, tick: Callable[[int], None]) -> None:
+    def decode(n: int, tick: Callable[[int], None]) -> dict:
         with evaluating(model):
             for token in draw_tokens(model, ids, max_new_tokens=n, temperature=0):
                 tick(int(token))
+        return said
 
     return decode
+
+
+def _bits_per_byte(model: nn.Module, tokenizer: Tokenizer) -> float:
+    """What fewer bits cost: on plays it may have read, so only the differences between roads mean something."""
+    text = load_corpus("tinyshakespeare").split(valid=0.1)[1][:LENGTH]
+    ids = tokenizer.encode(text)
+    result = evaluate(model, eval_windows(ids, batch_size=1, seq_len=512))
+    return result.loss * result.n_tokens / math.log(2) / len(text.encode())
 
 
 def _products(dtype: torch.dtype, road: str) -> Decode:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from llmbook.compression import quantise_model
-from llmbook.inference import PackedLinear, fuse, generate, pack_model
+from llmbook.inference import PackedLinear, fuse, generate, pack_linears
 from llmbook.inference import packed as module
 from llmbook.model.linear import onednn_available
 from tests.inference.test_fused import ids, llama
@@ -86,7 +86,7 @@ def test_a_copy_leaves_the_layout_behind(copied):
 def test_a_packed_model_writes_the_same_text_from_the_same_state():
     """Catches a layer missed, and names or ties of the state that packing changes."""
     model, packed = fuse(llama()), fuse(llama())
-    pack_model(packed)
+    pack_linears(packed)
     assert not any(type(part) is nn.Linear for part in packed.modules())
     assert packed.lm_head.weight is packed.tokens.weight
     assert packed.state_dict().keys() == model.state_dict().keys()
@@ -101,7 +101,7 @@ def test_nothing_to_pack_and_no_onednn_are_said(monkeypatch):
     model = fuse(llama())
     quantise_model(model, bits=8, skip=())
     with pytest.raises(ValueError, match=r"no nn\.Linear to pack; quantised layers"):
-        pack_model(model)
+        pack_linears(model)
     monkeypatch.setattr(module, "onednn_available", lambda: False)
     with pytest.raises(ValueError, match="without oneDNN"):
-        pack_model(nn.Sequential(nn.Linear(2, 2)))
+        pack_linears(nn.Sequential(nn.Linear(2, 2)))

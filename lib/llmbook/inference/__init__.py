@@ -12,7 +12,7 @@ from llmbook.inference.beam import Beams, beam_search
 from llmbook.inference.choices import choice_log_probs, last_states
 from llmbook.inference.fused import FusedDecoder, fuse
 from llmbook.inference.generate import draw_tokens, generate, next_token_distribution
-from llmbook.inference.packed import PackedLinear, pack_model
+from llmbook.inference.packed import PackedLinear, pack_linears
 from llmbook.inference.reader import Conditioned, Reader, pad_left
 from llmbook.inference.sampling import (
     Sampling,
@@ -68,7 +68,7 @@ __all__ = [
     "keep_top_p",
     "last_states",
     "next_token_distribution",
-    "pack_model",
+    "pack_linears",
     "pad_left",
     "penalise_repetition",
     "residual",

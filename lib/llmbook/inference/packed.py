@@ -51,7 +51,7 @@ class PackedLinear(nn.Linear):
         return {**self.__dict__, "_packed": None, "_packed_of": (None, 0)}
 
 
-def pack_model(model: nn.Module) -> None:
+def pack_linears(model: nn.Module) -> None:
     """Make every ``nn.Linear`` of ``model`` a ``PackedLinear`` in place; weights and their names stay what they are.
 
     Raises:

@@ -34,13 +34,15 @@ class Recorded:
         return f"recorded {self.date} on {self.device}, torch {self.versions['torch']}, by `{self.command}`"
 
 
-def record(name: str, data: dict[str, Any], *, device: str | None = None) -> None:
+def record(name: str, data: dict[str, Any], *, device: str | None = None, command: str | None = None) -> None:
     """Keep ``data`` as the recorded run ``name`` if recording is on (``make record``); otherwise do nothing.
+
+    A program that always records gives its ``command``; a chapter's is that of ``make record``.
 
     Raises:
         TypeError: ``data`` holds something JSON cannot; the old record stays as it was.
     """
-    command = os.environ.get("LLMBOOK_RECORD")
+    command = command or os.environ.get("LLMBOOK_RECORD")
     if not command:
         return
     run = Recorded(

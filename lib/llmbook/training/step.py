@@ -45,12 +45,14 @@ def train_step(
         n_targets = n_targets + loss.n_targets
     total, n_targets = parallel.sum(total, n_targets)
     scaler.unscale_(optimizer)
-    grads = [p.grad for p in model.parameters() if p.grad is not None]
-    # The gradient of the mean, for all parameters at once. Processes have averaged their sums:
-    # multiplying by their number undoes that.
-    torch._foreach_div_(grads, n_targets / parallel.world_size)
-    grad_norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm or float("inf"))
+    grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    # From gradients of sums to the gradient of the mean, clipped, in one multiplication for all parameters at once.
+    # Processes have averaged their sums: multiplying by their number undoes that.
+    to_mean = parallel.world_size / n_targets
+    grad_norm = parallel.whole(nn.utils.get_total_norm(grads)) * to_mean
+    too_long = 1.0 if clip_norm is None else (grad_norm / clip_norm).clamp(min=1.0)
+    torch._foreach_mul_(grads, to_mean / too_long)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad()
-    return StepResult(total / n_targets, n_targets, parallel.whole(grad_norm))
+    return StepResult(total / n_targets, n_targets, grad_norm)
