@@ -30,10 +30,12 @@ def test_a_senseless_value_is_named(name, value):
         TrainConfig(**{"steps": 10, name: value})
 
 
-def test_an_unknown_optimizer_is_named():
-    """Catches a misspelt optimiser that trains with the default one."""
+def test_an_unknown_optimizer_or_schedule_is_named():
+    """Catches a misspelt name that trains with the default one."""
     with pytest.raises(ValueError, match="optimizer='moun' is not one of 'adamw', 'muon'"):
         TrainConfig(steps=10, optimizer="moun")
+    with pytest.raises(ValueError, match="schedule='linear' is not one of 'cosine', 'trapezoid'"):
+        TrainConfig(steps=10, schedule="linear")
 
 
 def test_runs_are_compared_dial_by_dial():

@@ -1,9 +1,11 @@
 """Which weights decay, and which learning rate a step has."""
 
+import itertools
+
 import pytest
 import torch
 
-from llmbook.training import adamw, cosine_schedule, parameter_groups
+from llmbook.training import adamw, cosine_schedule, parameter_groups, trapezoid_schedule
 from tests.training.helpers import tiny_model
 
 
@@ -65,3 +67,23 @@ def test_schedule_without_warm_up_or_without_descent():
     assert cosine_schedule(1, steps=1, lr=3.0) == pytest.approx(0.3)
     assert cosine_schedule(0, steps=10, lr=3.0) == pytest.approx(3.0)
     assert cosine_schedule(9, steps=10, lr=3.0, warmup_steps=10) == pytest.approx(2.7)
+
+
+def test_the_trapezoid_climbs_stays_and_descends():
+    """Catches a plateau that ends too early or late, a line that misses the floor, and one that curves."""
+    rates = [trapezoid_schedule(step, steps=200, lr=2.0, warmup_steps=10, min_lr_ratio=0.1) for step in range(1, 201)]
+    assert rates[4] == pytest.approx(1.0)
+    assert rates[9:70] == pytest.approx([2.0] * 61)  # 65 of 100 steps go down
+    assert rates[134] == pytest.approx(1.1)  # halfway between 2.0 and 0.2
+    assert rates[199] == trapezoid_schedule(500, steps=200, lr=2.0) == pytest.approx(0.2)
+    falls = [a - b for a, b in itertools.pairwise(rates[69:])]
+    assert falls == pytest.approx([1.8 / 130] * 130)
+    assert trapezoid_schedule(1, steps=1, lr=3.0) == pytest.approx(0.3)
+    assert trapezoid_schedule(0, steps=10, lr=3.0) == pytest.approx(3.0)
+
+
+def test_a_long_warm_up_meets_the_descent_without_a_jump():
+    """Catches a rate that climbs past the line down and then drops onto it."""
+    rates = [trapezoid_schedule(step, steps=100, lr=1.0, warmup_steps=80) for step in range(1, 101)]
+    assert max(abs(a - b) for a, b in itertools.pairwise(rates)) < 0.02
+    assert max(rates) < 1

@@ -31,7 +31,7 @@ from llmbook.training.objectives import (
     reversed_lm_loss,
     seq2seq_loss,
 )
-from llmbook.training.optim import adamw, cosine_schedule, parameter_groups
+from llmbook.training.optim import adamw, cosine_schedule, parameter_groups, trapezoid_schedule
 from llmbook.training.runtime import Runtime, choose_device
 from llmbook.training.step import StepResult, train_step
 from llmbook.training.trouble import TrainingError
@@ -75,4 +75,5 @@ __all__ = [
     "save_checkpoint",
     "seq2seq_loss",
     "train_step",
+    "trapezoid_schedule",
 ]

@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass
 from typing import Literal, Self
 
+from llmbook.training.optim import SCHEDULES
+
 # Dials that change what is watched, not what is learned: a resumed run may set them anew.
 _FREE_ON_RESUME = frozenset({"log_every", "eval_every", "checkpoint_every", "compile"})
 
@@ -14,7 +16,8 @@ class TrainConfig:
     """How a model is trained. Raises ValueError naming a value that makes no sense.
 
     steps: optimiser steps. lr: the highest learning rate, reached after ``warmup_steps``; it ends at
-    ``min_lr_ratio * lr``. accumulation_steps: micro-batches behind one optimiser step. clip_norm: the largest
+    ``min_lr_ratio * lr``, by half a cosine or, with schedule="trapezoid", late and in a straight line (``optim``).
+    accumulation_steps: micro-batches behind one optimiser step. clip_norm: the largest
     allowed norm of the gradient (None: no limit). eval_every: steps between evaluations (None: only at the
     start and the end). log_every: steps between two waits for the device, when losses are read. checkpoint_every:
     steps between checkpoints (None: at every evaluation); one is always written at the end.
@@ -26,6 +29,7 @@ class TrainConfig:
     optimizer: Literal["adamw", "muon"] = "adamw"
     lr: float = 1e-3
     muon_lr: float = 0.02
+    schedule: Literal["cosine", "trapezoid"] = "cosine"
     warmup_steps: int = 0
     min_lr_ratio: float = 0.1
     weight_decay: float = 0.1
@@ -46,6 +50,8 @@ class TrainConfig:
                 raise ValueError(f"{name}={value}: must be at least 1")
         if self.optimizer not in ("adamw", "muon"):
             raise ValueError(f"optimizer={self.optimizer!r} is not one of 'adamw', 'muon'")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule={self.schedule!r} is not one of {', '.join(map(repr, SCHEDULES))}")
         for name in ("lr", "muon_lr", "eps", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):

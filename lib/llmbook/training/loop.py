@@ -21,7 +21,7 @@ from llmbook.training.history import History
 from llmbook.training.interrupt import deferred_interrupt
 from llmbook.training.muon import Muon, muon
 from llmbook.training.objectives import Batch, Objective, causal_lm_loss
-from llmbook.training.optim import adamw, cosine_schedule
+from llmbook.training.optim import SCHEDULES, adamw
 from llmbook.training.parallel import ALONE, Parallel, find_checkpoint
 from llmbook.training.rng import preserved_rng, rng_state, set_rng_state
 from llmbook.training.runtime import Runtime, choose_device
@@ -220,7 +220,7 @@ class Trainer:
 
     def _lr(self, peak: float) -> float:
         """The learning rate of the next step, on the schedule that reaches ``peak``."""
-        return cosine_schedule(
+        return SCHEDULES[self.config.schedule](
             self.step + 1,
             steps=self.config.steps,
             lr=peak,
