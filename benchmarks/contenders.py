@@ -15,8 +15,10 @@ from llmbook.training import choose_device
 
 Loop = OurLoop | PeerLoop | TransformersTrainerLoop
 BASE = "nanoGPT-style, fp32"
+ROPE = dict(positions="rope")
 SAME = dict(feed_forward="gelu", bias=False)  # with these our GPT-2 preset computes what the yardstick does
 MUON = dict(optimizer="muon", lr=3e-3, muon_lr=0.02, beta2=0.95, weight_decay=0.0)
+LATE = dict(schedule="trapezoid", min_lr_ratio=0.0)
 
 
 def _peer(build: Callable, *, bf16: bool = False) -> Callable[[Size, int], Loop]:
@@ -60,8 +62,8 @@ OURS = {
     "ours, nanoGPT's architecture, as chosen": _ours(dtype=None, parts=SAME),
     "ours, GPT-2, fp32": _ours(),
     "ours, GPT-2, as chosen": _ours(dtype=None),
-    "ours, modern, fp32": _ours("modern", **MUON),
-    "ours, modern, as chosen": _ours("modern", dtype=None, **MUON),
+    "ours, modern, fp32": _ours("modern", **MUON, **LATE),
+    "ours, modern, as chosen": _ours("modern", dtype=None, **MUON, **LATE),
 }
 SPEED = {
     **PEERS,
@@ -80,16 +82,18 @@ SPEED = {
     "ours, nanoGPT's architecture, bf16, eager attention": _ours(parts=SAME, dtype="bfloat16", attention="eager"),
 }
 RUNGS = {
-    "ours, GPT-2, learning rate": _ours(lr=3e-3),
-    "ours, GPT-2, RoPE": _ours(lr=3e-3, parts=dict(positions="rope")),
-    "ours, GPT-2, RoPE, Muon": _ours(parts=dict(positions="rope"), **MUON),
+    "ours, GPT-2, learning rate": _ours(dtype=None, lr=3e-3),
+    "ours, GPT-2, RoPE": _ours(dtype=None, lr=3e-3, parts=ROPE),
+    "ours, GPT-2, RoPE, Muon": _ours(dtype=None, parts=ROPE, **MUON),
+    "ours, GPT-2, RoPE, Muon, late": _ours(dtype=None, parts=ROPE, **MUON, **LATE),
 }
 LADDER = {  # each rung keeps what the one before it had
-    "GPT-2 preset, nanoGPT's recipe": "ours, GPT-2, fp32",
+    "GPT-2 preset, nanoGPT's recipe": "ours, GPT-2, as chosen",
     "+ learning rate 3e-3": "ours, GPT-2, learning rate",
     "+ RoPE": "ours, GPT-2, RoPE",
     "+ Muon": "ours, GPT-2, RoPE, Muon",
-    "+ RMSNorm, ReLU², QK-norm, zero-init, no biases (`modern`)": "ours, modern, fp32",
+    "+ a learning rate that falls late, to 0": "ours, GPT-2, RoPE, Muon, late",
+    "+ RMSNorm, ReLU², QK-norm, zero-init, no biases (`modern`)": "ours, modern, as chosen",
 }
 QUALITY = {**PEERS, **OURS, **RUNGS}
 
