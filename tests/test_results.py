@@ -28,6 +28,13 @@ def test_a_record_says_where_it_comes_from(folder, monkeypatch):
     assert run.versions["torch"] in str(run)
 
 
+def test_a_program_that_always_records_names_itself(folder, monkeypatch):
+    """A benchmark's numbers that are lost because nobody switched recording on."""
+    monkeypatch.delenv("LLMBOOK_RECORD", raising=False)
+    results.record("run", {"loss": 1.0}, command="python -m benchmarks quality --keep")
+    assert results.load("run").command == "python -m benchmarks quality --keep"
+
+
 def test_a_failed_record_leaves_the_old_one(folder, monkeypatch):
     """A record half overwritten by data that cannot be written."""
     monkeypatch.setenv("LLMBOOK_RECORD", "make record")

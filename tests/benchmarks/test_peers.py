@@ -56,8 +56,9 @@ def test_the_ladder_ends_in_the_modern_preset():
     sizes = {**SIZES, "max_seq_len": 8}
     assert config == TransformerConfig.modern(**sizes)
     assert loops[0].model.config == TransformerConfig.gpt2(**sizes)
-    assert [loop.config.optimizer for loop in loops] == ["adamw", "adamw", "adamw", "muon", "muon"]
-    assert [loop.config.lr for loop in loops] == [1e-3, 3e-3, 3e-3, 3e-3, 3e-3]
+    assert [loop.config.optimizer for loop in loops] == ["adamw"] * 3 + ["muon"] * 3
+    assert [loop.config.lr for loop in loops] == [1e-3] + [3e-3] * 5
+    assert [loop.config.schedule for loop in loops] == ["cosine"] * 4 + ["trapezoid"] * 2
 
 
 def _count(model: torch.nn.Module) -> int:

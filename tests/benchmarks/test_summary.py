@@ -3,10 +3,11 @@
 import pytest
 
 from benchmarks import record, table
-from benchmarks.quality import equal_time_steps, tables
+from benchmarks.quality import equal_time_steps, publish_ladder, tables
 from benchmarks.summary import markdown, show, speeds, spread
+from llmbook import results
 
-BASE, OURS = "nanoGPT-style, fp32", "ours, GPT-2, fp32"
+BASE, OURS = "nanoGPT-style, fp32", "ours, GPT-2, as chosen"
 
 
 def test_a_ratio_is_that_of_a_pair():
@@ -70,6 +71,16 @@ def test_quality_keeps_the_two_budgets_and_the_rungs_apart():
     assert "| + learning rate 3e-3 | 1.500 | -0.200 |" in ladder
 
 
+def test_the_ladder_reaches_its_chapter(tmp_path, monkeypatch):
+    """Catches runs of the other budget among a rung's seeds, and a ladder without its origin."""
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    runs = [{"name": OURS, "steps": steps, "loss": loss} for steps, loss in ((10, 1.8), (20, 1.5), (10, 1.6))]
+    publish_ladder(runs, 10)
+    ladder = results.load("ladder")
+    assert ladder.data["rungs"] == [["GPT-2 preset, nanoGPT's recipe", [1.8, 1.6]]]
+    assert "benchmarks quality" in ladder.command
+
+
 def test_only_what_stands_between_the_markers_is_rewritten(tmp_path, monkeypatch):
     """Catches a table that eats the text around it, or grows with every run."""
     readme = tmp_path / "README.md"
@@ -98,6 +109,6 @@ def test_every_result_there_is_has_its_table(tmp_path, monkeypatch):
     assert f"| {BASE} | 1.00 | 100 |" in text
     assert "| x | no compiler | – |" in text
     assert "- ours, GPT-2, as chosen, small: as measured" in text
-    assert "| y | 1.00 | 100 |" in text
+    assert "| y | 1.00 | 100 | cpu, float32: no GPU; as measured |" in text
     assert "2 threads, 1 interleaved rounds; others used 0.00 cores" in text
     assert not list(tmp_path.glob("*.part"))
