@@ -1,7 +1,7 @@
 # `make book` builds the site, `make test` proves it. Nothing but Python 3.11–3.13 and make is needed.
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve lab test test-site test-colab test-lowest gpu-test check tidy refresh record bench bench-table address card pdf clean distclean env
+.PHONY: help book serve lab test coverage test-site test-colab test-lowest gpu-test check tidy refresh record bench bench-table address card pdf clean distclean env
 
 VENV ?= .venv
 PORT ?= 8000
@@ -15,6 +15,7 @@ help:
 	@echo "make serve                              show the site under a local address (PORT=$(PORT))"
 	@echo "make lab                                open the chapters in JupyterLab"
 	@echo "make test                               style, contract, tests, checked outputs"
+	@echo "make coverage                           how much of the library the tests run; at least 90 % of its lines"
 	@echo "make test-colab                         notebooks in an environment like Colab's (CHAPTER=all: every one wholly)"
 	@echo "make test-lowest                        the library with the lowest versions it says it works with"
 	@echo "make gpu-test                           what is marked for a GPU: tests, and chapters at full scale"
@@ -51,6 +52,11 @@ lab: env
 
 test: env
 	@$(RUN) test
+
+# What .coveragerc says counts: the processes that tests start are seen as well, so it takes longer than the tests alone.
+coverage: env
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -p no:cacheprovider --ignore=tests/site tests \
+	  --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 # The browser's driver is large and only this needs it, so it is not in requirements.txt.
 test-site: env

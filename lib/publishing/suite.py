@@ -1,4 +1,5 @@
-"""`make test`: style, contract, tests, checked outputs; every stage runs, and one line at the end counts them all."""
+"""`make test`: style, contract, tests, checked outputs. Every stage runs; at the end one line says how long each took,
+and the last counts what passed."""
 
 import subprocess
 import sys
@@ -15,7 +16,7 @@ RUFF = [sys.executable, "-m", "ruff"]
 
 def run(book: Book, workers: int = 2) -> int:
     """Run every stage and return the exit status."""
-    start, total = time.monotonic(), Counter()
+    start, total, seconds = time.monotonic(), Counter(), {}
     reports = book.build / "test"
     reports.mkdir(parents=True, exist_ok=True)
     stages = {
@@ -24,41 +25,45 @@ def run(book: Book, workers: int = 2) -> int:
         "publishing check": [sys.executable, "-m", "publishing", "check"],
     }
     for name, command in stages.items():
-        code = _stage(book, name, command)
+        code = _stage(book, name, command, seconds)
         total["failed" if code else "passed"] += 1
     shared = ["-m", "pytest", "-qq", "-n", str(workers), "-p", "no:cacheprovider"]
     # The tests of the built site have a command of their own, `make test-site`.
     tests = [sys.executable, *shared, "--dist", "loadgroup", "--ignore=tests/site", "tests"]
-    total += _pytest(book, "tests", tests, reports / "tests.xml")
+    total += _pytest(book, "tests", tests, reports / "tests.xml", seconds)
     notebooks = [book.name(path) for path in book.notebooks]
     nbval = ["--nbval-lax", "--nbval-current-env", "--dist", "loadfile"]
-    checked = _pytest(book, "notebooks", [sys.executable, *shared, *nbval, *notebooks], reports / "notebooks.xml")
+    command = [sys.executable, *shared, *nbval, *notebooks]
+    checked = _pytest(book, "notebooks", command, reports / "notebooks.xml", seconds)
     if checked["failed"]:
         print("Where a checked output differs and the new one is right: `make refresh CHAPTER=…`.")
     total += checked
     counts = ", ".join(f"{total[what]} {what}" for what in ("failed", "passed", "skipped", "errors") if total[what])
     bad = total["failed"] + total["errors"]
-    seconds = time.monotonic() - start
-    print(f" {counts} in {seconds:.2f}s ".center(80, "="), flush=True)
+    print("seconds:", ", ".join(f"{name} {taken:.0f}" for name, taken in seconds.items()))
+    print(f" {counts} in {time.monotonic() - start:.2f}s ".center(80, "="), flush=True)
     return 1 if bad else 0
 
 
-def _stage(book: Book, name: str, command: list[str]) -> int:
+def _stage(book: Book, name: str, command: list[str], seconds: dict[str, float]) -> int:
+    """Run one stage, note in ``seconds`` how long it took, and return its exit status."""
     print(f"— {name}", flush=True)
+    start = time.monotonic()
     env = environment(book, static=False)
     # The suite decides about its own mode; only the kernels of nbval are told to be live.
     if name == "tests":
         del env["LLMBOOK_STATIC"]
     code = subprocess.run(command, cwd=book.root, env=env).returncode
+    seconds[name] = time.monotonic() - start
     if code:
         print(f"FAILED {name} (exit {code})", flush=True)
     return code
 
 
-def _pytest(book: Book, name: str, command: list[str], report: Path) -> Counter:
+def _pytest(book: Book, name: str, command: list[str], report: Path, seconds: dict[str, float]) -> Counter:
     """Run pytest, and count what it says in its report; a crash without one is an error."""
     report.unlink(missing_ok=True)
-    code = _stage(book, name, [*command, f"--junitxml={report}"])
+    code = _stage(book, name, [*command, f"--junitxml={report}"], seconds)
     total: Counter = Counter()
     if report.is_file():
         for suite in ElementTree.parse(report).getroot().iter("testsuite"):

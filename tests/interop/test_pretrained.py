@@ -7,18 +7,18 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
 from llmbook.interop import load_pretrained
-from llmbook.text import package_files
+from tests.weights import real_weights
 
 SENTENCE = "The cat sat on the mat because it was tired."
 
 
 def test_minilm_equals_transformers():
     """A detail that random weights do not show: epsilon, padding, special tokens, every layer's attention."""
+    files = real_weights("minilm")
     encoder, tokenizer = load_pretrained("minilm")
     ids = tokenizer.encode(SENTENCE, add_special_tokens=True)
     assert [tokenizer.token(i) for i in (ids[0], ids[-1])] == ["[CLS]", "[SEP]"]
     assert len(ids) == 13
-    files = package_files("minilm")
     config = BertConfig.from_json_file(files["config.json"])
     config._attn_implementation = "eager"
     theirs = BertModel(config, add_pooling_layer=False).eval()
@@ -35,6 +35,7 @@ def test_minilm_equals_transformers():
 
 def test_another_type_is_the_same_model_rounded():
     """A dtype that is accepted and ignored."""
+    real_weights("minilm")
     half, tokenizer = load_pretrained("minilm", dtype=torch.bfloat16)
     assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
     assert not half.training

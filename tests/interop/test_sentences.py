@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from llmbook.interop import load_pretrained, sentence_vectors
-from llmbook.text import package_files
+from tests.weights import real_weights
 
 TEXTS = [
     "A man is eating food.",
@@ -23,12 +23,13 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def minilm():
+    real_weights("minilm")
     return load_pretrained("minilm")
 
 
 def test_equal_to_the_reference(minilm):
     """Padding in the mean, special tokens left out of it, length not 1, or answers in the order of the batches."""
-    files = package_files("minilm")
+    files = real_weights("minilm")
     bert = BertModel(BertConfig(**json.loads(files["config.json"].read_text())), add_pooling_layer=False).eval()
     weights = load_file(files["model.safetensors"])
     bert.load_state_dict({n: w for n, w in weights.items() if "pooler" not in n and "position_ids" not in n})
