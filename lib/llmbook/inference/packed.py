@@ -2,9 +2,8 @@
 
 At batch 1 a product takes as long as reading its matrix, if it reads the matrix in the order it lies in memory. torch's
 product with one row of bfloat16 does not: it is made for many rows. oneDNN, which torch carries, cuts the matrix into
-blocks and then reads block by block; done once, before the first token, this nearly halves the time of a product on
-the machines we tried. The blocks are a second copy of every matrix; what they hold is the same, so the outputs differ
-by rounding alone.
+blocks and then reads block by block; that is done once, before the first token (the benchmarks say what it saves). The
+blocks are a second copy of every matrix; what they hold is the same, so the outputs differ by rounding alone.
 """
 
 import torch
