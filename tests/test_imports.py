@@ -1,0 +1,64 @@
+"""Which part of the library may build on which."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import llmbook
+
+ROOT = Path(llmbook.__file__).parent
+MAY_IMPORT = {
+    "model": set(),
+    "text": set(),
+    "results": set(),
+    "notebook": set(),
+    "figures": set(),
+    "interpret": {"model"},
+    "parallel": {"model"},
+    "training": {"model", "text"},
+    "compression": {"model", "text", "training"},
+    "adaptation": {"model", "text", "training"},
+    "checkpoints": set(),
+    "interop": {"model", "text", "training", "checkpoints"},
+    "inference": {"model", "text", "adaptation", "interop"},  # the server: chats, and models by their names
+}
+PROGRAMS = {"checkpoints/__main__.py"}  # makes the book's models with whatever that takes
+
+
+def imports() -> set[tuple[str, str, str]]:
+    """(part, file, the part it imports from) for every import of the library, those inside functions too."""
+    found = set()
+    for path in ROOT.rglob("*.py"):
+        file = path.relative_to(ROOT)
+        part = file.parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{file}: a relative import"
+                names = [node.module] if node.module != "llmbook" else [f"llmbook.{a.name}" for a in node.names]
+            elif isinstance(node, ast.Import):
+                names = [a.name for a in node.names]
+            else:
+                continue
+            steps = (name.split(".") for name in names)
+            found |= {(part, file.as_posix(), s[1]) for s in steps if s[0] == "llmbook" and s[1:] and s[1] != part}
+    return found
+
+
+def test_imports_point_one_way():
+    """A model that knows how it is trained, a training loop that knows notebooks or servers: parts that can no longer
+    be read, or used, without each other."""
+    wrong = [
+        f"{file} imports llmbook.{other}; {part} may import {sorted(MAY_IMPORT[part]) or 'nothing of the library'}"
+        for part, file, other in imports()
+        if part != "__init__" and file not in PROGRAMS and other not in MAY_IMPORT[part]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_table_is_the_library():
+    """A permission nobody uses any more, a part the table does not know, and parts that need each other."""
+    parts = {p.name.removesuffix(".py") for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    assert parts - {"__init__"} == set(MAY_IMPORT)
+    used = {(part, other) for part, file, other in imports() if file not in PROGRAMS}
+    assert {(part, other) for part, others in MAY_IMPORT.items() for other in others} <= used
+    TopologicalSorter(MAY_IMPORT).prepare()  # raises CycleError, with the parts in the circle
