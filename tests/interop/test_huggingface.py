@@ -94,13 +94,19 @@ def test_same_outputs_and_gradients(family):
     ids = random_ids(2, 12)
     a, b = run(ours, family, ids), run(theirs, family, ids)
     torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
-    weight = torch.randn_like(b)  # a loss that treats no two numbers alike
-    (a * weight).mean().backward()
-    (b * weight).mean().backward()
+    ours, theirs = ours.double(), theirs.double()  # scores this large leave some gradients small beside float32's error
+    weight = torch.randn_like(b).double()  # a loss that treats no two numbers alike
+    (run(ours, family, ids) * weight).sum().backward()
+    (run(theirs, family, ids) * weight).sum().backward()
     gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in theirs.named_parameters()}
     expected = from_huggingface(gradients, family, **DEPTH[family])
     for name, parameter in ours.named_parameters():
-        torch.testing.assert_close(parameter.grad, expected[name], atol=1e-4, rtol=1e-3, msg=name)
+        largest = expected[name].abs().max().item()
+        if name.endswith("k_proj.bias"):  # adds the same to all scores of a query: softmax does not see it
+            assert max(largest, parameter.grad.abs().max().item()) < 1e-6, name
+            continue
+        assert largest > 1e-4, f"{name}: a gradient of nothing is equal to any other"
+        torch.testing.assert_close(parameter.grad, expected[name], atol=1e-4 * largest, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
