@@ -16,6 +16,7 @@ from llmbook.text import (
     PairBatches,
     PermuteOrder,
     choose_prefix,
+    draw_next_sentence,
     draw_sentence_order,
 )
 from llmbook.training import (
@@ -262,3 +263,51 @@ def test_a_mixture_resumes_bit_for_bit(tmp_path):
     resumed.run(resume=True)
     assert resumed.history.train_loss == whole.history.train_loss
     assert same_parameters(resumed.model, whole.model)
+
+
+class Bert(torch.nn.Module):
+    """One encoder and BERT's two heads on it: the hidden words, and whether the second sentence follows."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = MaskedLM(TransformerConfig.bert(**SIZES))
+        self.follows = SequenceClassifier(self.words.encoder, n_labels=2)
+
+
+def test_two_heads_on_one_encoder_learn_by_turns():
+    """Catches a class read as a word's label, an encoder of which the second head has a copy, and a batch that moves
+    the other task's head: BERT's two tasks on the same pairs of sentences, each batch for one of them."""
+    documents = [[[1, 2, 3], [4, 5], [2, 6, 1], [3, 5]], [[20, 21]]]  # a wrong second sentence is always the last
+    special = dict(cls_id=28, sep_id=29, pad_id=30)
+
+    def pairs(seed):
+        return PairBatches(documents, draw_next_sentence, batch_size=16, max_len=12, seed=seed, **special)
+
+    def hidden(seed):
+        return MappedBatches(pairs(seed), MaskTokens(vocab_size=28, mask_id=27, special_ids=special.values()))
+
+    model = Bert()
+    objective = ByTask(
+        {
+            "words": lambda model, batch: masked_lm_loss(model.words, batch),
+            "follows": lambda model, batch: classification_loss(model.follows, batch),
+        }
+    )
+    unseen = {"words": next(hidden(2)), "follows": next(pairs(2))}
+
+    def losses() -> dict[str, torch.Tensor]:
+        each = {task: objective(model.eval(), {**batch, "task": task}) for task, batch in unseen.items()}
+        return {task: loss.total / loss.n_targets for task, loss in each.items()}
+
+    before = losses()
+    shared = list(model.words.encoder.blocks.parameters())
+    heads = {"words": model.words.transform.weight, "follows": model.follows.classifier.weight}
+    for task, other in (("words", "follows"), ("follows", "words")):
+        reached = torch.autograd.grad(before[task], [*shared, heads[task], heads[other]], allow_unused=True)
+        assert [gradient is None for gradient in reached] == [False] * (len(shared) + 1) + [True]
+    sources = {"words": hidden(0), "follows": pairs(1)}
+    mixture = MixedBatches(sources, {"words": 0.5, "follows": 0.5})
+    Trainer(model, mixture, TrainConfig(steps=100, lr=1e-2), objective=objective, runtime=CPU).run()
+    after = losses()
+    assert after["words"] < before["words"] - 1
+    assert after["follows"] < 0.3 < before["follows"]
