@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import subprocess
 
 import numpy as np
 import pytest
@@ -111,6 +112,19 @@ def test_a_crash_while_writing_keeps_the_old_checkpoint(path, monkeypatch):
         save_checkpoint(path, make_checkpoint(step=4))
     assert load_checkpoint(path).step == 3
     assert [file.name for file in path.parent.iterdir()] == ["last.pt"]
+
+
+def test_what_the_dead_have_left_is_swept_away(path):
+    """Catches half a file of every crash kept for ever, and a file taken from a process that is still writing it."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    living = os.getppid()
+    names = [f".last.pt.{dead.pid}.tmp", f".best.pt.{dead.pid}.tmp", f".last.pt.{living}.tmp", ".last.pt.mine.tmp"]
+    for name in [*names, f".log.jsonl.{dead.pid}.tmp"]:
+        path.with_name(name).write_bytes(b"half")
+    save_checkpoint(path, make_checkpoint())
+    left = [file.name for file in path.parent.iterdir()]
+    assert sorted(left) == sorted(["last.pt", *names[2:], f".log.jsonl.{dead.pid}.tmp"])
 
 
 def test_what_could_not_be_read_back_is_not_written(path):

@@ -2,9 +2,11 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import ClassVar
 
@@ -90,15 +92,18 @@ def check_same_run(trainer, reference):
     [("in step 8", "adamw"), ("in the checkpoint of step 10", "adamw"), ("in step 8", "muon")],
 )
 def test_a_killed_run_resumes_bit_for_bit(where, optimizer, tmp_path):
-    """Catches any state a checkpoint forgets: moments, schedule, dropout's random state, data position, history."""
+    """Catches any state a checkpoint forgets: moments, schedule, dropout's random state, data position, history; and
+    half a checkpoint that stays in the folder for ever."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'lib'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", KILLED, tmp_path, where, optimizer]
     child = subprocess.run(command, env=environment, cwd=ROOT, check=False)
     assert child.returncode == -signal.SIGKILL
     assert load_checkpoint(tmp_path / "last.pt").step == 5
+    assert len(list(tmp_path.glob(".last.pt.*.tmp"))) == ("checkpoint" in where)
     torch.manual_seed(99)  # the resumed process starts anywhere
     trainer = tiny_trainer(tmp_path, optimizer=optimizer)
     trainer.run(resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
     uninterrupted = tiny_trainer(optimizer=optimizer)
     uninterrupted.run()
     check_same_run(trainer, uninterrupted)
@@ -238,6 +243,62 @@ def test_a_gradient_that_is_not_finite_stops_the_run():
         tiny_trainer(objective=spoil).run()
 
 
+def test_weights_ruined_by_the_last_update_are_not_kept(tmp_path):
+    """Catches a checkpoint whose losses were finite and whose weights are not: the loss is that before the update."""
+
+    class Ruin(Callback):
+        def on_log(self, trainer, step):
+            if step == 10:
+                next(trainer.model.parameters()).data.view(-1)[3] = math.inf
+
+    with pytest.raises(TrainingError, match=r"a weight is inf after step 10 with learning rate 0\.00\d+: .*last\.pt"):
+        tiny_trainer(tmp_path, callbacks=[Ruin()], log_every=1).run()
+    saved = load_checkpoint(tmp_path / "last.pt")
+    assert saved.step == 5
+    assert all(tensor.isfinite().all() for tensor in saved.model.values())
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (8, r"^validation loss nan at step 8 with learning rate 0\.00\d+: training has diverged; .*last\.pt"),
+        (0, r"^validation loss nan at step 0, before the first update: no dial of training mends that\. Look at the w"),
+    ],
+)
+def test_a_validation_that_is_not_finite_stops_the_run(step, message, tmp_path):
+    """Catches a NaN seen only in evaluation mode that trains on, or is reported without its learning rate; and a
+    lower one advised where nothing has been learned yet."""
+
+    def objective(model, batch):
+        loss = causal_lm_loss(model, batch)
+        ill = not model.training and trainer.step == step
+        return Loss(loss.total * math.nan, loss.n_targets) if ill else loss
+
+    trainer = tiny_trainer(tmp_path, objective=objective)
+    with pytest.raises(TrainingError, match=message):
+        trainer.run()
+    assert trainer.history.steps == list(range(1, step + 1))
+    assert trainer.history.valid_steps == list(range(0, step, 4))
+
+
+def test_the_advice_after_divergence_works(tmp_path):
+    """Catches advice that is refused: the old run does not take other dials, and a new one begins where it was well."""
+    diverge = Disturbed([9], lambda loss: Loss(loss.total * math.nan, loss.n_targets))
+    with pytest.raises(TrainingError, match="cannot be resumed with other dials; begin a new one in another") as error:
+        tiny_trainer(tmp_path / "old", objective=diverge).run()
+    with pytest.raises(CheckpointError, match=r"lr: 0\.01 → 0\.002"):
+        tiny_trainer(tmp_path / "old", lr=0.002).run(resume=True)
+    trainer = tiny_trainer(tmp_path / "new", lr=0.002, warmup_steps=6, clip_norm=0.5)
+    load = re.search(r"with its weights, (.*), and a lower lr", str(error.value))[1]
+    eval(load, {"restore_model": restore_model, "load_checkpoint": load_checkpoint, "model": trainer.model})
+    good = load_checkpoint(tmp_path / "old" / "last.pt")
+    assert good.step == 5
+    assert all(torch.equal(tensor, good.model[name]) for name, tensor in trainer.model.state_dict().items())
+    history = trainer.run()
+    assert history.steps == list(range(1, 13))
+    assert history.valid_loss[-1] < history.valid_loss[0] < good.history["valid_loss"][0]
+
+
 def test_a_step_without_targets_is_named():
     """Catches 0 / 0 reported as divergence: the fault is in the data."""
 
@@ -268,6 +329,23 @@ def test_out_of_memory_says_which_dials_to_turn(error):
 
     with pytest.raises(TrainingError, match=r"step 1 with micro-batches of shape \(4, 9\): halve batch_size and"):
         tiny_trainer(objective=hungry).run()
+
+
+@pytest.mark.parametrize("step", [0, 4])
+def test_out_of_memory_in_a_validation_names_its_batch(step):
+    """Catches the shape of a training batch, or None before the first, blamed for a validation batch; and the dials of
+    training advised, of which none would help."""
+
+    def hungry(model, batch):
+        if not model.training and trainer.step == step and len(batch["input_ids"]) == 7:
+            raise MemoryError
+        return causal_lm_loss(model, batch)
+
+    trainer = tiny_trainer(objective=hungry)
+    trainer.valid_batches = [*valid_batches(), {"input_ids": torch.zeros(7, 16, dtype=torch.long)}, *valid_batches()]
+    where = rf"^out of memory on cpu in the validation at step {step} with batches of shape \(7, 16\): "
+    with pytest.raises(TrainingError, match=where + "give validation batches of fewer rows"):
+        trainer.run()
 
 
 def test_other_errors_come_through_unchanged():
@@ -302,6 +380,34 @@ def test_another_run_is_not_continued(tmp_path):
     with pytest.raises(CheckpointError, match=r"lr: 0\.01 → 0\.02"):
         tiny_trainer(tmp_path, lr=0.02).run(resume=True)
     assert tiny_trainer(tmp_path, log_every=1, eval_every=6).run(resume=True).steps[-1] == 12
+
+
+BF16 = Runtime(torch.device("cpu"), torch.bfloat16, "a test")
+EAGER = Runtime(torch.device("cpu"), torch.float32, "a test", attention="eager")
+SPELT_OUT = Runtime(torch.device("cpu"), torch.float32, "a test", linear="torch", attention="sdpa")
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "said"),
+    [
+        (CPU, BF16, "with cpu, float32, torch products, sdpa attention and goes on with cpu, bfloat16"),
+        (BF16, CPU, "with cpu, bfloat16, .* and goes on with cpu, float32"),
+        (EAGER, CPU, "eager attention and goes on with cpu, float32, torch products, sdpa attention"),
+        (CPU, CPU, None),
+        (BF16, BF16, None),
+        (SPELT_OUT, CPU, None),
+    ],
+)
+def test_another_precision_on_resume_is_said(first, then, said, tmp_path):
+    """Catches a resumed run that is no longer bit for bit the old one and says nothing; and a false alarm."""
+    tiny_trainer(tmp_path, runtime=first).run()
+    resumed = tiny_trainer(tmp_path, runtime=then)
+    expected = warnings.catch_warnings() if said is None else pytest.warns(UserWarning, match=rf"last\.pt .*{said}")
+    with expected:
+        if said is None:
+            warnings.simplefilter("error")
+        resumed.run(resume=True)
+    assert resumed.step == 12
 
 
 def test_what_cannot_be_resumed_is_said_at_the_start(tmp_path):

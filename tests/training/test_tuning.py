@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llmbook.model import DecoderLM
-from llmbook.training import TrainConfig, Trainer, causal_lm_loss, tuning
+from llmbook.training import Announce, TrainConfig, Trainer, causal_lm_loss, tuning
 from llmbook.training.checkpoint import load_checkpoint
 from tests.training.helpers import CPU, CountingBatches, tiny_model
 
@@ -125,9 +125,10 @@ def test_every_choice_here_gives_the_same_loss():
         assert loss == pytest.approx(losses[tuning.PLAIN], rel=1e-5 if choice[0] == "float32" else 0.02), choice
 
 
-def trainer(folder, *, steps=600, runtime=None) -> Trainer:
+def trainer(folder, *, steps=600, runtime=None, callbacks=()) -> Trainer:
     config = TrainConfig(steps=steps, log_every=1, checkpoint_every=2, warmup_steps=2)
-    return Trainer(tiny_model(dropout=0.0), CountingBatches(), config, runtime=runtime, folder=folder)
+    model = tiny_model(dropout=0.0)
+    return Trainer(model, CountingBatches(), config, runtime=runtime, folder=folder, callbacks=callbacks)
 
 
 def stopped_after(run: Trainer, steps: int, **keywords) -> Trainer:
@@ -147,7 +148,7 @@ def test_a_resumed_run_keeps_its_choice(monkeypatch, tmp_path):
     """A second measurement after a crash that chooses otherwise: the resumed run would no longer be the same run."""
     asked = pretend(monkeypatch, sdpa=1.0, eager=0.5, bfloat16=0.7)
     first = stopped_after(trainer(tmp_path), 2)
-    arithmetic = dict(dtype="float32", linear="torch", attention="eager", compile=False)
+    arithmetic = dict(device="cpu", dtype="float32", linear="torch", attention="eager", compile=False)
     assert load_checkpoint(tmp_path / "last.pt").arithmetic == arithmetic
     assert first.runtime.attention == "eager"
     assert asked
@@ -155,6 +156,21 @@ def test_a_resumed_run_keeps_its_choice(monkeypatch, tmp_path):
     second = stopped_after(trainer(tmp_path), 4, resume=True)
     assert asked == []
     assert second.runtime.attention == "eager"
+
+
+@pytest.mark.parametrize("callbacks", [[], [Announce()]])
+def test_a_choice_nobody_made_is_printed_once(monkeypatch, tmp_path, capsys, callbacks):
+    """Catches a run that changes its precision and does not say so, or says it twice; also when it goes on."""
+    pretend(monkeypatch, sdpa=1.0, eager=2.0, bfloat16=0.5)
+    for steps in (2, 4):
+        stopped_after(trainer(tmp_path, callbacks=callbacks), steps, resume=True)
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 1
+        assert lines[0].startswith("device     cpu, bfloat16: ")
+        assert ("bfloat16, torch products and eager attention takes 0.50" in lines[0]) == (steps == 2)
+    stopped_after(trainer(tmp_path / "asked", runtime=CPU), 1)
+    stopped_after(trainer(tmp_path / "short", steps=100), 1)
+    assert capsys.readouterr().out == ""
 
 
 def test_only_long_runs_without_a_choice_are_measured(monkeypatch, tmp_path):

@@ -11,7 +11,8 @@ from typing import BinaryIO
 def whole_file(path: str | Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes the name ``path`` at the end, when its bytes are on the disk.
 
-    Missing folders are made. An error inside, or a crash at any moment, leaves what was there before.
+    Missing folders are made. An error inside, or a crash at any moment, leaves what was there before; after a kill -9
+    half a file stays beside it, under a name that ``sweep_unfinished`` knows.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,3 +25,27 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep_unfinished(folder: str | Path, suffix: str) -> None:
+    """Delete what ``whole_file`` was writing in ``folder``, under names ending in ``suffix``, in processes now dead.
+
+    Only where no other machine writes: the process of a file is looked for on this one.
+    """
+    for temporary in Path(folder).glob(f".*{suffix}.*.tmp"):
+        pid = temporary.name.split(".")[-2]
+        if pid.isdecimal() and not _alive(int(pid)):
+            temporary.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    """Whether there is a process of this number; on Windows, where asking with a signal would end it, always True."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)  # no signal, only the question
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # somebody else's, or no number of a process at all
+        pass
+    return True

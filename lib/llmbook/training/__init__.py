@@ -3,7 +3,7 @@
 Start with ``step.py``, the twenty lines everything else surrounds; then ``loop.py``.
 """
 
-from llmbook.training.callbacks import Callback, JsonlLog, ProgressBar
+from llmbook.training.callbacks import Announce, Callback, JsonlLog, ProgressBar
 from llmbook.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -37,6 +37,7 @@ from llmbook.training.step import StepResult, train_step
 from llmbook.training.trouble import TrainingError
 
 __all__ = [
+    "Announce",
     "Batch",
     "ByTask",
     "Callback",

@@ -33,7 +33,7 @@ from llmbook.text import (
 from llmbook.text import corpora as known_corpora
 from llmbook.text.corpus import split_text
 from llmbook.text.files import whole_file
-from llmbook.training.callbacks import Callback, JsonlLog, ProgressBar
+from llmbook.training.callbacks import Announce, JsonlLog, ProgressBar
 from llmbook.training.checkpoint import CheckpointError
 from llmbook.training.config import TrainConfig
 from llmbook.training.loop import Trainer
@@ -108,13 +108,6 @@ def train(recipe: Recipe, path: Path, *, resume: bool, parallel: Parallel) -> in
     if not done:
         say(f"stopped at step {trainer.step} of {recipe.train.steps}: go on with --resume")
     return 0 if done else 130
-
-
-class Announce(Callback):
-    """Says where the run computes and in which precision, once that is decided."""
-
-    def on_start(self, trainer: Trainer) -> None:
-        print(f"device     {trainer.runtime}")
 
 
 def _require_processes(recipe: Recipe) -> None:

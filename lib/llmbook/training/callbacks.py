@@ -33,6 +33,13 @@ class Callback:
         """The run has reached its last step or was stopped."""
 
 
+class Announce(Callback):
+    """Says where the run computes and in which precision, with the reason, once that is decided."""
+
+    def on_start(self, trainer: "Trainer") -> None:
+        print(f"device     {trainer.runtime}", flush=True)
+
+
 class ProgressBar(Callback):
     """Loss, tokens per second and the time that remains.
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmbook.text.files import whole_file
+from llmbook.text.files import sweep_unfinished, whole_file
 
 FORMAT = "llmbook checkpoint"
 VERSION = 2
@@ -28,7 +28,8 @@ class CheckpointError(ValueError):
 class Checkpoint:
     """The state of a run after ``step`` optimiser steps. ``model_config`` is None for models without one.
 
-    ``arithmetic`` is the precision and the kernels the run measured to be fastest (None: nothing was measured).
+    ``arithmetic`` says on what kind of device, in which precision and with which kernels the run computed (None in
+    checkpoints written before this was kept).
     """
 
     step: int
@@ -46,12 +47,14 @@ class Checkpoint:
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write atomically: after a crash at any moment ``path`` holds the old checkpoint or the new one.
 
-    Raises CheckpointError if a value is neither tensor nor plain, or the disk refuses.
+    What a process killed while it wrote a checkpoint has left in the folder is swept away. Raises CheckpointError if
+    a value is neither tensor nor plain, or the disk refuses.
     """
     path = Path(path)
     state = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
     _require_plain(state, "checkpoint")
     try:
+        sweep_unfinished(path.parent, path.suffix)
         with whole_file(path) as file:
             torch.save({"format": FORMAT, "version": VERSION, **state}, file)
     except (OSError, RuntimeError) as error:

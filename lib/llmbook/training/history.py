@@ -29,6 +29,15 @@ class History:
     def best_valid_loss(self) -> float:
         return min(self.valid_loss, default=float("inf"))
 
+    def add(self, step: int, loss: float, *, lr: float, grad_norm: float, n_targets: int, seconds: float) -> None:
+        """What one step has shown."""
+        self.steps.append(step)
+        self.train_loss.append(loss)
+        self.lr.append(lr)
+        self.grad_norm.append(grad_norm)
+        self.tokens.append(n_targets + (self.tokens[-1] if self.tokens else 0))
+        self.seconds.append(seconds)
+
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)
 

@@ -13,24 +13,24 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from llmbook.training.callbacks import Callback
-from llmbook.training.checkpoint import Checkpoint, CheckpointError
+from llmbook.training.callbacks import Announce, Callback
 from llmbook.training.config import TrainConfig
 from llmbook.training.evaluate import mean_loss
 from llmbook.training.history import History
 from llmbook.training.interrupt import deferred_interrupt
-from llmbook.training.muon import Muon, muon
+from llmbook.training.muon import muon
 from llmbook.training.objectives import Batch, Objective, causal_lm_loss
 from llmbook.training.optim import SCHEDULES, adamw
-from llmbook.training.parallel import ALONE, Parallel, find_checkpoint
-from llmbook.training.rng import preserved_rng, rng_state, set_rng_state
+from llmbook.training.parallel import ALONE, Parallel
+from llmbook.training.rng import preserved_rng
 from llmbook.training.runtime import Runtime, choose_device
+from llmbook.training.saving import Resumable, largest_weight, require_position
 from llmbook.training.step import StepResult, train_step
-from llmbook.training.trouble import TrainingError, diverged, memory_advice
-from llmbook.training.tuning import WORTH_MEASURING, chosen, tuned
+from llmbook.training.trouble import EVALUATING, TrainingError, diverged, memory_advice
+from llmbook.training.tuning import tuned, worth_measuring
 
 
-class Trainer:
+class Trainer(Resumable):
     """Train ``model`` on ``batches``.
 
     batches: an endless iterator of dicts of tensors, with ``state_dict`` and ``load_state_dict`` if the run is to be
@@ -38,7 +38,7 @@ class Trainer:
     folder: where ``last.pt`` and ``best.pt`` go (None: no checkpoints). callbacks may read every attribute:
     ``model``, ``step``, ``config``, ``history``, ``runtime``, ``folder``; ``stop()`` ends the run after the step.
     runtime: where and in which precision; without one it is chosen, and on a CPU a run of 500 or more micro-batches
-    measures precision and kernels first (``tuning.py``; the choice is in ``runtime`` and in the checkpoint).
+    measures precision and kernels first (``tuning.py``; the choice is printed, and kept in ``runtime`` and checkpoint).
     parallel: DDP or FSDP of ``training.distributed`` for a run of several processes. Each makes the same trainer with
     the same whole batches and computes its own rows of them, and of the validation batches every n-th; losses are
     those of all. Callbacks belong to the process they are given to: what prints or writes goes to rank 0. Such runs
@@ -61,11 +61,8 @@ class Trainer:
     ):
         if valid_batches is not None and iter(valid_batches) is valid_batches:
             raise ValueError("valid_batches can be read only once, but every evaluation reads it: wrap it in list(...)")
-        if folder is not None and not hasattr(batches, "state_dict"):
-            raise ValueError(
-                f"{type(batches).__name__} has no state_dict, so a run from {folder} could not be resumed where it "
-                "stopped: use batches with state_dict and load_state_dict, or folder=None"
-            )
+        if folder is not None:
+            require_position(batches, folder)
         self.runtime = runtime or choose_device()
         self.parallel = parallel
         self.model = model.to(self.runtime.device)
@@ -79,23 +76,16 @@ class Trainer:
         self.optimizer = muon(model, muon_lr=config.muon_lr, **dials) if with_muon else adamw(model, **dials)
         self._peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
         self._arrange()
-        self.scaler = self.runtime.grad_scaler()
         self.step = 0
         self.history = History()
         self._iterator = iter(batches)
         self._unread: list[tuple[int, float, float, StepResult]] = []  # steps whose loss is still on the device
         self._last_shape: tuple[int, ...] | None = None
         self._stop = False
-        # Measured before the first step: only where nobody chose, one process runs, and the run is long enough.
-        self._to_be_tuned = (
-            runtime is None
-            and parallel is ALONE
-            and self.runtime.device.type == "cpu"
-            and hasattr(batches, "state_dict")
-            and not config.compile
-            and config.steps * config.accumulation_steps >= WORTH_MEASURING
-        )
-        self._arithmetic: dict | None = None
+        nobody_chose = runtime is None and parallel is ALONE and hasattr(batches, "state_dict")
+        self._to_be_tuned = nobody_chose and worth_measuring(self.runtime, config)
+        if self._to_be_tuned and not any(isinstance(callback, Announce) for callback in self.callbacks):
+            self.callbacks = (Announce(), *self.callbacks)  # a choice nobody made is said, not only made
 
     def run(self, *, resume: bool = False) -> History:
         """Train up to ``config.steps`` and return what happened.
@@ -107,7 +97,7 @@ class Trainer:
         """
         self._open_folder(resume)
         self._stop = False
-        if self._to_be_tuned:
+        if self._to_be_tuned and self.step == 0:
             with memory_advice(self._where):
                 self._tune()
         self._clock = time.perf_counter() - (self.history.seconds[-1] if self.history.seconds else 0.0)
@@ -136,68 +126,29 @@ class Trainer:
     def save(self, name: str) -> None:
         """Write a checkpoint of this moment to ``folder/name``; without a folder, nothing.
 
-        Losses are read first: weights are only kept once their losses are known to be finite.
+        A checkpoint is a place to return to: it is written only if all losses up to here, and the weights after the
+        last update, are finite. Raises TrainingError if they are not.
         """
         self._read_losses()
-        if self.folder is None:
-            return
-        model_config = getattr(self.model, "config", None)
-        run = Checkpoint(
-            step=self.step,
-            model={},  # the tensors are added by whoever knows where they are
-            optimizer={},
-            scaler=self.scaler.state_dict(),
-            rng=rng_state(),
-            data=self.batches.state_dict(),
-            history=self.history.to_dict(),
-            train_config=self.config.to_dict(),
-            model_config=model_config.to_dict() if hasattr(model_config, "to_dict") else None,
-            arithmetic=self._arithmetic,
-        )
-        self.parallel.save(self.folder / name, run, self.model, self.optimizer)
+        if self.folder is not None and not math.isfinite(largest := largest_weight(self.model, self.parallel)):
+            raise self._diverged(f"a weight is {largest} after step {self.step}")
+        super().save(name)
 
     def resume(self, path: str | Path) -> None:
-        """Return to the moment ``path`` was written. Raises CheckpointError if it belongs to another run."""
-        saved = self.parallel.read(Path(path))
-        if differences := self.config.differences(saved.train_config):
-            raise CheckpointError(
-                f"{path} is a run with other settings ({'; '.join(differences)}): "
-                "use TrainConfig.from_dict(load_checkpoint(path).train_config), or another folder"
-            )
-        self.parallel.restore(Path(path), saved, self.model, self.optimizer)
-        self.scaler.load_state_dict(saved.scaler)
-        self.batches.load_state_dict(saved.data)
-        self._iterator = iter(self.batches)
-        self.history = History.from_dict(saved.history)
-        self.step = saved.step
+        super().resume(path)
         self._unread.clear()
-        self._arithmetic = saved.arithmetic
-        if saved.rng:
-            set_rng_state(saved.rng)
 
     def _tune(self) -> None:
-        """Choose precision and kernels by measuring, or as the run that is resumed chose: bit for bit the same."""
+        """Choose precision and kernels by measuring; the batch that is measured is read again."""
         self._to_be_tuned = False
-        if self._arithmetic is None and self.step == 0:
-            position = self.batches.state_dict()
-            batch = self._next_batch()
-            self.batches.load_state_dict(position)
-            self._iterator = iter(self.batches)
-            self.model.train()
-            ahead = self.config.steps * self.config.accumulation_steps
-            self.runtime = tuned(self.runtime, self.model, batch, self.objective, n_batches=ahead)
-            self._arithmetic = self.runtime.choice()
-        elif self._arithmetic is not None:
-            self.runtime = chosen(self.runtime, self._arithmetic, reason="as the run that is resumed chose")
+        position = self.batches.state_dict()
+        batch = self._next_batch()
+        self.batches.load_state_dict(position)
+        self._iterator = iter(self.batches)
+        self.model.train()
+        ahead = self.config.steps * self.config.accumulation_steps
+        self.runtime = tuned(self.runtime, self.model, batch, self.objective, n_batches=ahead)
         self._arrange()
-
-    def _arrange(self) -> None:
-        """Make model and optimiser compute as the runtime says."""
-        self.runtime.prepare(self.model)
-        if isinstance(self.optimizer, Muon) and self.runtime.dtype == torch.bfloat16:
-            self.optimizer.product_dtype = torch.bfloat16
-        if self.config.compile or self.runtime.compile:
-            self._trained_model = torch.compile(self._trained_model)
 
     def _advance(self) -> None:
         """Take one step, and leave its loss on the device."""
@@ -236,8 +187,12 @@ class Trainer:
                 f"the batches ended at step {self.step + 1} of {self.config.steps}: give an endless iterator "
                 "(LMBatches is one) or fewer steps"
             ) from None
+        return self.runtime.to_device(self._noted(batch))
+
+    def _noted(self, batch: Batch) -> Batch:
+        """The batch, whose shape is remembered should memory run out on it."""
         self._last_shape = next((tuple(value.shape) for value in batch.values() if hasattr(value, "shape")), None)
-        return self.runtime.to_device(batch)
+        return batch
 
     def _read_losses(self) -> None:
         """Wait for the device, check the losses of the steps since the last time, and write them down."""
@@ -252,14 +207,9 @@ class Trainer:
             if n == 0:
                 raise TrainingError(f"step {step} has no target token: every label of its batch is -100")
             if not math.isfinite(loss) or not (math.isfinite(norm) or overflowed):
-                raise self._diverged(f"loss {loss}, gradient norm {norm} at step {step} with learning rate {lr:.3g}")
-            history = self.history
-            history.steps.append(step)
-            history.train_loss.append(loss)
-            history.lr.append(lr)
-            history.grad_norm.append(0.0 if overflowed else norm)
-            history.tokens.append(int(n) + (history.tokens[-1] if history.tokens else 0))
-            history.seconds.append(now if step == self.step else seconds)
+                raise self._diverged(f"loss {loss}, gradient norm {norm} at step {step}", lr)
+            norm, seconds = 0.0 if overflowed else norm, now if step == self.step else seconds
+            self.history.add(step, loss, lr=lr, grad_norm=norm, n_targets=int(n), seconds=seconds)
         self._call("on_log", self.step)
 
     def _evaluate(self) -> None:
@@ -268,9 +218,9 @@ class Trainer:
             return  # nothing to look at, or seen just before the run was stopped
         self._read_losses()
         with preserved_rng():
-            loss = mean_loss(
-                self.model, self.valid_batches, objective=self.objective, runtime=self.runtime, parallel=self.parallel
-            )
+            with memory_advice(lambda: self._where(f"in the validation at step {self.step}", "batches"), EVALUATING):
+                how = dict(objective=self.objective, runtime=self.runtime, parallel=self.parallel)
+                loss = mean_loss(self.model, map(self._noted, self.valid_batches), **how)
             if not math.isfinite(loss):
                 raise self._diverged(f"validation loss {loss} at step {self.step}")
             is_best = loss < self.history.best_valid_loss
@@ -288,22 +238,10 @@ class Trainer:
         for callback in self.callbacks:
             getattr(callback, hook)(self, *arguments)
 
-    def _open_folder(self, resume: bool) -> None:
-        """Go on with what the folder holds, or make sure that nothing is overwritten."""
-        if resume and self.folder is None:
-            raise ValueError("resume=True needs a folder to resume from: Trainer(..., folder=...)")
-        if self.folder is None or self.step > 0:
-            return
-        last = find_checkpoint(self.folder, "last")
-        if resume and last:
-            self.resume(last)
-        elif last:
-            raise CheckpointError(
-                f"{last} holds an earlier run: continue it with run(resume=True), choose another folder, or delete it"
-            )
+    def _diverged(self, what: str, lr: float | None = None) -> TrainingError:
+        lr = self.history.lr[-1] if lr is None and self.step else lr
+        return diverged(what, lr=lr, folder=self.folder, clip_norm=self.config.clip_norm)
 
-    def _diverged(self, what: str) -> TrainingError:
-        return diverged(what, folder=self.folder, clip_norm=self.config.clip_norm)
-
-    def _where(self) -> str:
-        return f"on {self.runtime.device} at step {self.step + 1} with micro-batches of shape {self._last_shape}"
+    def _where(self, when: str = "", batches: str = "micro-batches") -> str:
+        shape = f" with {batches} of shape {self._last_shape}" if self._last_shape else ""
+        return f"on {self.runtime.device} {when or f'at step {self.step + 1}'}{shape}"

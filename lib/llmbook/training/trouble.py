@@ -11,26 +11,48 @@ class TrainingError(RuntimeError):
     """A run that cannot go on; the message says at which step, why, and what to try."""
 
 
-def diverged(what: str, *, folder: Path | None, clip_norm: float | None) -> TrainingError:
-    """The error for a number that is no longer finite: ``what`` it is, the last good checkpoint, and what to try."""
+# What to turn when memory runs out while the model learns, and while it is only looked at.
+LEARNING = (
+    "halve batch_size and double accumulation_steps (the gradient stays the same), shorten seq_len, or make the model "
+    "smaller"
+)
+EVALUATING = "give validation batches of fewer rows (the loss stays the same) or shorter ones"
+
+
+def diverged(what: str, *, lr: float | None, folder: Path | None, clip_norm: float | None) -> TrainingError:
+    """The error for a number that is no longer finite: ``what`` it is, the last good checkpoint, and what to try.
+
+    The run itself cannot go on from there with other dials, because it would be neither the old run nor a new one;
+    a new run can begin with its weights. ``lr`` is the learning rate of the last update, None before the first.
+    """
+    if lr is None:
+        return TrainingError(
+            f"{what}, before the first update: no dial of training mends that. Look at the weights the run begins "
+            "with, the validation batches and the objective"
+        )
+    dials = f"a lower lr, more warmup_steps or a smaller clip_norm (now {clip_norm})"
     last = None if folder is None else find_checkpoint(folder, "last")
-    kept = f"the last good checkpoint is {last}" if last else "no checkpoint was kept"
-    return TrainingError(
-        f"{what}: training has diverged; {kept}. Try a lower lr, more warmup_steps or a smaller clip_norm "
-        f"(now {clip_norm})"
-    )
+    if last is None:
+        remedy = f"no checkpoint was kept. Start again with {dials}"
+    else:
+        path = repr(str(last))
+        whole, sharded = f"restore_model(model, load_checkpoint({path}).model)", f"load_sharded(Path({path}), model)"
+        load = sharded if last.is_dir() else whole
+        remedy = (
+            f"the last good checkpoint is {last}. This run cannot be resumed with other dials; begin a new one in "
+            f"another folder with its weights, {load}, and {dials}"
+        )
+    return TrainingError(f"{what} with learning rate {lr:.3g}: training has diverged; {remedy}")
 
 
 @contextmanager
-def memory_advice(where: Callable[[], str]) -> Iterator[None]:
+def memory_advice(where: Callable[[], str], advice: str = LEARNING) -> Iterator[None]:
     """Inside, an allocator's complaint becomes a TrainingError that says ``where`` it was and which dials to turn."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         signs = ("out of memory", "can't allocate memory")
-        if not isinstance(error, MemoryError) and not any(sign in str(error).lower() for sign in signs):
+        known = isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in signs)
+        if isinstance(error, TrainingError) or not known:  # the first: said already, further inside
             raise
-        raise TrainingError(
-            f"out of memory {where()}: halve batch_size and double accumulation_steps (the gradient stays the same), "
-            "shorten seq_len, or make the model smaller"
-        ) from error
+        raise TrainingError(f"out of memory {where()}: {advice}") from error

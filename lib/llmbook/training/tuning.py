@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from llmbook.model.linear import onednn_available
+from llmbook.training.config import TrainConfig
 from llmbook.training.objectives import Batch, Objective
 from llmbook.training.rng import preserved_rng
 from llmbook.training.runtime import DTYPES, Runtime
@@ -37,6 +38,12 @@ def choices() -> list[tuple[str, str, str]]:
     if onednn_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         found += [("bfloat16", "torch", attention) for attention in ("sdpa", "eager")]
     return found
+
+
+def worth_measuring(runtime: Runtime, config: TrainConfig) -> bool:
+    """Whether there is something to choose from, and a run long enough to earn back the time that measuring takes."""
+    n_batches = config.steps * config.accumulation_steps
+    return runtime.device.type == "cpu" and not config.compile and n_batches >= WORTH_MEASURING
 
 
 def tuned(
