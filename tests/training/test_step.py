@@ -25,14 +25,18 @@ def take_step(micro_batches, *, clip_norm=None, scaler=None):
     return model, result, moved
 
 
-@pytest.fixture
-def batch():
+def uneven_batch() -> dict[str, torch.Tensor]:
     """Eight rows with 1 to 8 targets each."""
     ids = torch.randint(11, (8, 9))
     labels = ids.clone()
     for row in range(8):
         labels[row, row + 2 :] = -100
     return {"input_ids": ids, "labels": labels}
+
+
+@pytest.fixture
+def batch():
+    return uneven_batch()
 
 
 @pytest.mark.parametrize("n_parts", [2, 4, 8])
