@@ -25,7 +25,6 @@ real = dict(
     resume=saving.Resumable.resume,
     read=parallel.Parallel.read,
     schedule=optim.cosine_schedule,
-    clip=nn.utils.clip_grad_norm_,
 )
 
 
@@ -50,8 +49,8 @@ def gradient_of_the_sum(model, micro_batches, *, objective, **rest):
     return real["train_step"](model, micro_batches, objective=times_n, **rest)
 
 
-def clips_each_tensor(parameters, max_norm):
-    return torch.stack([real["clip"]([p], max_norm) for p in parameters]).norm()
+def norm_of_one_tensor(grads):
+    return torch.stack([grad.norm() for grad in grads]).amax()
 
 
 def not_shifted(batch, ids_name, mask_name):
@@ -114,8 +113,8 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[Path], None]]] = {
         torch.optim.SGD, "zero_grad", lambda self: None,
         lambda _: test_step.test_gradients_do_not_leak_into_the_next_step(test_step.uneven_batch()),
     ),
-    "every tensor clipped by itself": (
-        nn.utils, "clip_grad_norm_", clips_each_tensor,
+    "clipped by the norm of one tensor": (
+        nn.utils, "get_total_norm", norm_of_one_tensor,
         lambda _: test_step.test_clipping_limits_the_norm_and_keeps_the_direction(test_step.uneven_batch()),
     ),
     "labels not shifted": (
