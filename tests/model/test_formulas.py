@@ -73,6 +73,7 @@ def test_normalised_queries_and_keys_are_their_formula(backend):
         norm="rmsnorm", norm_eps=0.1, bias=False, attention_backend=backend,
     )  # fmt: skip
     layer = shake(make_attention(config).double(), std=0.6)
+    assert layer.q_norm.weight is not layer.k_norm.weight
     x = torch.randn(2, 5, 12, dtype=torch.float64, requires_grad=True)
     rotary = Rotary(d_head=6, base=10.0)
     ours, _ = layer(x, causal=True, angles=rotary(torch.arange(5).expand(2, 5)))
