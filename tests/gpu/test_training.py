@@ -151,16 +151,20 @@ def test_dropout_goes_on_where_it_was(device, tmp_path):
         assert same_parameters(ended.model, whole.model)
 
 
-def test_memory_that_runs_out(device):
+@pytest.mark.parametrize(
+    ("in_training", "advice"),
+    [(True, r"step 1.*halve batch_size"), (False, r"validation at step 0.*validation batches of fewer rows")],
+)
+def test_memory_that_runs_out(device, in_training, advice):
     """An allocator's traceback in place of the dial to turn."""
 
     def greedy(model, batch) -> Loss:
-        torch.empty(2**50, device=device)
+        if model.training is in_training:
+            torch.empty(2**50, device=device)
         return causal_lm_loss(model, batch)
 
-    trainer = tiny_trainer(runtime=on(device), objective=greedy)
-    with pytest.raises(TrainingError, match=r"out of memory .*step 1.*halve batch_size"):
-        trainer.run()
+    with pytest.raises(TrainingError, match=f"out of memory .*{advice}"):
+        tiny_trainer(runtime=on(device), objective=greedy).run()
 
 
 def test_losses_stay_on_the_device(device, monkeypatch):
