@@ -54,6 +54,20 @@ def test_eager_equals_sdpa(causal, masked, biased, q_len, kv_heads):
 
 
 @pytest.mark.parametrize("backend", ["eager", "sdpa"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", [(), (5,), (3, 1), (4, 1, 1), (2, 1, 1, 5)])
+def test_masks_and_biases_broadcast_as_they_say(shape, causal, backend):
+    """A shape the docstring promises and a kernel refuses (no axis for the queries), or one read along another axis."""
+    q, k, v = qkv(q_len=3)
+    bias = torch.randn(shape)
+    for given in (dict(bias=bias), dict(mask=bias > 0), dict(bias=bias, mask=bias > -1)):
+        whole = {name: tensor.expand(2, 4, 3, 5) for name, tensor in given.items()}
+        short, _ = attend(q, k, v, causal=causal, backend=backend, **given)
+        full, _ = attend(q, k, v, causal=causal, backend="eager", **whole)
+        torch.testing.assert_close(short, full, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["eager", "sdpa"])
 def test_a_row_that_may_read_nothing_is_zero(backend):
     """NaN from a fully masked query, forward or backward."""
     q, k, v = qkv()

@@ -128,6 +128,8 @@ def sdpa_attention(
     attn_mask = allowed
     if bias is not None:
         attn_mask = bias if allowed is None else torch.where(allowed, bias.to(q.dtype), -math.inf)
+    if attn_mask is not None:
+        attn_mask = torch.atleast_2d(attn_mask)  # the kernel broadcasts, but over axes that are there
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, dropout_p=dropout, scale=scale)
     return mixed if blind is None else mixed.masked_fill(blind, 0.0)
 
