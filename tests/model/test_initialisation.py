@@ -42,15 +42,16 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_matrix_starts_with_its_spread(name):
-    """A layer left with PyTorch's own initialisation, ``init_std`` ignored, the shrink of 1/sqrt(2 L) forgotten, put
-    on other matrices, or taken from the depth of the other stack; biases and gains that do not start at 0 and 1."""
+    """A layer left with PyTorch's own initialisation, ``init_std`` ignored, the shrink by the number of additions
+    to the stream forgotten, put on other matrices, counted in the other stack, or taken as 2 for a block that adds 3
+    times; biases and gains that do not start at 0 and 1."""
     model = MODELS[name]()
     shrunk = 0
     for path, part in model.named_modules():
         if isinstance(part, (nn.Linear, nn.Embedding)):
-            depth = 2 if path.startswith("decoder.") else 5
+            additions = 2 * 3 if path.startswith("decoder.") else 5 * 2  # cross-attention adds as well
             into = path.endswith(INTO_THE_STREAM)
-            spread_is(part.weight, SIZES["init_std"] / (math.sqrt(2 * depth) if into else 1), path)
+            spread_is(part.weight, SIZES["init_std"] / (math.sqrt(additions) if into else 1), path)
             shrunk += into
         if getattr(part, "bias", None) is not None:
             assert torch.equal(part.bias, torch.zeros_like(part.bias)), path
