@@ -51,10 +51,19 @@ def one(folder):
 def test_gradients_are_those_of_one_process(two, kind):
     """Catches means averaged over processes with unequal targets, a forgotten division or one too many, and a first
     micro-batch whose gradient never travels."""
-    expected, loss = worker.gradients()
-    for seen in (rank[kind] for rank in two):
-        torch.testing.assert_close(seen["gradients"], expected, **CLOSE)
-        assert seen["loss"] == pytest.approx(loss, abs=1e-6)
+    alone = worker.gradients()
+    for seen in (rank[kind]["step"] for rank in two):
+        torch.testing.assert_close(seen, alone, **CLOSE)
+
+
+@BOTH
+@pytest.mark.parametrize("mistake", worker.MISTAKES)
+def test_gradients_divided_wrongly_are_noticed(two, kind, mistake):
+    """Catches the test above becoming blind: the division by the number of processes not taken back, or each process
+    dividing by its own targets, makes it fail."""
+    wrong = [{kind: {"step": rank[kind]["mistaken"][mistake]}} for rank in two]
+    with pytest.raises(AssertionError, match="gradients"):
+        test_gradients_are_those_of_one_process(wrong, kind)
 
 
 @BOTH
@@ -108,7 +117,19 @@ def test_nan_on_one_process_stops_all_with_one_message(two, kind):
     """Catches a loss checked before it is summed: the healthy rank would wait for ever."""
     messages = {rank[kind]["nan"] for rank in two}
     assert len(messages) == 1
-    assert messages.pop().startswith("TrainingError: loss nan, gradient norm nan at step 2 with learning rate")
+    assert messages.pop().startswith("TrainingError: loss nan, gradient norm nan at step 4 with learning rate")
+
+
+@BOTH
+def test_the_advice_after_divergence_works_for_shards(two, folder, kind):
+    """Catches advice that the sharded checkpoint does not follow, one shard's weights taken by all, weights read too
+    late to be evaluated, and a new run that begins at the old one's step."""
+    good = dict(load_model(find_checkpoint(folder / kind, "half")).state_dict())  # the same run, while it was well
+    for seen in (rank[kind] for rank in two):
+        begun, history = seen["mended"]
+        torch.testing.assert_close(begun, good, rtol=0, atol=0)
+        assert history["steps"] == [1, 2, 3, 4, 5, 6]
+        assert history["valid_loss"][0] == seen["history"]["valid_loss"][1]
 
 
 @BOTH
@@ -191,6 +212,15 @@ def test_another_model_is_refused_before_anything_changes(two, folder):
     with pytest.raises(CheckpointError, match=r"belongs to another model: body.blocks.1\..* is unknown here"):
         load_sharded(find_checkpoint(folder / "fsdp", "last"), model)
     torch.testing.assert_close(worker.weights(model), before, rtol=0, atol=0)
+
+
+def test_a_layer_hears_of_weights_read_from_shards(two, folder):
+    """Catches values put in place behind the backs of layers that keep something made from the old ones."""
+    model, heard = worker.small_model(seed=3), []
+    model.body.blocks[1].register_load_state_dict_post_hook(lambda layer, _: heard.append(layer.state_dict()))
+    path = find_checkpoint(folder / "fsdp", "last")
+    load_sharded(path, model)
+    torch.testing.assert_close(dict(heard[-1]), dict(load_model(path).body.blocks[1].state_dict()), rtol=0, atol=0)
 
 
 def test_what_sharding_cannot_do_is_refused():

@@ -1,7 +1,10 @@
 """What the spawned processes do; the asserts stand in the test files."""
 
 import os
+import re
 import signal
+from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -9,7 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from llmbook.model import DecoderLM, TransformerConfig
 from llmbook.training import Callback, TrainConfig, Trainer, causal_lm_loss, choose_device, train_step
-from llmbook.training.distributed import make_parallel
+from llmbook.training.distributed import load_sharded, make_parallel
 from llmbook.training.parallel import ALONE
 
 CPU = choose_device("cpu")
@@ -100,15 +103,21 @@ class Capture(torch.optim.SGD):
         self.seen = [g.full_tensor().clone() if isinstance(g, DTensor) else g.clone() for g in grads]
 
 
-def gradients(parallel=ALONE) -> tuple[list[torch.Tensor], float]:
+# Of an engine: what a step gets wrong that takes the average over processes for the sum, or its own targets for all.
+MISTAKES = {"world_size": 1, "sum": lambda *values: values}
+
+
+def gradients(parallel=ALONE, **mistake) -> dict:
     """Of one step of two micro-batches, before any clipping; and the loss."""
     model = parallel.wrap(small_model(seed=parallel.rank))
     optimizer = Capture(model.parameters(), lr=1.0)
-    result = train_step(
-        model, [parallel.rows(UnevenBatches().batch(step)) for step in (0, 1)], objective=causal_lm_loss,
-        optimizer=optimizer, scaler=CPU.grad_scaler(), runtime=CPU, clip_norm=None, parallel=parallel,
-    )  # fmt: skip
-    return optimizer.seen, result.loss.item()
+    batches = [parallel.rows(UnevenBatches().batch(step)) for step in (0, 1)]
+    with patch.dict(vars(parallel), mistake):
+        result = train_step(
+            model, batches, objective=causal_lm_loss, optimizer=optimizer, scaler=CPU.grad_scaler(), runtime=CPU,
+            clip_norm=None, parallel=parallel,
+        )  # fmt: skip
+    return {"gradients": optimizer.seen, "loss": result.loss.item()}
 
 
 class At(Callback):
@@ -141,14 +150,14 @@ class Counted:
 
 
 def nan_on(rank: int, parallel):
-    """The usual loss, but not a number on one process in the second step (third micro-batch of training)."""
+    """The usual loss, but not a number on one process in the fourth step (seventh micro-batch of training)."""
     calls = 0
 
     def objective(model, batch):
         nonlocal calls
         loss = causal_lm_loss(model, batch)
         calls += model.training
-        bad = parallel.rank == rank and calls == 3
+        bad = parallel.rank == rank and calls == 7
         return loss._replace(total=loss.total * float("nan")) if bad else loss
 
     return objective
@@ -176,7 +185,8 @@ def everything(folder: str) -> dict:
         parallel = make_parallel(kind)
         rank = parallel.rank
         seen = found[kind] = {}
-        seen["gradients"], seen["loss"] = gradients(parallel)
+        seen["step"] = gradients(parallel)
+        seen["mistaken"] = {name: gradients(parallel, **{name: wrong}) for name, wrong in MISTAKES.items()}
 
         counted = Counted()
         keep_half = At(3, save_half)
@@ -196,6 +206,10 @@ def everything(folder: str) -> dict:
 
         bad = make_trainer(parallel, f"{folder}/{kind}-nan", seed=rank, objective=nan_on(1, parallel))
         seen["nan"] = error_of(bad.run)
+        mended = make_trainer(parallel, f"{folder}/{kind}-mended", seed=rank + 5, lr=2e-3)
+        advice = re.search(r"with its weights, (.*), and a lower lr", seen["nan"])[1]
+        eval(advice, {"load_sharded": load_sharded, "Path": Path, "model": mended.model})
+        seen["mended"] = (weights(mended.model), mended.run().to_dict())
 
         # What one process has begun.
         grown = make_trainer(parallel, f"{folder}/one-{kind}", seed=rank + 9)

@@ -29,7 +29,6 @@ from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     get_optimizer_state_dict,
     set_model_state_dict,
-    set_optimizer_state_dict,
 )
 
 from llmbook.model import DecoderLM, TransformerConfig
@@ -135,10 +134,8 @@ def load_sharded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer 
         raise
     except (Exception, CheckpointException) as error:
         raise CheckpointError(f"{path} cannot be read ({_first_line(error)}): resume from another one") from error
+    # All values are in their places now; by this, layers that keep something made from the old ones hear of it.
     set_model_state_dict(model, tensors["model"])
-    if optimizer is not None:
-        groups = get_optimizer_state_dict(model, optimizer)["param_groups"]
-        set_optimizer_state_dict(model, optimizer, {"state": tensors["optimizer"], "param_groups": groups})
 
 
 def load_model(path: str | Path) -> DecoderLM:
@@ -161,7 +158,9 @@ def load_model(path: str | Path) -> DecoderLM:
 
 
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict:
-    """What DCP writes and reads: tensors only. The optimiser's dials are in the run's configuration."""
+    """What DCP writes, and what it reads into: tensors only, the model's and the optimiser's own, not copies.
+
+    An optimiser without moments gets them here; its dials are in the run's configuration."""
     tensors = {"model": get_model_state_dict(model)}
     if optimizer is not None:
         tensors["optimizer"] = get_optimizer_state_dict(model, optimizer)["state"]
