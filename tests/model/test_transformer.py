@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import re
 
 import pytest
 import torch
@@ -284,7 +285,9 @@ def test_an_encoder_refuses_what_only_a_decoder_has():
         Encoder(small_config())(random_ids(1, 4), segment_ids=torch.zeros(1, 4, dtype=torch.long))
 
 
-def test_scaling_that_would_shorten_is_refused():
-    """A factor given the wrong way round."""
-    with pytest.raises(ValueError, match=r"factor=0\.5"):
-        RopeScaling(kind="linear", factor=0.5, original_max_seq_len=8)
+@pytest.mark.parametrize("wrong", [dict(kind="yarm"), dict(factor=0.5), dict(original_max_seq_len=8.5)])
+def test_a_scaling_that_cannot_be_is_refused_by_name(wrong):
+    """A kind that is none, taken for the last of them; a factor given the wrong way round; half a position."""
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=re.escape(f"{name}={value!r}")):
+        RopeScaling(**{**dict(kind="linear", factor=2.0, original_max_seq_len=8), **wrong})

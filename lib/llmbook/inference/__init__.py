@@ -7,13 +7,14 @@ fewer operations, ``packed`` lays out matrices for single rows; ``choices`` asks
 one pass.
 """
 
-from llmbook.inference.batching import Completion, Engine, Request, Step
+from llmbook.inference.batching import Engine, Step
 from llmbook.inference.beam import Beams, beam_search
 from llmbook.inference.choices import choice_log_probs, last_states
 from llmbook.inference.fused import FusedDecoder, fuse
 from llmbook.inference.generate import draw_tokens, generate, next_token_distribution
 from llmbook.inference.packed import PackedLinear, pack_linears
 from llmbook.inference.reader import Conditioned, Reader, pad_left
+from llmbook.inference.request import Completion, Request
 from llmbook.inference.sampling import (
     Sampling,
     apply_temperature,

@@ -4,7 +4,7 @@ from llmbook.model.attention import MultiHeadAttention, attend
 from llmbook.model.baselines import LSTMLM, BengioLM, ConvLM, NGramLM
 from llmbook.model.body import Body, Output
 from llmbook.model.cache import Cache, KVCache, LayerCache
-from llmbook.model.config import RopeScaling, TransformerConfig
+from llmbook.model.config import TransformerConfig
 from llmbook.model.encoder_decoder import EncoderDecoderLM
 from llmbook.model.heads import MaskedLM, SequenceClassifier, TokenClassifier, pool
 from llmbook.model.kernels import use_kernels
@@ -21,7 +21,7 @@ from llmbook.model.position_embeddings import (
     sinusoidal_encoding,
     sinusoidal_table,
 )
-from llmbook.model.rotary import Rotary, rope_frequencies, rotate
+from llmbook.model.rotary import RopeScaling, Rotary, rope_frequencies, rotate
 from llmbook.model.sliding_cache import SlidingKVCache
 from llmbook.model.transformer import DecoderLM, Encoder
 from llmbook.model.two_stream import TwoStreamLM, two_stream_mask

@@ -11,6 +11,8 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from llmbook.model.rotary import RopeScaling
+
 Positions = Literal["none", "sinusoidal", "learned", "t5", "alibi", "rope"]
 Norm = Literal["layernorm", "rmsnorm"]
 NormPosition = Literal["pre", "post"]
@@ -18,26 +20,6 @@ Activation = Literal["relu", "gelu", "gelu_tanh", "relu2", "swiglu", "geglu", "g
 Backend = Literal["sdpa", "eager"]
 
 GATED = ("swiglu", "geglu", "geglu_tanh")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RopeScaling:
-    """How rotary positions are stretched to read beyond the length they were trained at.
-
-    ``linear`` divides every position by ``factor`` (https://arxiv.org/abs/2306.15595); ``ntk`` raises the base so
-    that the slowest rotation is stretched by ``factor`` and the fastest hardly at all; ``yarn`` interpolates by
-    wavelength and sharpens the scores (https://arxiv.org/abs/2309.00071).
-    """
-
-    kind: Literal["linear", "ntk", "yarn"]
-    factor: float
-    original_max_seq_len: int
-
-    def __post_init__(self):
-        _one_of("kind", self.kind, ("linear", "ntk", "yarn"))
-        if self.factor < 1:
-            raise ValueError(f"factor={self.factor} would shorten the context; give a factor of at least 1")
-        _at_least_one(self, "original_max_seq_len")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,34 @@ pairs.
 """
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmbook.model.config import RopeScaling
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """How rotary positions are stretched to read beyond the length they were trained at.
+
+    ``linear`` divides every position by ``factor`` (https://arxiv.org/abs/2306.15595); ``ntk`` raises the base so
+    that the slowest rotation is stretched by ``factor`` and the fastest hardly at all; ``yarn`` interpolates by
+    wavelength and sharpens the scores (https://arxiv.org/abs/2309.00071).
+    """
+
+    kind: Literal["linear", "ntk", "yarn"]
+    factor: float
+    original_max_seq_len: int
+
+    def __post_init__(self):
+        if self.kind not in ("linear", "ntk", "yarn"):
+            raise ValueError(f"kind={self.kind!r} is not one of 'linear', 'ntk', 'yarn'")
+        if self.factor < 1:
+            raise ValueError(f"factor={self.factor} would shorten the context; give a factor of at least 1")
+        if not isinstance(self.original_max_seq_len, int) or self.original_max_seq_len < 1:
+            raise ValueError(f"original_max_seq_len={self.original_max_seq_len!r} must be a whole number of at least 1")
 
 
 def rope_frequencies(d_head: int, *, base: float = 10_000.0, scaling: RopeScaling | None = None) -> Float[Tensor, "R"]:

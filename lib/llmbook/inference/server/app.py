@@ -7,7 +7,8 @@ import threading
 import time
 from dataclasses import dataclass
 
-from llmbook.inference.batching import Engine, Request
+from llmbook.inference.batching import Engine
+from llmbook.inference.request import Request
 from llmbook.inference.server.dialect import ApiError, Order
 from llmbook.inference.server.handler import Listener
 from llmbook.inference.server.worker import Worker

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from llmbook.inference.batching import Completion, Engine, Request
+from llmbook.inference.batching import Engine
+from llmbook.inference.request import Completion, Request
 from llmbook.inference.server.dialect import ApiError
 from llmbook.inference.streaming import TextStream
 from llmbook.text import Tokenizer
