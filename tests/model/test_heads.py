@@ -65,6 +65,15 @@ def test_a_masked_model_shares_its_table():
     torch.testing.assert_close(quieter(random_ids(2, 5)).logits, logits / 2)  # lm_head's bias is 0
 
 
+def test_a_masked_model_answers_where_it_is_asked():
+    """Places taken in another order than row by row, or hidden from the encoder as well."""
+    model = shake(MaskedLM(small_config(norm_position="post")))
+    ids, at = random_ids(2, 5), torch.tensor([[0, 1, 0, 0, 1], [1, 0, 0, 1, 1]]).bool()
+    every, some = model(ids).logits, model(ids, at=at).logits
+    assert some.shape == (5, 31)
+    torch.testing.assert_close(some, torch.stack([every[b, t] for b, t in at.nonzero().tolist()]))
+
+
 def test_no_labels_are_refused():
     """A classifier of nothing."""
     with pytest.raises(ValueError, match="n_labels=0"):

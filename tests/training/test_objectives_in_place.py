@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers
 
+from llmbook.interop import config_from_huggingface, from_huggingface
 from llmbook.model import Encoder, MaskedLM, SequenceClassifier, TransformerConfig, TwoStreamLM
 from llmbook.text import (
     IGNORE,
@@ -52,18 +53,35 @@ def test_the_masked_loss_is_transformers():
     """Catches a shift by one, unchosen tokens scored, and a mean in place of the sum: BERT's own loss, same logits."""
     config = transformers.BertConfig(
         vocab_size=31, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=16, initializer_range=0.2,
+        max_position_embeddings=16, initializer_range=0.2, pad_token_id=None,
     )  # fmt: skip
     bert = transformers.BertForMaskedLM(config).eval()
+    model = MaskedLM(config_from_huggingface(config.to_dict()))
+    model.load_state_dict(from_huggingface(bert.state_dict(), "bert-masked-lm", n_layers=1))
     batch = masked_batch()
-    theirs = {name: value for name, value in batch.items() if name != "segment_ids"}
-    loss = masked_lm_loss(bert, theirs)
+    del batch["segment_ids"]
+    loss, expected = masked_lm_loss(model, batch), bert(**batch).loss
     assert int(loss.n_targets) == int((batch["labels"] != IGNORE).sum())
-    torch.testing.assert_close(loss.total / loss.n_targets, bert(**theirs).loss, atol=1e-5, rtol=1e-5)
-    ours = torch.autograd.grad(loss.total / loss.n_targets, list(bert.parameters()), allow_unused=True)
-    reference = torch.autograd.grad(bert(**theirs).loss, list(bert.parameters()), allow_unused=True)
-    for a, b in zip(ours, reference, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(loss.total / loss.n_targets, expected, atol=1e-5, rtol=1e-5)
+    (loss.total / loss.n_targets).backward()
+    expected.backward()
+    gradients = {name: p.grad for name, p in bert.named_parameters()}
+    reference = from_huggingface(gradients, "bert-masked-lm", n_layers=1)
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, reference[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_only_the_hidden_places_reach_the_vocabulary():
+    """Catches logits computed at all places, most of them for nothing; and a batch without any hidden token, whose
+    parameters would have no gradient where other processes wait for one."""
+    model, batch, rows = shake(MaskedLM(TransformerConfig.bert(**SIZES))), masked_batch(), []
+    model.lm_head.register_forward_hook(lambda head, inputs, logits: rows.append(logits.shape[:-1].numel()))
+    loss = masked_lm_loss(model, batch)
+    assert rows == [int(loss.n_targets)]
+    nothing = masked_lm_loss(model, {**batch, "labels": torch.full_like(batch["labels"], IGNORE)})
+    assert (nothing.total, nothing.n_targets) == (0, 0)
+    nothing.total.backward()
+    assert all(p.grad.eq(0).all() for p in model.parameters())
 
 
 def test_the_masked_loss_hands_over_padding_and_segments():

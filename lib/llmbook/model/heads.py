@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from llmbook.model.body import AttentionMask, Output, scaled
@@ -69,10 +69,14 @@ class MaskedLM(nn.Module):
         if config.tie_embeddings:
             self.lm_head.weight = self.encoder.embeddings.tokens.weight
 
-    def forward(self, *inputs, **keywords) -> Output:
-        """Logits [B, T, V] for the token *at* each position; the arguments are those of ``Encoder``."""
+    def forward(self, *inputs, at: Bool[Tensor, "B T"] | None = None, **keywords) -> Output:
+        """Logits [B, T, V] for the token *at* each position, or [N, V] for the N positions where ``at`` is True.
+
+        The other arguments are those of ``Encoder``.
+        """
         out = self.encoder(*inputs, **keywords)
-        guess = self.norm(self.activation(self.transform(out.last_hidden_state)))
+        state = out.last_hidden_state if at is None else out.last_hidden_state[at]
+        guess = self.norm(self.activation(self.transform(state)))
         return replace(out, logits=self.lm_head(scaled(guess, self.config.logit_scale)))
 
     def num_parameters(self) -> int:

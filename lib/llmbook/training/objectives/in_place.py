@@ -10,11 +10,12 @@ made: see ``llmbook.text.masking``, ``reading_order`` and ``pairs``.
 
 from torch import nn
 
+from llmbook.text.labels import IGNORE
 from llmbook.training.objectives.base import Batch, Loss, optional, required, same_shape, summed
 
 
 def masked_lm_loss(model: nn.Module, batch: Batch) -> Loss:
-    """Guess the hidden tokens from both sides (https://arxiv.org/abs/1810.04805, §3.1).
+    """Guess the hidden tokens from both sides (https://arxiv.org/abs/1810.04805, §3.1); for a ``MaskedLM``.
 
     ``batch`` is what ``MaskTokens`` makes: ``input_ids`` [B, T] in which some tokens are replaced, ``labels`` [B, T]
     with the original token at those places and −100 elsewhere; ``attention_mask`` and ``segment_ids`` if there are.
@@ -22,7 +23,10 @@ def masked_lm_loss(model: nn.Module, batch: Batch) -> Loss:
     """
     labels = required(batch, "labels", "MaskTokens")
     same_shape(batch, "input_ids", "labels")
-    return summed(_logits(model, batch, "attention_mask", "segment_ids"), labels)
+    chosen = labels != IGNORE
+    # The head answers there alone: at every place it would cost more than a small encoder.
+    inputs = optional(batch, "attention_mask", "segment_ids")
+    return summed(model(batch["input_ids"], at=chosen, **inputs).logits, labels[chosen])
 
 
 def permutation_lm_loss(model: nn.Module, batch: Batch) -> Loss:
