@@ -76,6 +76,47 @@ def test_resume_with_other_settings_is_refused(change, says):
     assert other.step == 0
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_without_replacement_an_epoch_reads_everything_once(seed):
+    """Catches windows that overlap or are left out, one order for all epochs, a window's last target lost."""
+    batches = LMBatches(TOKENS, batch_size=3, seq_len=7, seed=seed, replacement=False)
+    assert batches.batches_per_epoch == 4  # 93 // 7 = 13 windows wherever the first begins
+    epochs = [torch.cat(take(batches, 4)) for _ in range(3)]
+    for windows in epochs:
+        assert (windows.diff(dim=1) == 1).all()
+        targets = windows[:, 1:].flatten()
+        assert len(targets.unique()) == len(targets) == 4 * 3 * 7
+        assert len((windows[:, 0] % 7).unique()) == 1
+    assert len({tuple(windows[:, 0].tolist()) for windows in epochs}) == 3
+    assert len({int(windows[0, 0] % 7) for windows in [torch.cat(take(batches, 4)) for _ in range(20)]}) > 3
+
+
+def test_without_replacement_the_order_is_drawn():
+    """Catches windows that come one after another as they stand in the text."""
+    windows = torch.cat(take(LMBatches(TOKENS, batch_size=3, seq_len=7, replacement=False), 4))
+    assert (windows[:, 0].diff() == 7).sum() < 6
+
+
+@pytest.mark.parametrize("n_done", [1, 3, 4, 6])
+def test_without_replacement_batches_are_a_function_of_seed_and_step(n_done):
+    """Catches an order that depends on what was drawn before, and a resume in a wrong place of an epoch."""
+    options = dict(batch_size=3, seq_len=7, seed=5, replacement=False)
+    whole = take(LMBatches(TOKENS, **options), 10)
+    interrupted, resumed = LMBatches(TOKENS, **options), LMBatches(TOKENS, **options)
+    take(interrupted, n_done)
+    resumed.load_state_dict(interrupted.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(take(resumed, 10 - n_done), whole[n_done:], strict=True))
+    assert torch.equal(interrupted.batch(9)["input_ids"], whole[9])
+    with pytest.raises(ValueError, match="replacement=False, but these batches have replacement=True"):
+        LMBatches(TOKENS, **{**options, "replacement": True}).load_state_dict(interrupted.state_dict())
+
+
+def test_too_few_windows_for_a_batch_are_named():
+    """Catches an epoch without a batch, which would divide by zero at the first."""
+    with pytest.raises(ValueError, match="13 windows of 7 tokens that do not overlap, too few for a batch of 14"):
+        LMBatches(TOKENS, batch_size=14, seq_len=7, replacement=False)
+
+
 @pytest.mark.parametrize("n_tokens", [2, 3, 7, 8, 9, 14, 15, 16, 100])
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_every_token_after_the_first_is_predicted_exactly_once(n_tokens, batch_size):

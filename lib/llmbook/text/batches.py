@@ -1,7 +1,8 @@
 """Windows of a token stream: random ones to train on, consecutive ones to evaluate on.
 
-The choice: windows are drawn with replacement from every possible start. Over a run shorter than an epoch this differs
-little from shuffling, and it needs no permutation of millions of starts to be remembered.
+The choice: unless told otherwise, windows are drawn with replacement from every possible start. That needs no order of
+millions of starts to be remembered, but after as many windows as the text holds, 37 % of it (1/e) has not been read.
+Without replacement every epoch reads all of it once, cut into windows at another place and in another order.
 
 Shapes: B batch, T seq_len. Windows hold T+1 tokens: T inputs and, shifted by one, T targets.
 """
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from llmbook.text.files import whole_file
 from llmbook.text.labels import IGNORE
-from llmbook.text.numbered import NumberedBatches, require_at_least
+from llmbook.text.numbered import NumberedBatches, numbered_generator, require_at_least
 
 
 def as_tokens(tokens: Sequence[int] | np.ndarray | Tensor, *, vocab_size: int | None = None) -> np.ndarray:
@@ -50,8 +51,9 @@ class LMBatches(NumberedBatches):
     """An endless iterator of random windows for language modelling.
 
     Each item is ``{"input_ids": LongTensor[B, T+1]}``. ``tokens`` may be a list, array (also memory-mapped) or
-    tensor; ``vocab_size``, if given, is checked against every id. Raises ValueError if the corpus has no window
-    of ``seq_len`` + 1 tokens.
+    tensor; ``vocab_size``, if given, is checked against every id. With ``replacement=False`` windows do not overlap
+    and none comes twice before all have come, but for what does not fill a window or a batch at an epoch's end.
+    Raises ValueError if the corpus has no window of ``seq_len`` + 1 tokens, or no batch of different ones.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class LMBatches(NumberedBatches):
         seq_len: int,
         seed: int = 0,
         vocab_size: int | None = None,
+        replacement: bool = True,
     ):
         require_at_least(1, batch_size=batch_size, seq_len=seq_len)
         require_at_least(0, seed=seed)
@@ -71,20 +74,40 @@ class LMBatches(NumberedBatches):
                 f"the corpus has {len(self.tokens)} tokens, too few for one window of seq_len + 1 = {seq_len + 1}: "
                 "use a longer text or a smaller seq_len"
             )
-        self.batch_size, self.seq_len, self.seed = batch_size, seq_len, seed
+        self.batch_size, self.seq_len, self.seed, self.replacement = batch_size, seq_len, seed, replacement
+        self._epoch: tuple[int, np.ndarray | None] = (-1, None)
+        n_windows = (len(self.tokens) - seq_len) // seq_len  # wherever the first of them begins
+        self.batches_per_epoch = n_windows // batch_size
+        if not replacement and self.batches_per_epoch == 0:
+            raise ValueError(
+                f"the corpus has {n_windows} windows of {seq_len} tokens that do not overlap, too few for a batch of "
+                f"{batch_size}: use a smaller batch_size, or replacement=True"
+            )
 
     def starts(self, step: int) -> Int[np.ndarray, "B"]:
         """Where the windows of batch number ``step`` begin."""
+        if not self.replacement:
+            epoch, place = divmod(step, self.batches_per_epoch)
+            return self._order(epoch)[place * self.batch_size :][: self.batch_size]
         generator = np.random.default_rng([self.seed, step])
         return generator.integers(0, len(self.tokens) - self.seq_len, size=self.batch_size)
+
+    def _order(self, epoch: int) -> Int[np.ndarray, "N"]:
+        """Where the windows of an epoch begin, in the order in which they come."""
+        if self._epoch[0] != epoch:
+            generator = numbered_generator("epochs", self.seed, epoch)
+            first = generator.integers(0, self.seq_len)
+            starts = np.arange(first, len(self.tokens) - self.seq_len, self.seq_len)
+            self._epoch = epoch, generator.permutation(starts)
+        return self._epoch[1]
 
     def batch(self, step: int) -> dict[str, Int[Tensor, "B width"]]:
         """Batch number ``step``, whatever has been drawn before. width = T + 1."""
         places = self.starts(step)[:, None] + np.arange(self.seq_len + 1)  # [B, T+1]
         return {"input_ids": torch.from_numpy(self.tokens[places].astype(np.int64))}
 
-    def identity(self) -> dict[str, int]:
-        names = ("seed", "batch_size", "seq_len")
+    def identity(self) -> dict[str, int | bool]:
+        names = ("seed", "batch_size", "seq_len", "replacement")
         return {name: getattr(self, name) for name in names} | {"n_tokens": len(self.tokens)}
 
 

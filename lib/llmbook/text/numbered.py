@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 # Entropy beside (seed, k), so that draws with the same seed, the windows' and their corruption's, are independent.
-STREAMS = {"mapped": 1, "pairs": 2, "mixture": 3}
+STREAMS = {"mapped": 1, "pairs": 2, "mixture": 3, "epochs": 4}
 
 
 class NumberedBatches:

@@ -80,7 +80,11 @@ def train(recipe: Recipe, path: Path, *, resume: bool, parallel: Parallel) -> in
     say(f"corpus     {recipe.corpus}: {len(train_tokens):,} tokens to train on, {len(valid_tokens):,} held out")
     sizes = dict(seq_len=recipe.data.seq_len)
     batches = LMBatches(  # the whole batch: each process takes its own rows
-        train_tokens, batch_size=recipe.data.batch_size * parallel.world_size, seed=recipe.seed, **sizes
+        train_tokens,
+        batch_size=recipe.data.batch_size * parallel.world_size,
+        seed=recipe.seed,
+        replacement=recipe.data.replacement,
+        **sizes,
     )
     torch.manual_seed(recipe.seed)
     model = DecoderLM(recipe.model_config(tokenizer.vocab_size))

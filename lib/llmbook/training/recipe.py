@@ -29,8 +29,9 @@ ENTRIES = {
     "corpus": "a name from llmbook.text.corpora(), or the path of a UTF-8 text file",
     "tokenizer": '"char", "byte", {"bpe": VOCAB_SIZE} (trained on the training text), or the path of a saved tokenizer',
     "train": "fields of TrainConfig; steps is required",
-    "data": "batch_size (rows of one process), seq_len, and valid: the fraction held out (0.1), "
-    "where the corpus has no split of its own",
+    "data": "batch_size (rows of one process), seq_len, valid: the fraction held out (0.1), "
+    "where the corpus has no split of its own, and replacement: whether windows may come again before all have come "
+    "(true)",
     "folder": "where checkpoints, log, tokenizer and tokens go",
     "parallel": '"none" (one process), "ddp" (every process holds the model) or "fsdp" (every process holds a part); '
     'default "none"',
@@ -47,7 +48,7 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSizes:
-    """Rows per process and micro-batch, tokens per row, and the fraction of the text held out.
+    """Rows per process and micro-batch, tokens per row, the fraction of the text held out, and how windows are drawn.
 
     Raises ValueError for a size below 1 and a fraction outside (0, 1).
     """
@@ -55,6 +56,7 @@ class DataSizes:
     batch_size: int
     seq_len: int
     valid: float = 0.1
+    replacement: bool = True
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "seq_len"):
