@@ -82,3 +82,5 @@ def test_bad_arguments_are_named():
             PrefixTuned(lm(), **arguments)
     with pytest.raises(ValueError, match="sliding_window=4"):
         PrefixTuned(lm(sliding_window=4), n_tokens=2)
+    with pytest.raises(ValueError, match="conv_width=4"):
+        PrefixTuned(lm(conv_width=4), n_tokens=2)

@@ -99,7 +99,9 @@ def test_bad_arguments_are_named(arguments, message):
     assert all(p.requires_grad for p in model.parameters())
 
 
-def test_a_sliding_window_is_refused():
-    """Catches a prompt that falls out of sight after a window's length, silently."""
+def test_what_would_lose_the_prompt_is_refused():
+    """Catches a prompt that falls out of sight after a window's length, or is read without its place, silently."""
     with pytest.raises(ValueError, match="sliding_window=4"):
         PromptTuned(lm(sliding_window=4), n_tokens=2)
+    with pytest.raises(ValueError, match="conv_width=4"):
+        PromptTuned(lm(conv_width=4), n_tokens=2)

@@ -100,7 +100,7 @@ def test_names_are_known_everywhere():
 def test_one_command_trains_and_publishes(tmp_path, monkeypatch):
     """Catches a command that stops between training and the page, or touches what it does not make."""
     recipe = {
-        "model": {"preset": "modern", "d_model": 8, "n_layers": 1, "n_heads": 2, "max_seq_len": 16},
+        "model": {"preset": "modern", "conv_width": None, "d_model": 8, "n_layers": 1, "n_heads": 2, "max_seq_len": 16},
         "corpus": "shakespeare-plays",
         "tokenizer": "char",
         "train": {"steps": 2, "optimizer": "muon"},

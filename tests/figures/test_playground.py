@@ -38,7 +38,7 @@ SIZES = dict(max_seq_len=S, d_model=24, n_layers=2, n_heads=4)
 MODERN = dict(positions="rope", norm="rmsnorm", bias=False)
 FAMILIES = {
     "gpt2": TransformerConfig.gpt2(vocab_size=300, **SIZES),
-    "modern": TransformerConfig.modern(vocab_size=300, **SIZES),
+    "modern": TransformerConfig.modern(vocab_size=300, **SIZES, conv_width=None),
     "llama": TransformerConfig.llama(vocab_size=300, **{**SIZES, "n_kv_heads": 2, "tie_embeddings": False}),
     "odd sizes": TransformerConfig.llama(
         vocab_size=300, max_seq_len=S, d_model=23, n_layers=1, n_heads=3, n_kv_heads=1, d_head=6, d_ff=13, norm_eps=0.1
@@ -339,6 +339,8 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
         export_model(model, cased, path)
     with pytest.raises(FigureError, match="cannot run a Linear: give a DecoderLM"):
         export_model(torch.nn.Linear(2, 2), tokenizer, path)
+    with pytest.raises(FigureError, match="conv_width=4: a page has no short convolutions"):
+        export_model(DecoderLM(config.replace(conv_width=4)), tokenizer, path)
     with pytest.raises(FigureError, match="Encoder cannot be exported"):
         export_model(Encoder(config), tokenizer, path)
     model.extra = torch.nn.Linear(2, 2)

@@ -7,13 +7,13 @@ from llmbook.inference import choice_log_probs, last_states
 from llmbook.model import DecoderLM, TransformerConfig
 
 
-@pytest.fixture(params=["gpt2", "llama"])
+@pytest.fixture(params=["gpt2", "llama", "modern"])
 def model(request):
     torch.manual_seed(0)
     sizes = dict(vocab_size=31, d_model=32, n_layers=2, n_heads=4, max_seq_len=16, init_std=0.2)
     if request.param == "llama":
         return DecoderLM(TransformerConfig.llama(n_kv_heads=2, **sizes))
-    return DecoderLM(TransformerConfig.gpt2(**sizes))
+    return DecoderLM(getattr(TransformerConfig, request.param)(**sizes))
 
 
 @pytest.mark.parametrize("prefix", [[], [3, 1, 4, 1, 5]])

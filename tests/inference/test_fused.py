@@ -125,6 +125,7 @@ def test_the_token_table_is_shared_and_the_rest_copied():
         ({"bias": True}, "bias=True"),
         ({"qk_norm": True}, "qk_norm=True"),
         ({"sliding_window": 4}, "sliding_window=4"),
+        ({"conv_width": 4}, "conv_width=4"),
         ({"scale_embeddings": True}, "scale_embeddings=True"),
         ({"logit_scale": 0.5}, "logit_scale=0.5"),
         ({"embedding_norm": True}, "embedding_norm=True"),

@@ -11,7 +11,7 @@ from llmbook.text import BPETokenizer, CharTokenizer
 TEXT = "To be, or not to be: 滚滚长江东逝水 🙂\n" * 4
 SIZES = dict(max_seq_len=32, d_model=24, n_layers=2, n_heads=4)
 FAMILIES = {
-    "modern": TransformerConfig.modern(vocab_size=270, **SIZES),
+    "modern": TransformerConfig.modern(vocab_size=270, **SIZES, conv_width=None),
     "gpt2": TransformerConfig.gpt2(vocab_size=270, **SIZES),
     "llama, untied": TransformerConfig.llama(vocab_size=270, tie_embeddings=False, **SIZES),
     "alibi": TransformerConfig(vocab_size=270, positions="alibi", **SIZES),

@@ -16,6 +16,7 @@ from llmbook.interop import huggingface
 from llmbook.model import (
     attention,
     body,
+    cache,
     encoder_decoder,
     heads,
     layers,
@@ -24,6 +25,7 @@ from llmbook.model import (
     position_bias,
     position_embeddings,
     rotary,
+    short_conv,
 )
 from tests.interop import test_huggingface
 from tests.model import (
@@ -32,6 +34,7 @@ from tests.model import (
     test_heads,
     test_linear,
     test_positions,
+    test_short_conv,
     test_transformer,
 )
 from tests.mutations import must_be_noticed
@@ -39,6 +42,7 @@ from tests.mutations import must_be_noticed
 ROPE, LEARNED, ALIBI = (
     next(p for p in test_transformer.PARTS if p["positions"] == n) for n in ("rope", "learned", "alibi")
 )
+CONV = next(p for p in test_transformer.PARTS if "conv_width" in p)
 
 real = dict(
     rotate=rotary.rotate,
@@ -49,6 +53,7 @@ real = dict(
     body=body.Body.forward,
     backward=linear.OneDnnLinear.backward,
 )
+convolve = short_conv.ShortConv.forward
 
 
 def kernel_causal(q, k, v, allowed, blind, bias, scale, dropout):
@@ -59,6 +64,12 @@ def plain_softmax(q, k, v, allowed, blind, bias, scale, dropout):
     allowed = allowed & ~blind
     weights = (q @ k.transpose(-2, -1) * scale).masked_fill(~allowed, -math.inf).softmax(-1)
     return weights @ v, weights
+
+
+def taps_reversed(conv, x):
+    turned = short_conv.ShortConv(d_model=x.shape[-1], width=conv.width)
+    turned.weight = torch.nn.Parameter(conv.weight.detach().flip(0))
+    return convolve(turned, x)
 
 
 def future_by_one(q_len, k_len=None, *, device=None):
@@ -185,6 +196,22 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
     "padding pooled": (
         test_heads, "pool", lambda hidden, mask=None, how="mean": heads.pool(hidden, how=how),
         lambda: test_heads.test_pooling_counts_real_tokens_only("mean", [4.0, 4.5]),
+    ),
+    "taps of a short convolution in the wrong order": (
+        short_conv.ShortConv, "forward", taps_reversed,
+        lambda: test_short_conv.test_it_is_torchs_depthwise_convolution_beside_a_free_path(4),
+    ),
+    "a short convolution reads padding": (
+        short_conv.ShortConv, "forward", lambda conv, x, *, real, cache: convolve(conv, x, cache=cache),
+        lambda: test_transformer.test_left_padding_changes_nothing(CONV),
+    ),
+    "a short convolution without the cache's past": (
+        short_conv.ShortConv, "forward", lambda conv, x, *, real, cache: convolve(conv, x, real=real),
+        lambda: test_transformer.test_cached_chunks_equal_one_pass(CONV),
+    ),
+    "a crop of the cache that forgets what convolutions read": (
+        cache.KVCache, "crop", lambda self, length: (setattr(self, "length", length), self.inputs.zero_()),
+        test_short_conv.test_a_cache_can_go_back,
     ),
     "a blind query gives NaN": (
         attention, "eager_attention", plain_softmax,

@@ -23,6 +23,7 @@ PARTS = [
         ("rope", "rmsnorm", "pre", "swiglu", 2, True),
     ]
 ]
+PARTS.append({**PARTS[-1], "conv_width": 4})
 
 
 @pytest.mark.parametrize("parts", PARTS, ids=lambda p: p["positions"])
@@ -250,6 +251,7 @@ def test_replace_derives_sizes_anew():
         (dict(positions="rotary"), "positions='rotary'"),
         (dict(dropout=1.0), "dropout=1.0"),
         (dict(sliding_window=0), "sliding_window=0"),
+        (dict(conv_width=0), "conv_width=0"),
         (dict(attention_scale=-1.0), "attention_scale=-1.0"),
         (dict(positions="t5", t5_buckets=256), "t5_buckets=256"),
         (dict(vocab_size=0), "vocab_size=0"),

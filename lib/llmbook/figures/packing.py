@@ -36,12 +36,15 @@ def export_model(model: Any, tokenizer: Any, path: str | os.PathLike[str]) -> Pa
 def pack_model(model: Any, tokenizer: Any) -> bytes:
     """The contents of that file.
 
-    Raises FigureError for a model that is not a plain ``DecoderLM`` (adapters must be merged first), a weight that
+    Raises FigureError for a model that is not a plain ``DecoderLM`` (adapters must be merged first) or has short
+    convolutions, a weight that
     float16 cannot hold, and a tokenizer that is of another size than the model or that a page cannot run.
     """
     config = getattr(model, "config", None)
     if not hasattr(config, "positions"):
         raise FigureError(f"a page cannot run a {type(model).__name__}: give a DecoderLM")
+    if config.conv_width is not None:
+        raise FigureError(f"conv_width={config.conv_width}: a page has no short convolutions; use conv_width=None")
     state = model.state_dict()
     wanted = weight_shapes(config)
     held = {name for name in state if name not in _replaced(config)}
@@ -67,7 +70,7 @@ def pack_model(model: Any, tokenizer: Any) -> bytes:
         )  # a float32 must start at a multiple of 4
         offset += len(blocks[-1])
     header = {
-        "config": config.to_dict(),
+        "config": {name: value for name, value in config.to_dict().items() if name != "conv_width"},  # never one
         "tokenizer": _tokenizer(tokenizer),
         "start": _start(tokenizer),
         "n_parameters": sum(int(p.numel()) for p in model.parameters()),

@@ -81,7 +81,5 @@ def _behind(model: DecoderLM, beginning: KVCache | None, n_rows: int, max_len: i
     dtype = model.lm_head.weight.dtype
     cache = KVCache(model.config, batch_size=n_rows, max_len=max_len, dtype=dtype, **place)
     if beginning is not None:
-        n = beginning.length
-        cache.keys[:, :, :, :n], cache.values[:, :, :, :n] = beginning.keys, beginning.values  # one row for all
-        cache.length = n
+        cache.begin_with(beginning)
     return cache

@@ -144,7 +144,7 @@ def _twice(norm: nn.RMSNorm) -> nn.Parameter:
 def _check(config: TransformerConfig) -> None:
     needed = dict(
         positions="rope", norm="rmsnorm", norm_position="pre", bias=False, qk_norm=False, embedding_norm=False,
-        sliding_window=None, scale_embeddings=False, logit_scale=1.0, n_segments=0,
+        sliding_window=None, conv_width=None, scale_embeddings=False, logit_scale=1.0, n_segments=0,
     )  # fmt: skip
     for name, value in needed.items():
         if getattr(config, name) != value:

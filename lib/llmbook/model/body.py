@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from llmbook.model.cache import Cache
 from llmbook.model.config import TransformerConfig
+from llmbook.model.initialise import initialise
 from llmbook.model.layers import Block
 from llmbook.model.linear import Linear
 from llmbook.model.masks import padding_mask, sliding_window_mask
@@ -83,7 +84,8 @@ class Embeddings(nn.Module):
 class Body(nn.Module):
     """Embeddings, L blocks and (pre-norm only) a last norm; ``causal`` says whether the future is hidden.
 
-    Raises ValueError for ``n_decoder_layers``, and for a sliding window where the future is not hidden.
+    Raises ValueError for ``n_decoder_layers``, and for a sliding window or short convolutions where the future is not
+    hidden.
     """
 
     def __init__(self, config: TransformerConfig, *, causal: bool, cross_attention: bool = False):
@@ -95,6 +97,10 @@ class Body(nn.Module):
         if config.sliding_window is not None and not causal:
             raise ValueError(
                 f"sliding_window={config.sliding_window} looks back only: it needs a causal model, not an encoder"
+            )
+        if config.conv_width is not None and not causal:
+            raise ValueError(
+                f"conv_width={config.conv_width}: short convolutions look back only; an encoder takes conv_width=None"
             )
         self.config, self.causal = config, causal
         self.embeddings = Embeddings(config)
@@ -146,8 +152,8 @@ class Body(nn.Module):
 
         Raises:
             ValueError: the sequence is longer than learned positions or the cache allow, a mask does not fit,
-                not exactly one of ``input_ids`` and ``inputs_embeds`` is given, ``memory_mask`` without ``memory``, or
-                a cache to an encoder.
+                not exactly one of ``input_ids`` and ``inputs_embeds`` is given, ``memory_mask`` without ``memory``, a
+                cache to an encoder, or ``mask`` to a model with short convolutions, which it would not hold back.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds, not both and not neither")
@@ -157,6 +163,11 @@ class Body(nn.Module):
             raise ValueError("memory_mask was given without the memory [B, M, C] it describes")
         if cache is not None and not self.causal:
             raise ValueError("a cache holds what came before, but an encoder also reads what comes after: use none")
+        if mask is not None and self.config.conv_width is not None:
+            raise ValueError(
+                f"mask says who may read whom, but with conv_width={self.config.conv_width} each position also reads "
+                "those just before it: make the model with conv_width=None"
+            )
         given = input_ids if inputs_embeds is None else inputs_embeds
         q_len, n_past = given.shape[1], 0 if cache is None else cache.length
         k_len = q_len if cache is None else cache.n_keys(q_len)
@@ -169,6 +180,7 @@ class Body(nn.Module):
             causal=self.causal and mask is None,
             memory=memory,
             memory_mask=None if memory_mask is None else padding_mask(memory_mask),
+            real=None if attention_mask is None else attention_mask[:, -q_len:] != 0,
             need_weights=need_weights,
         )
         hidden, attentions, cross_attentions = [x], [], []  # the stream is kept only where it was asked for
@@ -229,17 +241,3 @@ def vocab_projection(config: TransformerConfig, tokens: nn.Embedding) -> Linear:
 def scaled(x: Tensor, factor: float) -> Tensor:
     """x · factor, without a copy where the factor is 1."""
     return x if factor == 1 else x * factor
-
-
-def initialise(module: nn.Module, config: TransformerConfig) -> None:
-    """GPT-2's initialisation: normal with ``init_std``, biases 0, and each projection that writes into the residual
-    stream divided by the square root of their number, so that the stream does not grow with depth (or 0:
-    ``zero_init``). They are 2 L, and 3 L with cross-attention, the third addition of a block."""
-    parts = dict(module.named_modules())
-    writers = {name for name in parts if name.endswith(("o_proj", "down_proj"))}
-    for name, part in parts.items():
-        if isinstance(part, (nn.Linear, nn.Embedding)):
-            std = config.init_std / math.sqrt(len(writers)) if name in writers else config.init_std
-            nn.init.normal_(part.weight, std=0.0 if name in writers and config.zero_init else std)
-        if isinstance(part, nn.Linear) and part.bias is not None:
-            nn.init.zeros_(part.bias)

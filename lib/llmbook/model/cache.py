@@ -46,7 +46,9 @@ class KVCache:
     """Keys and values of all layers, [L, B, Hk, max_len, D], of which the first ``length`` positions are filled.
 
     ``model(ids, cache=cache)`` reads it, appends to it and advances it. It does not carry gradients. For a decoder
-    that reads an encoder's output, ``memories`` keeps that output's keys and values, computed at the first step.
+    that reads an encoder's output, ``memories`` keeps that output's keys and values, computed at the first step; for
+    one with short convolutions over K positions, ``inputs`` [L, 2, B, K - 1 + max_len, C] keeps what both of a block
+    have read, behind K - 1 zeros (all of it, not the last few, so that ``crop`` can go back).
     """
 
     def __init__(
@@ -64,6 +66,9 @@ class KVCache:
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.length = 0
         self.memories: list[KeysValues | None] = [None] * config.n_layers
+        n_before, width = (0, 0) if config.conv_width is None else (config.conv_width - 1, config.d_model)
+        shape = (config.n_layers, 2, batch_size, n_before + self.max_len, width)
+        self.inputs = torch.zeros(shape, device=device, dtype=dtype)
 
     def n_keys(self, q_len: int) -> int:
         return self.length + q_len
@@ -80,14 +85,22 @@ class KVCache:
             raise ValueError(f"the cache holds {self.length} positions: it cannot be cropped to {length}")
         self.length = length  # what lies behind will be overwritten
 
+    def begin_with(self, other: "KVCache") -> None:
+        """Hold what ``other`` holds, its one row in every row here."""
+        n = self.length = other.length
+        self.keys[..., :n, :], self.values[..., :n, :] = other.keys[..., :n, :], other.values[..., :n, :]
+        n += self.inputs.shape[3] - self.max_len  # the zeros before the first
+        self.inputs[..., :n, :] = other.inputs[..., :n, :]
+
     def reorder(self, rows: Int[Tensor, "B_new"]) -> None:
         """Row i becomes what row ``rows[i]`` was; rows may be repeated or left out, and their number may change."""
         self.keys, self.values = self.keys[:, rows], self.values[:, rows]
+        self.inputs = self.inputs[:, :, rows]
         self.memories = [m if m is None else (m[0][rows], m[1][rows]) for m in self.memories]
 
     @property
     def n_bytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes
+        return self.keys.nbytes + self.values.nbytes + self.inputs.nbytes
 
 
 class FullLayerCache:
@@ -103,23 +116,36 @@ class FullLayerCache:
         return self.cache.memories[self.index]
 
     def append(self, k: Float[Tensor, "B Hk T D"], v: Float[Tensor, "B Hk T D"]) -> KeysValues:
-        """Write new keys and values behind the old ones and return all of them.
-
-        Raises:
-            ValueError: no room is left, or the batch differs from the cache's.
-            RuntimeError: the keys carry a gradient, which overwriting memory would corrupt.
-        """
+        """Write new keys and values behind the old ones and return all of them. Raises as ``_fits`` does."""
         keys, values = self.cache.keys[self.index], self.cache.values[self.index]
-        start, end = self.cache.length, self.cache.length + k.shape[2]
-        if end > self.cache.max_len:
-            raise ValueError(
-                f"the cache has room for {self.cache.max_len} positions and holds {start}: "
-                f"{k.shape[2]} more do not fit; make it with a larger max_len"
-            )
-        if k.shape[0] != keys.shape[0]:
-            raise ValueError(f"a cache made for a batch of {keys.shape[0]} cannot take a batch of {k.shape[0]}")
-        if k.requires_grad:
-            raise RuntimeError("a cache does not carry gradients: run the model under torch.no_grad()")
+        start, end = self._fits(k, k.shape[2])
         keys.narrow(2, start, k.shape[2]).copy_(k)  # as keys[:, :, start:end] = k, in half the time
         values.narrow(2, start, k.shape[2]).copy_(v)
         return keys.narrow(2, 0, end), values.narrow(2, 0, end)
+
+    def look_back(self, place: int, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B KT C"]:
+        """Write what a short convolution reads behind what it has read; the last K - 1 + T. Raises as ``_fits``."""
+        inputs = self.cache.inputs[self.index, place]
+        start, end = self._fits(x, x.shape[1])
+        n_before = inputs.shape[1] - self.cache.max_len
+        inputs.narrow(1, start + n_before, end - start).copy_(x)
+        return inputs.narrow(1, start, n_before + end - start)
+
+    def _fits(self, new: Tensor, n_tokens: int) -> tuple[int, int]:
+        """Where the next ``n_tokens`` positions begin and end.
+
+        Raises:
+            ValueError: no room is left, or the batch differs from the cache's.
+            RuntimeError: what is new carries a gradient, which overwriting memory would corrupt.
+        """
+        start, end, n_rows = self.cache.length, self.cache.length + n_tokens, self.cache.keys.shape[1]
+        if end > self.cache.max_len:
+            raise ValueError(
+                f"the cache has room for {self.cache.max_len} positions and holds {start}: "
+                f"{n_tokens} more do not fit; make it with a larger max_len"
+            )
+        if new.shape[0] != n_rows:
+            raise ValueError(f"a cache made for a batch of {n_rows} cannot take a batch of {new.shape[0]}")
+        if new.requires_grad:
+            raise RuntimeError("a cache does not carry gradients: run the model under torch.no_grad()")
+        return start, end

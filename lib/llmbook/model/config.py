@@ -34,6 +34,8 @@ class TransformerConfig:
     multiplies the scores, 1/sqrt(d_head) unless given. ``scale_embeddings`` multiplies token vectors by sqrt(d_model),
     so that positions added to them weigh less; ``logit_scale`` multiplies what enters the output projection (``None``:
     1/sqrt(d_model)).
+    ``conv_width`` gives a causal model short convolutions over that many positions in front of attention and of the
+    feed-forward net (``short_conv.py``; None for none).
     ``zero_init`` starts both projections into the residual stream at 0, so that every block begins as the identity.
     ``n_decoder_layers`` is the depth of the second stack of an encoder–decoder (None: as deep as the first).
 
@@ -63,6 +65,7 @@ class TransformerConfig:
     embedding_norm: bool = False
     qk_norm: bool = False
     feed_forward: Activation = "gelu"
+    conv_width: int | None = None
     bias: bool = True
     tie_embeddings: bool = True
     scale_embeddings: bool = False
@@ -93,7 +96,7 @@ class TransformerConfig:
             object.__setattr__(self, "logit_scale", self.d_model**-0.5)
         for name in ("n_kv_heads", "d_head", "d_ff"):
             _at_least_one(self, name)
-        for name in ("n_decoder_layers", "sliding_window"):
+        for name in ("n_decoder_layers", "sliding_window", "conv_width"):
             if getattr(self, name) is not None:
                 _at_least_one(self, name)
         if self.n_heads % self.n_kv_heads:
@@ -175,11 +178,12 @@ class TransformerConfig:
 
     @classmethod
     def modern(cls, **overrides: Any) -> "TransformerConfig":
-        """A decoder of GPT-2's shape with newer parts: RoPE, RMSNorm, ReLU², normalised queries and keys, no biases,
-        every block the identity at the start. Most of what it gains over GPT-2 is its training (benchmarks)."""
+        """A decoder of GPT-2's shape with newer parts: RoPE, RMSNorm, ReLU², normalised queries and keys, short
+        convolutions, no biases, every block the identity at the start. Half of what it gains over GPT-2 is its
+        training (benchmarks)."""
         preset = dict(
             vocab_size=50_257, max_seq_len=1024, positions="rope", norm="rmsnorm", feed_forward="relu2", bias=False,
-            qk_norm=True, zero_init=True,
+            qk_norm=True, conv_width=4, zero_init=True,
         )  # fmt: skip
         return cls(**{**preset, **overrides})
 

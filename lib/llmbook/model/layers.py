@@ -20,6 +20,7 @@ from llmbook.model.cache import LayerCache
 from llmbook.model.config import GATED, TransformerConfig
 from llmbook.model.linear import Linear
 from llmbook.model.norms import make_norm
+from llmbook.model.short_conv import ShortConv
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
@@ -71,16 +72,19 @@ class Block(nn.Module):
     """Attention moves information between positions, the feed-forward net works on it; both add to the stream.
 
     With ``cross_attention`` a third part between the two reads another sequence, the encoder's, in the same way.
+    With ``conv_width`` a short convolution stands in front of the first and the last.
     """
 
     def __init__(self, config: TransformerConfig, *, cross_attention: bool = False):
         super().__init__()
         self.pre_norm = config.norm_position == "pre"
         self.attention_norm = make_norm(config)
+        self.attention_conv = make_conv(config, place=0)
         self.attention = make_attention(config)
         self.cross_attention_norm = make_norm(config) if cross_attention else None
         self.cross_attention = make_attention(config) if cross_attention else None
         self.feed_forward_norm = make_norm(config)
+        self.feed_forward_conv = make_conv(config, place=1)
         self.feed_forward = FeedForward(
             d_model=config.d_model, d_ff=config.d_ff, activation=config.feed_forward, bias=config.bias
         )
@@ -92,11 +96,14 @@ class Block(nn.Module):
         *,
         memory: Float[Tensor, "B M C"] | None = None,
         memory_mask: Bool[Tensor, "..."] | None = None,
+        real: Bool[Tensor, "B T"] | None = None,
         cache: LayerCache | None = None,
         need_weights: bool = False,
         **attention_inputs,
     ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B H T S"] | None, Float[Tensor, "B H T M"] | None]:
         """One step of the residual stream; the other keywords go to ``MultiHeadAttention.forward``.
+
+        ``real`` is False on padding, which the short convolutions must not read (attention has a mask for it).
 
         Returns the stream, the weights of self-attention and those of cross-attention, None where not asked for.
 
@@ -107,9 +114,10 @@ class Block(nn.Module):
             raise ValueError(
                 "a block with cross-attention needs memory [B, M, C] to read, and only such a block can take it"
             )
-        read, weights = self.attention(
-            self._enter(self.attention_norm, x), cache=cache, need_weights=need_weights, **attention_inputs
-        )
+        entering = self._enter(self.attention_norm, x)
+        if self.attention_conv is not None:
+            entering = self.attention_conv(entering, real=real, cache=cache)
+        read, weights = self.attention(entering, cache=cache, need_weights=need_weights, **attention_inputs)
         x = self._leave(self.attention_norm, x + self.dropout(read))
         cross_weights = None
         if self.cross_attention is not None:
@@ -121,7 +129,10 @@ class Block(nn.Module):
                 need_weights=need_weights,
             )
             x = self._leave(self.cross_attention_norm, x + self.dropout(read))
-        worked = self.feed_forward(self._enter(self.feed_forward_norm, x))
+        entering = self._enter(self.feed_forward_norm, x)
+        if self.feed_forward_conv is not None:
+            entering = self.feed_forward_conv(entering, real=real, cache=cache)
+        worked = self.feed_forward(entering)
         return self._leave(self.feed_forward_norm, x + self.dropout(worked)), weights, cross_weights
 
     def _enter(self, norm: nn.Module, x: Tensor) -> Tensor:
@@ -147,3 +158,10 @@ def make_attention(config: TransformerConfig) -> MultiHeadAttention:
         norm_eps=config.norm_eps,
         backend=config.attention_backend,
     )
+
+
+def make_conv(config: TransformerConfig, *, place: int) -> ShortConv | None:
+    """The short convolution in front of a part of the block, if the configuration has one."""
+    if config.conv_width is None:
+        return None
+    return ShortConv(d_model=config.d_model, width=config.conv_width, place=place)

@@ -10,7 +10,8 @@ $$X \leftarrow aX + b\,(XX^\top)X + c\,(XX^\top)^2X \qquad (a, b, c) = (3.4445,\
 It works on each singular value by itself, $s \leftarrow as + bs^3 + cs^5$, and these coefficients lift small ones as
 fast as possible: all but the smallest end between 0.7 and 1.2, which is equal enough.
 
-This makes sense for matrices that turn one hidden vector into another. Token and position tables (a row is a vector
+This makes sense for matrices that turn one hidden vector into another, and does well on the few rows of a short
+convolution. Token and position tables (a row is a vector
 for itself), the output projection, gains and biases are left to AdamW, in the same optimiser.
 """
 
