@@ -17,8 +17,10 @@ Loop = OurLoop | PeerLoop | TransformersTrainerLoop
 BASE = "nanoGPT-style, fp32"
 ROPE = dict(positions="rope")
 SAME = dict(feed_forward="gelu", bias=False)  # with these our GPT-2 preset computes what the yardstick does
+NO_CONVS = dict(conv_width=None)
 MUON = dict(optimizer="muon", lr=3e-3, muon_lr=0.02, beta2=0.95, weight_decay=0.0)
 LATE = dict(schedule="trapezoid", min_lr_ratio=0.0)
+ONCE = dict(replacement=False)
 
 
 def _peer(build: Callable, *, bf16: bool = False) -> Callable[[Size, int], Loop]:
@@ -37,6 +39,7 @@ def _ours(
     attention: str = "sdpa",
     compiled: bool = False,
     parts: dict | None = None,
+    replacement: bool = True,
     **recipe: Any,
 ) -> Callable[[Size, int], Loop]:
     def build(size: Size, steps: int) -> OurLoop:
@@ -45,7 +48,7 @@ def _ours(
             max_seq_len=size.seq_len, **(parts or {}),
         )  # fmt: skip
         runtime = dtype and replace(choose_device("cpu", dtype), linear=linear, attention=attention, compile=compiled)
-        return OurLoop(config, runtime, steps, **recipe)
+        return OurLoop(config, runtime, steps, replacement, **recipe)
 
     return build
 
@@ -62,8 +65,8 @@ OURS = {
     "ours, nanoGPT's architecture, as chosen": _ours(dtype=None, parts=SAME),
     "ours, GPT-2, fp32": _ours(),
     "ours, GPT-2, as chosen": _ours(dtype=None),
-    "ours, modern, fp32": _ours("modern", **MUON, **LATE),
-    "ours, modern, as chosen": _ours("modern", dtype=None, **MUON, **LATE),
+    "ours, modern, fp32": _ours("modern", **MUON, **LATE, **ONCE),
+    "ours, modern, as chosen": _ours("modern", dtype=None, **MUON, **LATE, **ONCE),
 }
 SPEED = {
     **PEERS,
@@ -86,6 +89,8 @@ RUNGS = {
     "ours, GPT-2, RoPE": _ours(dtype=None, lr=3e-3, parts=ROPE),
     "ours, GPT-2, RoPE, Muon": _ours(dtype=None, parts=ROPE, **MUON),
     "ours, GPT-2, RoPE, Muon, late": _ours(dtype=None, parts=ROPE, **MUON, **LATE),
+    "ours, GPT-2, RoPE, Muon, late, once": _ours(dtype=None, parts=ROPE, **MUON, **LATE, **ONCE),
+    "ours, modern without convolutions": _ours("modern", dtype=None, parts=NO_CONVS, **MUON, **LATE, **ONCE),
 }
 LADDER = {  # each rung keeps what the one before it had
     "GPT-2 preset, nanoGPT's recipe": "ours, GPT-2, as chosen",
@@ -93,7 +98,9 @@ LADDER = {  # each rung keeps what the one before it had
     "+ RoPE": "ours, GPT-2, RoPE",
     "+ Muon": "ours, GPT-2, RoPE, Muon",
     "+ a learning rate that falls late, to 0": "ours, GPT-2, RoPE, Muon, late",
-    "+ RMSNorm, ReLU², QK-norm, zero-init, no biases (`modern`)": "ours, modern, as chosen",
+    "+ every window once an epoch": "ours, GPT-2, RoPE, Muon, late, once",
+    "+ RMSNorm, ReLU², QK-norm, zero-init, no biases": "ours, modern without convolutions",
+    "+ short convolutions (`modern`)": "ours, modern, as chosen",
 }
 QUALITY = {**PEERS, **OURS, **RUNGS}
 

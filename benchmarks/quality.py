@@ -35,7 +35,10 @@ def train_once(name: str, seed: int, steps: int) -> dict:
     tokenizer = CharTokenizer.train(train_text + valid_text)  # the alphabet of both, as everybody's preparation has
     tokens, valid = (torch.tensor(tokenizer.encode(text)) for text in (train_text, valid_text))
     loop = QUALITY[name](SIZE, steps)
-    batches = LMBatches(tokens, batch_size=SIZE.batch_size, seq_len=SIZE.seq_len, seed=seed, vocab_size=SIZE.vocab_size)
+    batches = LMBatches(
+        tokens, batch_size=SIZE.batch_size, seq_len=SIZE.seq_len, seed=seed, vocab_size=SIZE.vocab_size,
+        replacement=loop.replacement,
+    )  # fmt: skip
     start = time.process_time()
     said = loop.run(batches, steps) or {}
     seconds = time.process_time() - start

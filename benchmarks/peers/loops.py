@@ -1,7 +1,7 @@
 """How the contenders train: the usual loop around a peer's model, transformers' Trainer, and the book's own.
 
-Everybody reads the same windows, clips at norm 1 and follows nanoGPT's recipe for a CPU unless it names its own; a
-peer that publishes none of this size gets nanoGPT's too.
+Everybody clips at norm 1 and follows nanoGPT's recipe for a CPU, its random windows included, unless it names its own;
+a peer that publishes none of this size gets nanoGPT's too.
 """
 
 import tempfile
@@ -23,6 +23,8 @@ RECIPE = dict(lr=1e-3, warmup_steps=100, min_lr_ratio=0.1, weight_decay=0.1, bet
 
 class PeerLoop:
     """Forward, cross-entropy, backward, clip, fused AdamW (matrices and tables decay), warm-up and cosine."""
+
+    replacement = True  # windows are drawn as nanoGPT draws them
 
     def __init__(self, model: nn.Module, logits: Logits, steps: int, bf16: bool):
         self.model, self.logits, self.steps, self.step, self.bf16 = model, logits, steps, 0, bf16
@@ -51,8 +53,10 @@ class OurLoop:
     Without a ``runtime`` the Trainer measures precisions and kernels before its first step and takes the fastest.
     """
 
-    def __init__(self, config: TransformerConfig, runtime: Runtime | None, steps: int, **recipe):
-        self.model = DecoderLM(config)
+    def __init__(
+        self, config: TransformerConfig, runtime: Runtime | None, steps: int, replacement: bool = True, **recipe
+    ):
+        self.model, self.replacement = DecoderLM(config), replacement
         # log_every=1 makes it stoppable at any step; reading a loss on the CPU costs nothing
         recipe = {**RECIPE, **recipe, "warmup_steps": min(RECIPE["warmup_steps"], steps)}
         self.config = TrainConfig(steps=steps, log_every=1, **recipe)

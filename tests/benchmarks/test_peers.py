@@ -56,9 +56,10 @@ def test_the_ladder_ends_in_the_modern_preset():
     sizes = {**SIZES, "max_seq_len": 8}
     assert config == TransformerConfig.modern(**sizes)
     assert loops[0].model.config == TransformerConfig.gpt2(**sizes)
-    assert [loop.config.optimizer for loop in loops] == ["adamw"] * 3 + ["muon"] * 3
-    assert [loop.config.lr for loop in loops] == [1e-3] + [3e-3] * 5
-    assert [loop.config.schedule for loop in loops] == ["cosine"] * 4 + ["trapezoid"] * 2
+    assert [loop.config.optimizer for loop in loops] == ["adamw"] * 3 + ["muon"] * 5
+    assert [loop.config.lr for loop in loops] == [1e-3] + [3e-3] * 7
+    assert [loop.config.schedule for loop in loops] == ["cosine"] * 4 + ["trapezoid"] * 4
+    assert [loop.replacement for loop in loops] == [True] * 5 + [False] * 3
 
 
 def _count(model: torch.nn.Module) -> int:
