@@ -27,6 +27,23 @@ def test_scores_are_those_of_each_text_alone(model, prefix, batch_size):
         assert torch.allclose(score, alone, atol=1e-5)
 
 
+def test_so_many_texts_are_read_at_once(model):
+    """Catches a batch size that is accepted and ignored, where memory was to be saved."""
+    read = []
+    model.body.register_forward_hook(lambda body, inputs, out: read.append(len(inputs[0])))
+    choice_log_probs(model, [[1], [2, 3], [4], [5, 6, 7], [8]], [0], batch_size=2)
+    assert read == [2, 2, 1]
+
+
+@pytest.mark.parametrize("prefix", [[], [3, 1, 4]])
+def test_a_model_in_bfloat16_scores_as_each_text_alone(model, prefix):
+    """Catches keys and values kept in another type than the model computes in."""
+    model.bfloat16()
+    (score,) = choice_log_probs(model, [[9, 2]], [4, 20, 0], prefix=prefix)
+    alone = model(torch.tensor([[*prefix, 9, 2]])).logits[0, -1].float().log_softmax(-1)[[4, 20, 0]]
+    torch.testing.assert_close(score, alone, atol=0.05, rtol=0)
+
+
 def test_states_are_those_before_the_output_matrix(model):
     """Catches a state that the final norm has not seen."""
     rows = [[1, 2, 3], [4, 5]]
@@ -43,7 +60,8 @@ def test_reading_leaves_the_model_as_it_was(model):
 
 
 def test_what_cannot_be_read_is_named(model):
-    """Catches an empty row scored by its padding, and positions beyond the model's."""
+    """Catches an empty row scored by its padding, and positions beyond the model's, or the last one refused."""
+    assert last_states(model, [[1] * 11], prefix=[2] * 5).shape == (1, 32)
     with pytest.raises(ValueError, match="row 1 is empty"):
         last_states(model, [[1], []])
     with pytest.raises(ValueError, match="17 tokens"):

@@ -192,6 +192,17 @@ def test_a_cache_of_another_kind_and_a_cache_already_filled(prompt):
         generate(model, prompt, cache=KVCache(model.config, batch_size=2), use_cache=False, **options)
 
 
+def test_a_model_in_bfloat16_remembers_in_bfloat16(prompt):
+    """Catches keys and values kept in another type than the model computes in: an error, or twice the memory."""
+    model = make_model().bfloat16()
+    reader = Reader(model, prompt[:, :3])
+    with evaluating(model):
+        reader.logits()
+        reader.append(prompt[:, 3:])
+        torch.testing.assert_close(reader.logits(2), model(prompt).logits[:, -2:], atol=0.2, rtol=0)
+    assert reader.cache.keys.dtype == reader.cache.values.dtype == torch.bfloat16
+
+
 def test_pages_write_what_no_cache_writes():
     """Catches the padding of a batch read out of its pages, a page too few at a border, and rows that hold unequal
     beginnings taken for equal ones."""

@@ -170,6 +170,6 @@ def test_draws_follow_the_distribution():
     ],
 )
 def test_a_dial_out_of_range_is_named(logits, dial, value):
-    """Catches a dial that is accepted and then yields NaN or an empty choice."""
-    with pytest.raises(ValueError, match=f"{dial}={value}"):
+    """Catches a dial that is accepted and then yields NaN or an empty choice, or is refused for want of another."""
+    with pytest.raises(ValueError, match=f"{dial}={value}: must "):
         to_distribution(logits, **{dial: value})

@@ -112,6 +112,17 @@ def test_a_model_is_replaced_and_nothing_else(tmp_path):
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["m"]
 
 
+@pytest.mark.parametrize("config", ['{"model_type": "llama"}', "{", None])
+def test_a_foreign_model_in_files_of_the_same_names_is_not_replaced(config, tmp_path):
+    """A download of somebody else's, whose three files are called as ours, taken for an older model of ours."""
+    foreign = {"model.safetensors": "theirs", "tokenizer.json": "{}"} | ({"config.json": config} if config else {})
+    for name, content in foreign.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match="is not empty and holds no model"):
+        save_model(tmp_path, MODELS["gpt2"](), CHARACTERS)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == foreign
+
+
 def test_a_failed_save_leaves_the_old_model(tmp_path, monkeypatch):
     """A disk that is full halfway through."""
     model = shake(MODELS["gpt2"]())
