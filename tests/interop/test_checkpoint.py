@@ -35,6 +35,9 @@ MODELS = {
     "texts": lambda: SequenceClassifier(
         Encoder(TransformerConfig.bert(**SIZES)), n_labels=3, pooling="max", pooler_layer=False, dropout=0.1
     ),
+    "rewards": lambda: SequenceClassifier(
+        DecoderLM(TransformerConfig.gpt2(**SIZES)).body, n_labels=1, pooling="last", pooler_layer=False
+    ),
     "tokens": lambda: TokenClassifier(Encoder(TransformerConfig.bert(**SIZES)), n_labels=3),
 }
 
@@ -49,7 +52,8 @@ def run(model):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_same_model_comes_back(kind, tmp_path):
-    """A setting, a tensor or a table that is not drawn lost on the way; training mode kept; tied weights come loose."""
+    """A setting, a tensor or a table that is not drawn lost on the way; training mode kept; tied weights come loose; a
+    causal body that reads both ways from then on."""
     model = shake(MODELS[kind]())
     save_model(tmp_path / "m", model, CHARACTERS)
     again, tokenizer = load_model(tmp_path / "m")
@@ -64,6 +68,18 @@ def test_the_same_model_comes_back(kind, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m"]
     if kind == "texts":
         assert again.dropout.p == 0.1
+
+
+def test_a_classifier_saved_before_bodies_could_be_causal(tmp_path):
+    """Catches a folder of an earlier version, which does not say that its body reads both ways, refused or misread."""
+    model = shake(MODELS["texts"]())
+    save_model(tmp_path / "m", model, CHARACTERS)
+    path = tmp_path / "m" / "config.json"
+    values = json.loads(path.read_text())
+    assert values["head"].pop("causal") is False
+    path.write_text(json.dumps(values))
+    again, _ = load_model(tmp_path / "m")
+    assert torch.equal(run(again), run(model))
 
 
 def test_types_are_kept(tmp_path):

@@ -16,7 +16,7 @@ from llmbook.interpret import (
     repeated_tokens,
     without_heads,
 )
-from llmbook.model import Encoder, EncoderDecoderLM, MaskedLM, TransformerConfig
+from llmbook.model import Encoder, EncoderDecoderLM, MaskedLM, SequenceClassifier, TransformerConfig
 from tests.model.helpers import random_ids, shake, small_lm
 
 
@@ -175,7 +175,7 @@ def test_ablation_effect_is_the_rise_of_the_loss():
 
 
 def test_models_without_one_stack_and_heads_that_are_not():
-    """A head counted from the end; the wrong one of two stacks."""
+    """A head counted from the end; the wrong one of two stacks; a classifier's stack not found."""
     model = small_lm()
     for heads in ([(2, 0)], [(0, 4)], [(-1, 0)]):
         with pytest.raises(ValueError, match="2 layers, 4 heads"), without_heads(model, heads):
@@ -189,4 +189,6 @@ def test_models_without_one_stack_and_heads_that_are_not():
     with pytest.raises(TypeError, match="a Linear has no stack"):
         contributions(torch.nn.Linear(2, 2), random_ids(1, 3))
     words = shake(MaskedLM(TransformerConfig.bert(**config)))
-    assert torch.equal(contributions(words, random_ids(1, 3)), contributions(words.encoder, random_ids(1, 3)))
+    rewards = SequenceClassifier(model.body, n_labels=1, pooling="last")  # a causal body is a stack as well
+    for whole in (words, rewards):
+        assert torch.equal(contributions(whole, random_ids(1, 3)), contributions(whole.encoder, random_ids(1, 3)))

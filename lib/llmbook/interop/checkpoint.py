@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from llmbook.interop.undrawn import undrawn
 from llmbook.model import (
+    Body,
     DecoderLM,
     Encoder,
     EncoderDecoderLM,
@@ -133,7 +134,11 @@ def _settings(model: nn.Module) -> dict[str, Any]:
         raise ValueError(f"a {kind} cannot be saved here; known are {', '.join(_PLAIN | _CLASSIFIERS)}")
     values = {"class": kind, "config": model.config.to_dict()}
     if kind in _CLASSIFIERS:
-        values["head"] = {"n_labels": model.classifier.out_features, "dropout": model.dropout.p}
+        values["head"] = {
+            "causal": model.encoder.causal,
+            "n_labels": model.classifier.out_features,
+            "dropout": model.dropout.p,
+        }
     if kind == SequenceClassifier.__name__:
         values["head"] |= {"pooling": model.pooling, "pooler_layer": model.pooler is not None}
     return values
@@ -143,7 +148,10 @@ def _build(values: dict[str, Any], path: Path) -> nn.Module:
     try:
         config = TransformerConfig.from_dict(values["config"])
         if values["class"] in _CLASSIFIERS:
-            return _CLASSIFIERS[values["class"]](Encoder(config), **values["head"])
+            head = dict(values["head"])
+            causal = head.pop("causal", False)  # older files do not say: their bodies were encoders
+            body = Body(config, causal=True) if causal else Encoder(config)
+            return _CLASSIFIERS[values["class"]](body, **head)
         return _PLAIN[values["class"]](config)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not describe a model of this library: {error}") from None

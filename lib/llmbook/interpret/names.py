@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from llmbook.model import Body, DecoderLM, Encoder, EncoderDecoderLM
+from llmbook.model import Body, DecoderLM, EncoderDecoderLM
 from llmbook.model.parts import matches
 
 INPUT = ".input"
@@ -42,6 +42,6 @@ def trunk(model: nn.Module) -> tuple[str, Body]:
         return "body.", model.body
     if isinstance(model, EncoderDecoderLM):
         raise TypeError("an encoder–decoder has two stacks: give model.encoder or model.decoder")
-    if isinstance(getattr(model, "encoder", None), Encoder):
+    if isinstance(getattr(model, "encoder", None), Body):
         return "encoder.", model.encoder
     raise TypeError(f"a {type(model).__name__} has no stack of blocks to look into")
