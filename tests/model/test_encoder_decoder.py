@@ -105,6 +105,26 @@ def test_step_by_step_with_a_cache_equals_one_pass(kind):
         )
 
 
+def test_an_emptied_cache_reads_another_source():
+    """Catches a source that answers for the next one, uncounted memory, and a cache with the wrong number of layers."""
+    model = small("t5")
+    first, second, start = random_ids(1, 5), random_ids(1, 7).flip(1), torch.tensor([[1]])
+    cache = KVCache(model.decoder.config, max_len=8)
+    before = cache.n_bytes
+    with torch.no_grad():
+        model(first, start, cache=cache)
+        remembered = sum(t.nbytes for pair in cache.memories for t in pair)
+        assert cache.n_bytes == before + remembered > before
+        cache.crop(1)
+        assert cache.memories[0] is not None  # what has been written still goes with its source
+        cache.crop(0)
+        assert cache.n_bytes == before
+        there, anew = model(second, start, cache=cache).logits, model(second, start).logits
+        torch.testing.assert_close(there, anew, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"n_decoder_layers=1.*model.decoder.config"):
+        KVCache(TransformerConfig.t5(n_decoder_layers=1))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_padding_on_the_left_changes_nothing(kind):
     """Padding counted as a position by either stack, or read by one of the three attentions."""

@@ -46,9 +46,10 @@ class KVCache:
     """Keys and values of all layers, [L, B, Hk, max_len, D], of which the first ``length`` positions are filled.
 
     ``model(ids, cache=cache)`` reads it, appends to it and advances it. It does not carry gradients. For a decoder
-    that reads an encoder's output, ``memories`` keeps that output's keys and values, computed at the first step; for
-    one with short convolutions over K positions, ``inputs`` [L, 2, B, K - 1 + max_len, C] keeps what both of a block
-    have read, behind K - 1 zeros (all of it, not the last few, so that ``crop`` can go back).
+    that reads an encoder's output, ``memories`` keeps that output's keys and values, computed at the first step; empty
+    the cache with ``crop(0)`` before it reads another. For one with short convolutions over K positions, ``inputs``
+    [L, 2, B, K - 1 + max_len, C] keeps what both of a block have read, behind K - 1 zeros (all of it, not the last
+    few, so that ``crop`` can go back).
     """
 
     def __init__(
@@ -60,6 +61,11 @@ class KVCache:
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ):
+        if config.n_decoder_layers is not None:
+            raise ValueError(
+                f"n_decoder_layers={config.n_decoder_layers}: an encoder–decoder's own config counts two stacks; make "
+                "the cache from model.decoder.config"
+            )
         self.max_len = config.max_seq_len if max_len is None else max_len
         shape = (config.n_layers, batch_size, config.n_kv_heads, self.max_len, config.d_head)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
@@ -80,10 +86,15 @@ class KVCache:
         self.length += n_tokens
 
     def crop(self, length: int) -> None:
-        """Forget all but the first ``length`` positions. Raises ValueError if there are fewer."""
+        """Forget all but the first ``length`` positions; with none left, also the encoder's output that they read.
+
+        Raises ValueError if there are fewer.
+        """
         if not 0 <= length <= self.length:
             raise ValueError(f"the cache holds {self.length} positions: it cannot be cropped to {length}")
         self.length = length  # what lies behind will be overwritten
+        if length == 0:
+            self.memories = [None] * len(self.memories)
 
     def begin_with(self, other: "KVCache") -> None:
         """Hold what ``other`` holds, its one row in every row here."""
@@ -100,7 +111,8 @@ class KVCache:
 
     @property
     def n_bytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes + self.inputs.nbytes
+        remembered = sum(k.nbytes + v.nbytes for k, v in filter(None, self.memories))
+        return self.keys.nbytes + self.values.nbytes + self.inputs.nbytes + remembered
 
 
 class FullLayerCache:
