@@ -300,15 +300,17 @@ def test_the_advice_after_divergence_works(tmp_path):
 
 
 def test_a_step_without_targets_is_named():
-    """Catches 0 / 0 reported as divergence: the fault is in the data."""
+    """Catches 0 / 0 reported as divergence (the fault is in the data), and a model that is NaN once it is reported."""
 
     class AllIgnored(CountingBatches):
         def __next__(self):
             batch = super().__next__()
             return {**batch, "labels": torch.full_like(batch["input_ids"], -100)}
 
+    trainer = tiny_trainer(batches=AllIgnored())
     with pytest.raises(TrainingError, match="step 1 has no target token"):
-        tiny_trainer(batches=AllIgnored()).run()
+        trainer.run()
+    assert same_parameters(trainer.model, tiny_model())
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llmbook.training import causal_lm_loss, train_step
-from tests.training.helpers import CPU, tiny_model
+from tests.training.helpers import CPU, CountingBatches, tiny_model
 
 
 def take_step(micro_batches, *, clip_norm=None, scaler=None):
@@ -99,3 +99,18 @@ def test_a_step_that_overflows_is_skipped(batch):
     assert not result.grad_norm.isfinite()
     assert all((m == 0).all() for m in moved)
     assert scaler.get_scale() == pytest.approx(0.5e38)
+
+
+@pytest.mark.parametrize("n_parts", [1, 2])
+def test_without_targets_nothing_moves(n_parts):
+    """Catches 0 / 0, which makes every weight NaN before anybody has looked, and a step that only decays."""
+    nothing = {"input_ids": torch.randint(11, (2, 9)), "labels": torch.full((2, 9), -100)}
+    model = tiny_model(dropout=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
+    common = dict(objective=causal_lm_loss, optimizer=optimizer, scaler=CPU.grad_scaler(), runtime=CPU, clip_norm=1.0)
+    train_step(model, [next(CountingBatches())], **common)  # momentum that would go on
+    before = [p.detach().clone() for p in model.parameters()]
+    result = train_step(model, [nothing] * n_parts, **common)
+    assert [float(number) for number in result] == [0.0, 0.0, 0.0]
+    assert all(torch.equal(old, p) for old, p in zip(before, model.parameters(), strict=True))
+    assert all(p.grad is None for p in model.parameters())

@@ -33,7 +33,8 @@ def train_step(
 ) -> StepResult:
     """Move the weights once, along the gradient of the mean loss over all targets.
 
-    "All" means of every micro-batch and of every process, however unequal their numbers are.
+    "All" means of every micro-batch and of every process, however unequal their numbers are. Where there is none at
+    all, nothing moves on a CPU; on a GPU, which would have to be waited for to know, momentum and decay go on.
     """
     total, n_targets = 0.0, 0
     for i, batch in enumerate(micro_batches, start=1):
@@ -44,15 +45,19 @@ def train_step(
         total = total + loss.total.detach()
         n_targets = n_targets + loss.n_targets
     total, n_targets = parallel.sum(total, n_targets)
+    some = n_targets.clamp(min=1)  # never 0 / 0
+    if n_targets.device.type == "cpu" and n_targets == 0:
+        optimizer.zero_grad()
+        return StepResult(total / some, n_targets, torch.zeros(()))
     scaler.unscale_(optimizer)
     grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     # From gradients of sums to the gradient of the mean, clipped, in one multiplication for all parameters at once.
     # Processes have averaged their sums: multiplying by their number undoes that.
-    to_mean = parallel.world_size / n_targets
+    to_mean = parallel.world_size / some
     grad_norm = parallel.whole(nn.utils.get_total_norm(grads)) * to_mean
     too_long = 1.0 if clip_norm is None else (grad_norm / clip_norm).clamp(min=1.0)
     torch._foreach_mul_(grads, to_mean / too_long)
     scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad()
-    return StepResult(total / n_targets, n_targets, grad_norm)
+    return StepResult(total / some, n_targets, grad_norm)
