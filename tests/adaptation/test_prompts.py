@@ -1,10 +1,12 @@
 """Prompt tuning: a prompt made of a text's own vectors must act as that text."""
 
+import pickle
+
 import pytest
 import torch
 
 from llmbook.adaptation import PromptTuned
-from llmbook.inference import generate
+from llmbook.inference import Engine, Request, Sampling, generate
 from llmbook.model import KVCache
 from llmbook.training import causal_lm_loss
 from tests.adaptation.helpers import LLAMA, backward, behind_words, lm, logits, with_gradient
@@ -29,18 +31,41 @@ def test_generating_behind_a_prompt_is_generating_behind_its_words(kind):
     assert generate(model, ids, max_new_tokens=8, temperature=0).shape == (2, 12)  # the window moves on
 
 
-def test_a_conversation_keeps_its_prompt():
-    """Catches keys and values of one conversation's prompt used in another, or changed in the middle of one."""
+def test_a_changed_weight_is_heard():
+    """Catches keys and values of a prompt that has learned since, or of a model that has."""
     model, ids = prompted(), random_ids(1, 6)
-    old, new = (KVCache(model.config) for _ in range(2))
-    with_old = logits(model, ids)
-    logits(model, ids[:, :4], cache=old)
-    with torch.no_grad():
-        model.prompt.normal_()
-    with_new = logits(model, ids)
-    torch.testing.assert_close(logits(model, ids, cache=new), with_new, atol=1e-5, rtol=0)
-    torch.testing.assert_close(logits(model, ids[:, 4:], cache=old), with_old[:, 4:], atol=1e-5, rtol=0)
-    assert not torch.allclose(with_old, with_new, atol=1e-2)
+    logits(model, ids, cache=KVCache(model.config))
+    key_weight = model.model.body.blocks[0].attention.k_proj.weight
+    changes = [
+        lambda: model.prompt.normal_(),
+        lambda: key_weight.normal_(),
+        lambda: setattr(model, "prompt", torch.nn.Parameter(torch.randn_like(model.prompt))),
+    ]
+    for change in changes:
+        with torch.no_grad():
+            change()
+        with_cache = logits(model, ids, cache=KVCache(model.config))
+        torch.testing.assert_close(with_cache, logits(model, ids), atol=1e-4, rtol=1e-4)
+
+
+def test_the_prompt_is_read_once_however_the_text_is_cached():
+    """Catches a prompt read again for every token, by an engine that makes a new view of its pages for each step."""
+    model, passes = prompted(), []
+    model.model.body.embeddings.register_forward_hook(lambda *_: passes.append(1))
+    engine = Engine(model, n_pages=8, page_size=8)
+    completion = engine.submit(Request(prompt_ids=[1, 2], max_new_tokens=6, sampling=Sampling(temperature=0)))
+    engine.run()
+    assert len(passes) == 1 + 6
+    expected = generate(model, torch.tensor([[1, 2]]), max_new_tokens=6, temperature=0)[0, 2:]
+    assert completion.tokens == expected.tolist()
+
+
+def test_it_travels_by_pickle():
+    """Catches something kept for speed that cannot be copied, and a copy that answers with the old prompt."""
+    model, ids = prompted(), random_ids(1, 6)
+    before = logits(model, ids, cache=KVCache(model.config))
+    again = pickle.loads(pickle.dumps(model))
+    assert torch.equal(logits(again, ids, cache=KVCache(model.config)), before)
 
 
 def test_objectives_work_unchanged_and_only_the_prompt_learns():

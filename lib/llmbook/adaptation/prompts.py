@@ -3,13 +3,12 @@
     learned vectors [P, C] ── and then ── vectors of the tokens [B, T, C] ── the frozen model ── logits [B, T, V]
 
 P · C numbers are all that is learned. They start as the vectors of words of the vocabulary, which the paper found
-better than noise. While generating, the prompt is read once and its keys and values are kept; so every cache and
-every way of decoding works behind it unchanged.
+better than noise. While generating, the prompt is read once and its keys and values are kept until a weight changes;
+so every cache and every way of decoding works behind it unchanged.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Int
@@ -49,7 +48,8 @@ class PromptTuned(nn.Module):
         freeze(model)
         self.prompt = nn.Parameter(table.detach()[ids].clone())  # [P, C]
         self.model = model
-        self._read: WeakKeyDictionary[Cache, tuple[Tensor, Tensor]] = WeakKeyDictionary()
+        self._kept: tuple[Tensor, Tensor] | None = None  # what the prompt leaves in a memory
+        self._kept_of: list[tuple[Tensor, int]] = []  # the weights it was computed with, and how often each had changed
 
     def forward(
         self,
@@ -63,7 +63,7 @@ class PromptTuned(nn.Module):
         """Logits [B, T, V] of the tokens behind the prompt; ``attention_mask`` covers tokens only."""
         options = dict(need_weights=need_weights, need_hidden=need_hidden)
         if cache is not None:
-            prefix = self._keys_and_values(cache)
+            prefix = self._keys_and_values()
             return read_behind(self.model, *prefix, input_ids, attention_mask=attention_mask, cache=cache, **options)
         n_prompt = len(self.prompt)
         tokens = self.model.body.embeddings.tokens(input_ids)  # [B, T, C]
@@ -83,8 +83,24 @@ class PromptTuned(nn.Module):
     def num_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())
 
-    def _keys_and_values(self, cache: Cache) -> tuple[Tensor, Tensor]:
-        """What the prompt leaves in a memory, computed at a cache's first step and kept as long as the cache lives."""
-        if cache not in self._read:
-            self._read[cache] = record(lambda recorder: self.model(inputs_embeds=self.prompt[None], cache=recorder))
-        return self._read[cache]
+    def _keys_and_values(self) -> tuple[Tensor, Tensor]:
+        """What the prompt leaves in a memory; computed anew only when a weight has changed or gradients are wanted."""
+        if torch.is_grad_enabled():
+            return self._read_prompt()
+        weights = [(p, 0 if p.is_inference() else p._version) for p in self.parameters()]
+        if len(weights) != len(self._kept_of) or any(
+            p is not q or n != m for (p, n), (q, m) in zip(weights, self._kept_of, strict=True)
+        ):
+            self._kept, self._kept_of = self._read_prompt(), weights
+        return self._kept
+
+    def _read_prompt(self) -> tuple[Tensor, Tensor]:
+        return record(lambda recorder: self.model(inputs_embeds=self.prompt[None], cache=recorder))
+
+    def _apply(self, fn, recurse=True):
+        self._kept, self._kept_of = None, []  # another device or dtype
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict:
+        """What copies and pickles take along: not what can be computed again."""
+        return {**self.__dict__, "_kept": None, "_kept_of": []}
