@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import prune as reference
 
 from llmbook.compression import HoldMasks, Masks, largest, prune_by_magnitude, prune_two_of_four, two_of_four
-from llmbook.training import TrainConfig, Trainer, choose_device
+from llmbook.training import Callback, TrainConfig, Trainer, choose_device
 from tests.compression.helpers import noisy_counting, tiny_lm
 
 
@@ -112,6 +112,21 @@ def test_pruned_weights_stay_zero_after_every_step():
     masks.apply_to(free)
     trainer(free).run()
     assert all((free.get_parameter(name)[~kept] != 0).any() for name, kept in masks.kept.items())
+
+
+def test_the_hold_ends_with_a_run_that_breaks_off():
+    """Catches the hook that an error leaves on the optimiser."""
+
+    class Crash(Callback):
+        def on_log(self, trainer, step):
+            raise RuntimeError("crash")
+
+    model = tiny_lm()
+    masks = prune_by_magnitude(model, sparsity=0.5)
+    hold = HoldMasks(masks)
+    with pytest.raises(RuntimeError, match="crash"):
+        trainer(model, hold, Crash()).run()
+    assert hold._hook is None
 
 
 def test_the_hold_ends_with_the_run():

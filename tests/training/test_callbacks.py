@@ -3,6 +3,8 @@
 import io
 import json
 
+import pytest
+
 from llmbook.training import Callback, JsonlLog, ProgressBar
 from tests.training.helpers import tiny_trainer
 
@@ -43,6 +45,19 @@ def test_hooks_come_in_order():
         "start", ("evaluate", 0, 1), ("log", 3, 3), ("log", 4, 4), ("evaluate", 4, 2), ("log", 6, 6),
         ("evaluate", 6, 3), "end",
     ]  # fmt: skip
+
+
+def test_the_end_is_told_of_a_run_that_breaks_off():
+    """Catches a bar left open and a hook left on the optimiser, because an error came between."""
+    seen = []
+
+    class Note(Callback):
+        def on_end(self, trainer):
+            seen.append(trainer.step)
+
+    with pytest.raises(RuntimeError, match="crash"):
+        tiny_trainer(callbacks=[Note(), Crash()]).run()
+    assert seen == [9]
 
 
 def test_the_log_holds_the_history(tmp_path):

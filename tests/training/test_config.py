@@ -22,10 +22,12 @@ def test_config_survives_json():
         ("steps", 0), ("lr", 0.0), ("lr", float("nan")), ("muon_lr", 0.0), ("warmup_steps", 11), ("warmup_steps", -1),
         ("min_lr_ratio", 1.5), ("weight_decay", -0.1), ("beta1", 1.0), ("beta2", -0.1), ("eps", 0.0),
         ("clip_norm", -1.0), ("accumulation_steps", 0), ("eval_every", 0), ("log_every", 0), ("checkpoint_every", -5),
+        ("steps", 1.5), ("steps", True), ("steps", "3"), ("lr", None), ("lr", "1e-3"), ("eps", None),
+        ("log_every", None),
     ],
 )  # fmt: skip
 def test_a_senseless_value_is_named(name, value):
-    """Catches a run that fails an hour later, or a rate that rises to its end."""
+    """Catches a run that fails an hour later, a rate that rises to its end, a None where None means nothing."""
     with pytest.raises(ValueError, match=f"{name}={value}"):
         TrainConfig(**{"steps": 10, name: value})
 

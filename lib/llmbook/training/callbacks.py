@@ -30,7 +30,7 @@ class Callback:
         """A validation loss has been added; the place to draw samples."""
 
     def on_end(self, trainer: "Trainer") -> None:
-        """The run has reached its last step or was stopped."""
+        """The run is over: at its last step, stopped, or broken off by an error, which is raised afterwards."""
 
 
 class Announce(Callback):

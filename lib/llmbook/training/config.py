@@ -10,6 +10,8 @@ from llmbook.training.optim import SCHEDULES
 # Dials that change what is watched, not what is learned: a resumed run may set them anew.
 _FREE_ON_RESUME = frozenset({"log_every", "eval_every", "checkpoint_every", "compile"})
 
+_OPTIONAL = frozenset({"clip_norm", "eval_every", "checkpoint_every"})  # None has a meaning
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -46,16 +48,17 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "accumulation_steps", "log_every", "eval_every", "checkpoint_every"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
+            if not (type(value) is int and value >= 1) and not (value is None and name in _OPTIONAL):
+                raise ValueError(f"{name}={value}: must be a whole number of at least 1")
         if self.optimizer not in ("adamw", "muon"):
             raise ValueError(f"optimizer={self.optimizer!r} is not one of 'adamw', 'muon'")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule={self.schedule!r} is not one of {', '.join(map(repr, SCHEDULES))}")
         for name in ("lr", "muon_lr", "eps", "clip_norm"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name}={value}: must be positive and finite")
+            is_number = isinstance(value, int | float) and 0 < value < float("inf")
+            if not is_number and not (value is None and name in _OPTIONAL):
+                raise ValueError(f"{name}={value}: must be a number, positive and finite")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must lie in [0, 1)")

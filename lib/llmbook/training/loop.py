@@ -103,20 +103,22 @@ class Trainer(Resumable):
         self._clock = time.perf_counter() - (self.history.seconds[-1] if self.history.seconds else 0.0)
         self._call("on_start")
         self.model.train()
-        with deferred_interrupt() as interrupt, memory_advice(self._where):
-            if self._due(self.config.eval_every):
-                self._evaluate()
-            while self.step < self.config.steps and not self.parallel.any(self._stop or interrupt.requested):
-                self._advance()
-                if self._due(self.config.log_every):
-                    self._read_losses()
+        try:
+            with deferred_interrupt() as interrupt, memory_advice(self._where):
                 if self._due(self.config.eval_every):
                     self._evaluate()
-                if self._due(self.config.checkpoint_every or self.config.eval_every):
+                while self.step < self.config.steps and not self.parallel.any(self._stop or interrupt.requested):
+                    self._advance()
+                    if self._due(self.config.log_every):
+                        self._read_losses()
+                    if self._due(self.config.eval_every):
+                        self._evaluate()
+                    if self._due(self.config.checkpoint_every or self.config.eval_every):
+                        self.save("last.pt")
+                if self.step < self.config.steps:  # stopped on the way
                     self.save("last.pt")
-            if self.step < self.config.steps:  # stopped on the way
-                self.save("last.pt")
-        self._call("on_end")
+        finally:
+            self._call("on_end")
         return self.history
 
     def stop(self) -> None:
