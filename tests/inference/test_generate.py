@@ -329,3 +329,14 @@ def test_bad_input_is_named(kwargs, message):
     valid = dict(input_ids=torch.tensor([[1, 2], [3, 4]]), max_new_tokens=3)
     with pytest.raises(ValueError, match=message):
         generate(make_model(), **{**valid, **kwargs})
+
+
+def test_a_misspelt_option_is_named():
+    """Catches an error about ``Sampling.__init__``, of which the caller has never heard."""
+    model, ids = make_model(), prompts(1, 3)
+    with pytest.raises(TypeError, match=r"temprature=0\.5: there is no such option; did you mean temperature\?"):
+        generate(model, ids, max_new_tokens=2, temprature=0.5)
+    with pytest.raises(TypeError, match="did you mean eos_token_id"):
+        generate(model, ids, max_new_tokens=2, eos_token=3)
+    with pytest.raises(TypeError, match="there are temperature, top_k, top_p, min_p, repetition_penalty"):
+        next_token_distribution(model, ids, wings=2)

@@ -15,6 +15,8 @@ from llmbook.inference.sampling import FORBIDDEN, Sampling
 from llmbook.inference.stopping import check_lengths, end_tokens
 from llmbook.model import Cache, evaluating
 
+_OPTIONS = ("max_new_tokens", "min_new_tokens", "eos_token_id", "attention_mask", "generator", "use_cache", "cache")
+
 
 def generate(
     model: nn.Module, input_ids: Int[Tensor, "B T"], *, max_new_tokens: int, **options: Any
@@ -70,7 +72,7 @@ def _begin(
     **dials: Any,
 ) -> tuple[Reader, Iterator[Tensor]]:
     """The texts, and the steps that write them on; everything checked, nothing written yet."""
-    sampling = Sampling(**dials)
+    sampling = Sampling.of(dials, others=_OPTIONS)
     ends = end_tokens(eos_token_id, model.config.vocab_size)
     check_lengths(max_new_tokens, min_new_tokens, ends=ends)
     max_len = input_ids.shape[-1] + max_new_tokens
@@ -112,7 +114,7 @@ def next_token_distribution(
     model: nn.Module, input_ids: Int[Tensor, "B T"], *, attention_mask: TokenMask | None = None, **dials: Any
 ) -> Float[Tensor, "B V"]:
     """The probabilities ``generate`` would draw the next token of each row from, with the same dials."""
-    sampling = Sampling(**dials)
+    sampling = Sampling.of(dials)
     reader = Reader(model, input_ids, attention_mask=attention_mask, use_cache=False)
     with evaluating(model):
         seen = sampling.seen(input_ids, attention_mask, vocab_size=model.config.vocab_size)

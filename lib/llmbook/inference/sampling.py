@@ -6,8 +6,10 @@ is also that of transformers: top-p, say, adds up probabilities that the tempera
 ``Sampling`` holds the dials of all of them.
 """
 
+import difflib
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -54,6 +56,16 @@ class Sampling:
             raise ValueError(
                 f"repetition_penalty={self.repetition_penalty}: must be above 0; 1 is none, 1.2 a noticeable one"
             )
+
+    @classmethod
+    def of(cls, dials: dict[str, Any], *, others: Sequence[str] = ()) -> "Sampling":
+        """``Sampling(**dials)``. Raises TypeError for a name that is no dial, with the nearest there is."""
+        names = [field.name for field in fields(cls)]
+        for name in dials.keys() - names:
+            near = difflib.get_close_matches(name, [*names, *others], n=1)
+            advice = f"did you mean {near[0]}?" if near else f"there are {', '.join([*names, *others])}"
+            raise TypeError(f"{name}={dials[name]!r}: there is no such option; {advice}")
+        return cls(**dials)
 
     @property
     def needs_seen(self) -> bool:
@@ -160,7 +172,7 @@ def to_distribution(
     logits: Float[Tensor, "B V"], *, seen: Bool[Tensor, "B V"] | None = None, **dials: Any
 ) -> Float[Tensor, "B V"]:
     """The probabilities a token is drawn from, with the dials of ``Sampling``."""
-    return Sampling(**dials).distribution(logits, seen)
+    return Sampling.of(dials).distribution(logits, seen)
 
 
 def sample(probabilities: Float[Tensor, "B V"], generator: torch.Generator | None = None) -> Int[Tensor, "B 1"]:

@@ -46,7 +46,7 @@ class ModelDraft:
     """
 
     def __init__(self, model: nn.Module, *, generator: torch.Generator | None = None, **dials: Any):
-        self.model, self.generator, self.sampling = model, generator, Sampling(**dials)
+        self.model, self.generator, self.sampling = model, generator, Sampling.of(dials)
         self._reader: Reader | None = None
 
     def propose(self, ids: Int[Tensor, "1 T"], k: int) -> tuple[Int[Tensor, "n"], Float[Tensor, "n V"]]:
@@ -138,7 +138,7 @@ def speculative_generate(
     Raises:
         ValueError: an argument is out of range, or the draft's vocabulary is not the model's.
     """
-    sampling = Sampling(**dials)
+    sampling = Sampling.of(dials)
     vocab_size = model.config.vocab_size
     ends = end_tokens(eos_token_id, vocab_size)
     check_lengths(max_new_tokens)
