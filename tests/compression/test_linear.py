@@ -182,13 +182,14 @@ def test_a_quantised_model_loads_into_a_fresh_one(bits):
         ({"bits": 3}, "bits=3: there are linear layers of 8 and of 4 bits"),
         ({"bits": 8, "group_size": 32}, "group_size=32 has no meaning at 8 bits"),
         ({"bits": 4, "group_size": 128}, r"body.blocks.0.attention.q_proj: rows of 32 inputs .* group_size=128"),
+        ({"bits": 4, "group_size": 0}, "group_size=0"),
         ({"skip": ("head",)}, "skip names 'head'"),
         ({"skip": ("lm_head", "body")}, "no linear layer is left in DecoderLM"),
         ({"kernel": "fast"}, "kernel='fast'"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_changes_nothing(options, message):
-    """Catches a model left half quantised, and a misspelt name that skips nothing."""
+    """Catches a model left half quantised, a misspelt name that skips nothing, a size of 0 taken for none given."""
     model = tiny_lm()
     with pytest.raises(ValueError, match=message):
         quantise_model(model, **options)

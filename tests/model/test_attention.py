@@ -1,5 +1,6 @@
 """``attend`` and ``MultiHeadAttention`` against PyTorch's own, on every combination of mask and bias."""
 
+import inspect
 import math
 
 import pytest
@@ -51,6 +52,26 @@ def test_eager_equals_sdpa(causal, masked, biased, q_len, kv_heads):
         results.append([out, *torch.autograd.grad(out.square().sum(), (q, k, v))])
     for eager, sdpa in zip(*results, strict=True):
         torch.testing.assert_close(eager, sdpa, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["eager", "sdpa"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_bias_may_be_wider_than_what_it_is_added_to(causal, backend):
+    """Catches a backend that fails on the biases of a model in 16 bits, which are computed in float32."""
+    q, k, v = (x.detach() for x in qkv())
+    bias = torch.randn(4, 5, 5)
+    narrow, _ = attend(*(x.bfloat16() for x in (q, k, v)), bias=bias, causal=causal, backend=backend)
+    assert narrow.dtype == torch.bfloat16
+    wide, _ = attend(q, k, v, bias=bias, causal=causal, backend=backend)
+    torch.testing.assert_close(narrow.float(), wide, atol=3e-2, rtol=3e-2)
+
+
+@pytest.mark.parametrize("backend", ["eager", "sdpa"])
+def test_a_mask_of_numbers_is_refused_by_name(backend):
+    """Catches ones and zeros added to the scores, or an error about types from within a kernel."""
+    unchecked = inspect.unwrap(attend)  # as a reader calls it, without the tests' own check of types
+    with pytest.raises(ValueError, match=r"mask holds torch.int64: give True where a query may attend"):
+        unchecked(*qkv(), mask=torch.ones(5, 5, dtype=torch.long), backend=backend)
 
 
 @pytest.mark.parametrize("backend", ["eager", "sdpa"])

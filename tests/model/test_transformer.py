@@ -1,5 +1,7 @@
 """What must hold of every model, whatever its parts."""
 
+import dataclasses
+import inspect
 import json
 import math
 import pickle
@@ -9,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llmbook.model import DecoderLM, Encoder, KVCache, RopeScaling, TransformerConfig, TwoStreamLM, prefix_mask
+from llmbook.model import Body, DecoderLM, Encoder, KVCache, RopeScaling, TransformerConfig, TwoStreamLM, prefix_mask
 from tests.model.helpers import POSITIONS, random_ids, shake, small_config, small_lm
 
 PARTS = [
@@ -202,6 +204,13 @@ def test_learned_positions_end():
     assert small_lm(positions="rope")(ids).logits.shape == (1, 40, 31)
 
 
+def test_a_text_is_a_batch_of_one():
+    """Catches "tuple index out of range", the first error of everybody who forgets the batch."""
+    unchecked = inspect.unwrap(Body.forward)  # as a reader calls it, without the tests' own check of shapes
+    with pytest.raises(ValueError, match=r"input_ids has shape \(3,\): expected \[batch, tokens\]"):
+        unchecked(small_lm().body, torch.tensor([1, 2, 3]))
+
+
 def test_cache_refuses_what_it_cannot_hold():
     """A cache that overflows, mixes batches or swallows gradients in silence."""
     model = small_lm(positions="rope")
@@ -243,6 +252,26 @@ def test_replace_derives_sizes_anew():
     assert config.replace(d_ff=100).replace(d_model=256).d_ff == 100
 
 
+def test_a_configuration_from_json_derives_its_sizes_like_the_one_it_was():
+    """Catches four key heads, which nobody has given, in the way of three heads."""
+    config = TransformerConfig.from_json(TransformerConfig.gpt2(d_model=128, n_heads=4).to_json())
+    assert config.replace(d_model=96, n_heads=3) == TransformerConfig.gpt2(d_model=96, n_heads=3)
+    given = dict(d_model=100, n_heads=12, d_head=8, n_kv_heads=3, d_ff=72, logit_scale=0.5)
+    config = TransformerConfig.from_json(TransformerConfig.gpt2(**given).to_json())
+    assert config.replace(n_heads=6) == TransformerConfig.gpt2(**{**given, "n_heads": 6})
+
+
+def test_sizes_that_no_longer_follow_are_refused():
+    """Catches a head of 64 numbers kept for another width by ``dataclasses.replace``, which takes it for given."""
+    config = TransformerConfig.gpt2(d_model=128, n_heads=4, d_ff=100)
+    with pytest.raises(ValueError, match=r"d_head=32 was derived from the old sizes: use config\.replace"):
+        dataclasses.replace(config, d_model=96)
+    other = dataclasses.replace(config, dropout=0.1)  # derives nothing, and is as good
+    assert other == config.replace(dropout=0.1)
+    assert other.replace(d_model=96).d_head == 24
+    assert pickle.loads(pickle.dumps(other)).replace(d_model=96).d_head == 24
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -260,6 +289,7 @@ def test_replace_derives_sizes_anew():
         (dict(rope_theta=-1.0), "rope_theta=-1.0"),
         (dict(logit_scale=math.nan), "logit_scale=nan"),
         (dict(d_model=12, n_heads=4, positions="rope"), "d_head=3"),
+        (dict(positions="rope", rope_scaling={"kind": "ntk"}), r"rope_scaling=\{'kind': 'ntk'\}: give a RopeScaling"),
         (
             dict(rope_scaling=RopeScaling(kind="ntk", factor=2, original_max_seq_len=8)),
             "needs positions='rope'",
@@ -287,7 +317,16 @@ def test_an_encoder_refuses_what_only_a_decoder_has():
         Encoder(small_config())(random_ids(1, 4), segment_ids=torch.zeros(1, 4, dtype=torch.long))
 
 
-@pytest.mark.parametrize("wrong", [dict(kind="yarm"), dict(factor=0.5), dict(original_max_seq_len=8.5)])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(kind="yarm"),
+        dict(factor=0.5),
+        dict(factor=math.nan),
+        dict(factor=math.inf),
+        dict(original_max_seq_len=8.5),
+    ],
+)
 def test_a_scaling_that_cannot_be_is_refused_by_name(wrong):
     """A kind that is none, taken for the last of them; a factor given the wrong way round; half a position."""
     ((name, value),) = wrong.items()

@@ -63,9 +63,10 @@ def quantise_model(
         raise ValueError(f"bits={bits!r}: there are linear layers of 8 and of 4 bits")
     if bits == 8 and group_size is not None:
         raise ValueError(f"group_size={group_size} has no meaning at 8 bits, where each output has one scale")
+    group_size = 32 if group_size is None else group_size
     linears = linear_layers(model, skip)
     before = _n_bytes(model)
-    replacements = {name: _quantised(name, layer, bits, group_size or 32, kernel) for name, layer in linears.items()}
+    replacements = {name: _quantised(name, layer, bits, group_size, kernel) for name, layer in linears.items()}
     for name, layer in replacements.items():
         replace_part(model, name, layer)
     kept = {id(parameter) for parameter in model.parameters()}

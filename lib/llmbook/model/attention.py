@@ -57,7 +57,7 @@ def attend(
         The mixture [B, H, T, Dv] and the weights, or None in their place.
 
     Raises:
-        ValueError: head counts do not match, the backend is unknown or cannot return weights.
+        ValueError: head counts do not match, the mask is not boolean, the backend is unknown or cannot return weights.
     """
     if q.shape[1] % k.shape[1]:
         raise ValueError(f"{q.shape[1]} query heads cannot share {k.shape[1]} key heads: not a multiple")
@@ -65,6 +65,8 @@ def attend(
         raise ValueError(f"backend={backend!r} is not one of {', '.join(map(repr, BACKENDS))}")
     if need_weights and backend == "sdpa":
         raise ValueError("backend='sdpa' never holds the weights; ask for them with backend='eager'")
+    if mask is not None and mask.dtype != torch.bool:
+        raise ValueError(f"mask holds {mask.dtype}: give True where a query may attend to a key, such as mask == 1")
     groups = q.shape[1] // k.shape[1]
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     if backend == "sdpa" and groups > 1 and q.shape[2] == 1 and mask is None and bias is None:
@@ -111,7 +113,7 @@ def eager_attention(
     if blind is not None:
         weights = weights.masked_fill(blind, 0.0)
     kept = F.dropout(weights, dropout) if dropout else weights  # 0 would still copy
-    return kept @ v, weights
+    return kept.to(v.dtype) @ v, weights  # a bias in float32 has widened the scores
 
 
 def sdpa_attention(

@@ -152,8 +152,9 @@ class Body(nn.Module):
 
         Raises:
             ValueError: the sequence is longer than learned positions or the cache allow, a mask does not fit,
-                not exactly one of ``input_ids`` and ``inputs_embeds`` is given, ``memory_mask`` without ``memory``, a
-                cache to an encoder, or ``mask`` to a model with short convolutions, which it would not hold back.
+                not exactly one of ``input_ids`` and ``inputs_embeds`` is given, ``input_ids`` without an axis for the
+                batch, ``memory_mask`` without ``memory``, a cache to an encoder, or ``mask`` to a model with short
+                convolutions, which it would not hold back.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds, not both and not neither")
@@ -169,6 +170,10 @@ class Body(nn.Module):
                 "those just before it: make the model with conv_width=None"
             )
         given = input_ids if inputs_embeds is None else inputs_embeds
+        if inputs_embeds is None and given.ndim != 2:
+            raise ValueError(
+                f"input_ids has shape {tuple(given.shape)}: expected [batch, tokens], as torch.tensor([ids])"
+            )
         q_len, n_past = given.shape[1], 0 if cache is None else cache.length
         k_len = q_len if cache is None else cache.n_keys(q_len)
         positions = self._positions(given, attention_mask, n_past)  # [B, T]

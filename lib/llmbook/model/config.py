@@ -8,7 +8,7 @@ Dropout is 0 in all of them but ``vaswani``: GPT-2, BERT and T5 were trained wit
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import InitVar, asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from llmbook.model.rotary import RopeScaling
@@ -75,25 +75,25 @@ class TransformerConfig:
     init_std: float = 0.02
     zero_init: bool = False
     attention_backend: Backend = "sdpa"
+    _derived: InitVar[tuple[str, ...]] = ()  # which sizes were; not to be given (``dataclasses.replace`` hands it on)
 
-    def __post_init__(self):
+    def __post_init__(self, _derived: tuple[str, ...]):
         for name in ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads"):
             _at_least_one(self, name)
-        derived = tuple(n for n in ("n_kv_heads", "d_head", "d_ff", "logit_scale") if getattr(self, n) is None)
-        object.__setattr__(self, "_derived", derived)
-        if self.n_kv_heads is None:
-            object.__setattr__(self, "n_kv_heads", self.n_heads)
-        if self.d_head is None:
-            if self.d_model % self.n_heads:
+        for name, value in self._derivable().items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+                _derived += (name,)
+            elif name in _derived and getattr(self, name) != value:
                 raise ValueError(
-                    f"d_model={self.d_model} is not divisible by n_heads={self.n_heads}; change one or give d_head"
+                    f"{name}={getattr(self, name)} was derived from the old sizes: use config.replace(...), which "
+                    "derives it anew, not dataclasses.replace"
                 )
-            object.__setattr__(self, "d_head", self.d_model // self.n_heads)
-        if self.d_ff is None:
-            width = -(-8 * self.d_model // (3 * 32)) * 32 if self.feed_forward in GATED else 4 * self.d_model
-            object.__setattr__(self, "d_ff", width)
-        if self.logit_scale is None:
-            object.__setattr__(self, "logit_scale", self.d_model**-0.5)
+        if self.d_head is None:
+            raise ValueError(
+                f"d_model={self.d_model} is not divisible by n_heads={self.n_heads}; change one or give d_head"
+            )
+        object.__setattr__(self, "_derived", _derived)
         for name in ("n_kv_heads", "d_head", "d_ff"):
             _at_least_one(self, name)
         for name in ("n_decoder_layers", "sliding_window", "conv_width"):
@@ -107,6 +107,8 @@ class TransformerConfig:
             raise ValueError(f"rotary positions turn pairs of numbers: d_head={self.d_head} must be even")
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise ValueError(f"sinusoidal positions come in pairs: d_model={self.d_model} must be even")
+        if not isinstance(self.rope_scaling, RopeScaling | None):
+            raise ValueError(f"rope_scaling={self.rope_scaling!r}: give a RopeScaling(kind=…, factor=…, …)")
         if self.rope_scaling is not None and self.positions != "rope":
             raise ValueError(f"rope_scaling needs positions='rope', not {self.positions!r}")
         if self.positions == "t5" and not 4 <= self.t5_buckets <= self.t5_max_distance:
@@ -188,9 +190,15 @@ class TransformerConfig:
         return cls(**{**preset, **overrides})
 
     def replace(self, **changes: Any) -> "TransformerConfig":
-        """A copy with some values changed; sizes that were derived (not given, not read from JSON) are derived anew."""
+        """A copy with some values changed; sizes that were derived, not given, are derived anew."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return type(self)(**{**values, **dict.fromkeys(self._derived), **changes})
+
+    def _derivable(self) -> dict[str, float | None]:
+        """What the sizes that may be left at None are then (a ``d_head`` that cannot be whole: None)."""
+        d_ff = -(-8 * self.d_model // (3 * 32)) * 32 if self.feed_forward in GATED else 4 * self.d_model
+        d_head = None if self.d_model % self.n_heads else self.d_model // self.n_heads
+        return {"n_kv_heads": self.n_heads, "d_head": d_head, "d_ff": d_ff, "logit_scale": self.d_model**-0.5}
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -200,7 +208,7 @@ class TransformerConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TransformerConfig":
-        """The configuration ``to_dict`` described.
+        """The configuration ``to_dict`` described. A size it holds as it would be derived counts as derived.
 
         Raises:
             ValueError: an entry is unknown (a foreign or newer file); its name is given.
@@ -211,7 +219,9 @@ class TransformerConfig:
         values = dict(values)
         if isinstance(values.get("rope_scaling"), dict):
             values["rope_scaling"] = RopeScaling(**values["rope_scaling"])
-        return cls(**values)
+        config = cls(**values)
+        derived = [name for name, value in config._derivable().items() if getattr(config, name) == value]
+        return config.replace(**dict.fromkeys(derived))
 
     @classmethod
     def from_json(cls, text: str) -> "TransformerConfig":
