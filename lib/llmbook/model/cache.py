@@ -49,7 +49,7 @@ class KVCache:
     that reads an encoder's output, ``memories`` keeps that output's keys and values, computed at the first step; empty
     the cache with ``crop(0)`` before it reads another. For one with short convolutions over K positions, ``inputs``
     [L, 2, B, K - 1 + max_len, C] keeps what both of a block have read, behind K - 1 zeros (all of it, not the last
-    few, so that ``crop`` can go back).
+    few, so that ``crop`` can go back). Raises ValueError for the configuration of an encoder–decoder's two stacks.
     """
 
     def __init__(
