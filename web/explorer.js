@@ -227,7 +227,7 @@
       if (trace.hoverinfo === "skip" || trace.showscale === false) continue;
       const names = (letter) => {
         const axis = layout[(trace[letter + "axis"] ?? letter).replace(/^[xy]/, "$&axis")] ?? {};
-        return (v) => { const i = axis.tickvals ? axis.tickvals.indexOf(v) : -1; return i < 0 ? number(v) : plain(axis.ticktext[i]); };
+        return (v) => { const i = axis.tickvals && axis.ticktext ? axis.tickvals.indexOf(v) : -1; return i < 0 ? number(v) : plain(axis.ticktext[i]); };
       };
       const nx = names("x"), ny = names("y");
       if (trace.type === "heatmap") {

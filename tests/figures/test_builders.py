@@ -98,6 +98,68 @@ def test_direct_labels_do_not_cover_each_other():
     assert at[-1] <= 301
 
 
+def test_a_label_stands_where_its_line_leaves_the_plot():
+    """Catches a label out of the drawn range, which plotly hides, an arrow the wrong way, and one on a line within."""
+    series = {"in": [1, 1], "up": [1, 90], "down": [1, 0.001]}
+    for log in (False, True):
+        fig = figures.curves(series, alt="a", ylim=(0.1, 10), log_y=log)
+        low, high = fig.layout.yaxis.range
+        inside, up, down = fig.layout.annotations
+        assert (up.y, down.y, inside.y) == (high, low, 0 if log else 1)
+        assert up.text.endswith(" ↑ up")
+        assert down.text.endswith(" ↓ down")
+        assert inside.text.endswith("</span> in")
+    turned = figures.curves(series, alt="a", ylim=(10, 0.1)).layout.annotations
+    assert [label.y for label in turned] == [1, 10, 0.1]
+    assert turned[1].text.endswith(" ↓ up")
+
+
+def test_a_label_stands_beside_the_last_point_that_is_drawn():
+    """Catches a label at the height of a point beyond xlim."""
+    (label, _) = figures.curves({"a": [1, 2, 3, 4], "b": [0, 0, 0, 0]}, alt="a", xlim=(0, 2)).layout.annotations
+    assert label.y == 3
+
+
+def test_reference_lines_differ_without_colour_or_label():
+    """Catches references that look alike in a phone's legend, where all are grey."""
+    values = {"valid_steps": [1, 4], "valid_loss": [4.2, 1.1]}
+    fig = figures.loss_curve(values, alt="a", references={"uniform": 4, "unigram": 3, "bigram": 2, "trigram": 1})
+    assert len({trace.line.dash for trace in fig.data if trace.line.color == "#808080"}) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("short", ["short"]),
+        ("a  b ", ["a  b "]),
+        (" the", ["␣the"]),
+        ("exactly 18 letters", ["exactly 18 letters"]),
+        ("of the positive, called positive", ["of the positive,", "called positive"]),
+        ("Donaudampfschifffahrt", ["Donaudampfschifffa", "hrt"]),
+        ("一二三四五六七八九十", ["一二三四五六七八九", "十"]),
+        ("<b> & more than fits", ["&lt;b&gt; &amp; more than", "fits"]),
+        ("", ["∅"]),
+    ],
+)
+def test_long_names_are_broken_between_words(name, lines):
+    """Catches a line too long for a phone, a short name that is broken, a lost letter, and markup cut in two."""
+    assert theme.folded(name) == "<br>".join(lines)
+
+
+def test_bars_become_higher_where_names_need_it():
+    """Catches broken names that lie upon each other, and figures that grow without need or past what was asked."""
+    long, short = "of the positive, called positive", "accuracy"
+    tall, low = (figures.bars({name: 1.0, "b": 2.0}, alt="a").layout for name in (long, short))
+    assert tall.yaxis.ticktext[0].count("<br>") == 1
+    assert tall.height > low.height == 90 + 28 * 2
+    assert tall.meta["narrow_height"] == tall.height
+    assert figures.bars({long: 1.0, "b": 2.0}, alt="a", height=400).layout.height == 400
+    assert figures.bars({long: 1.0, "b": 2.0}, alt="a", height=100).layout.height == tall.height
+    stacked = figures.stacked_bars({long: {"p": 1}, "b": {"p": 2}}, alt="a", height=170).layout
+    assert stacked.yaxis.ticktext[0].count("<br>") == 1
+    assert stacked.height > 170
+
+
 def test_lines_differ_by_more_than_colour():
     """Catches lines that a colour-blind reader cannot tell apart."""
     fig = figures.curves({str(i): [i, i + 1] for i in range(12)}, alt="a")

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from llmbook.figures import FigureError, Sweep, attention_map, curves, heatmap, payload, sweep
+from llmbook.figures import FigureError, Sweep, attention_map, bars, curves, heatmap, payload, sweep
 
 TOKENS = ["the", "cat", "the"]
 
@@ -127,6 +127,36 @@ def test_texts_cannot_close_the_script():
 def test_the_page_is_the_same_twice():
     """Catches a time stamp or a random order: every build would change every page."""
     assert sweep(draw, GRID, title="t").to_html() == sweep(draw, GRID, title="t").to_html()
+
+
+def test_ticks_set_in_the_frames_arrive_as_they_are():
+    """Catches ticks refused where plotly keeps the array of one frame and the list of another, ticks rounded on a
+    logarithmic axis, and frames that may not have ticks of their own."""
+    marks = [256, 512, 1024, 2048, 4096, 8192]
+    tiny = [1e-7, 3.3e-5, 0.0123, 4.5]
+
+    def padded(k):
+        x = [*marks[: 6 - k], *[marks[-1]] * k]
+        return curves({"y": (x, x)}, alt="a", log_x=True).update_xaxes(tickvals=marks, ticktext=list("abcdef"))
+
+    def own(k):
+        chosen = np.array(tiny[: k + 2])
+        fig = curves({"y": (tiny, tiny)}, alt="a", log_x=True)
+        return fig.update_xaxes(tickvals=chosen, ticktext=[str(v) for v in chosen])
+
+    for fn, expected in ((padded, [marks] * 3), (own, [tiny[:2], tiny[:3], tiny])):
+        frames = payload.unpack(embedded(sweep(fn, {"k": [0, 1, 2]}, title="t").to_html()))
+        assert [frame["layout"]["xaxis"]["tickvals"] for frame in frames] == expected
+        assert all(len(f["layout"]["xaxis"]["ticktext"]) == len(e) for f, e in zip(frames, expected, strict=True))
+
+
+def test_the_page_keeps_room_for_the_highest_frame():
+    """Catches names of bars that need more lines in a later frame than in the first, whose height the page takes."""
+    names = ["short", "a name that needs a second line"]
+    explorer = sweep(lambda k: bars({names[k]: 1.0, "b": 2.0}, alt="a"), {"k": [0, 1]}, title="t")
+    highest = explorer.frame(k=1).layout.height
+    assert highest > explorer.frame(k=0).layout.height
+    assert f'style="--llm-height:{highest}px;--llm-narrow:{highest}px"' in explorer.to_html()
 
 
 LINE = staticmethod(lambda **_: curves({"y": [1, 2]}, alt="a")).__func__

@@ -7,8 +7,9 @@ model as a page of its own.
 """
 
 from llmbook.figures import page
+from llmbook.figures.bars import bars
 from llmbook.figures.columns import text_columns
-from llmbook.figures.curves import bars, curves, loss_curve
+from llmbook.figures.curves import curves, loss_curve
 from llmbook.figures.cutting import TokenExplorer, token_explorer
 from llmbook.figures.explore import Sweep, sweep
 from llmbook.figures.guessing import GuessingGame, guessing_game

@@ -1,9 +1,9 @@
-"""Lines with bands, losses and bars, labelled where they end: the eye does not travel to a legend.
+"""Lines with bands, and losses, labelled where they end: the eye does not travel to a legend.
 
 On a phone the labels move into a legend below (web/explorer.js); the numbers stay.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,12 @@ from llmbook.figures.theme import (
     FigureError,
     as_array,
     describe,
-    index_axis,
     printable,
     rgba,
 )
 
 DIRECT_LABEL = "direct-label"  # the name by which web/explorer.js finds a label that needs the room beside
+REFERENCES = ("dot", "dash", "dashdot", "longdash", "longdashdot", "solid")  # grey all: on a phone only these differ
 
 
 def curves(
@@ -84,7 +84,9 @@ def curves(
         )
         fine = np.isfinite(ys) & np.isfinite(xs) & ((ys > 0) | (not log_y))
         if fine.any():
-            ends.append((name, float(xs[fine][-1]), float(ys[fine][-1])))
+            seen = fine & (xs >= min(xlim)) & (xs <= max(xlim)) if xlim else fine
+            last = np.flatnonzero(seen if seen.any() else fine)[-1]
+            ends.append((name, float(xs[last]), float(ys[last])))
             lowest, highest = (
                 min(lowest, float(ys[fine].min())),
                 max(highest, float(ys[fine].max())),
@@ -166,8 +168,9 @@ def loss_curve(
     )
     if valid:
         fig.update_traces(mode="lines+markers", selector={"name": "validation"})
-    for name in map(printable, references or {}):
-        fig.update_traces(line={"color": "#808080", "dash": "dot", "width": 1.5}, selector={"name": name})
+    for i, name in enumerate(map(printable, references or {})):
+        dash = REFERENCES[i % len(REFERENCES)]
+        fig.update_traces(line={"color": "#808080", "dash": dash, "width": 1.5}, selector={"name": name})
         for label in fig.select_annotations(lambda a, name=name: a.text.endswith(f" {name}")):
             label.text = f"<span style='color:#808080'>╍</span> {name}"
     if train and smooth > 1:
@@ -180,58 +183,6 @@ def loss_curve(
         fig.add_trace(raw.update(showlegend=False, mode="lines"))
         fig.data = (fig.data[-1], *fig.data[:-1])
     return fig
-
-
-def bars(
-    values: Mapping[str, Any] | Sequence[tuple[str, Any]],
-    *,
-    alt: str,
-    title: str = "",
-    caption: str = "",
-    xlabel: str = "",
-    xlim: tuple[float, float] | None = None,
-    digits: int = 3,
-    height: int | None = None,
-) -> go.Figure:
-    """Horizontal bars, one a name, the value written at its end; a value may be ``(value, low, high)``.
-
-    values: a mapping, or pairs where names repeat (tokens do). Raises FigureError when there is none.
-    """
-    pairs = list(values.items()) if isinstance(values, Mapping) else list(values)
-    if not pairs:
-        raise FigureError("bars: no values; give {'name': value}")
-    names = [str(name) for name, _ in pairs]
-    try:
-        rows = np.array([[float(v)] * 3 if np.ndim(v) == 0 else [float(u) for u in v] for _, v in pairs])
-        middle, low, high = rows.T
-    except (TypeError, ValueError):
-        raise FigureError(f"bars: each value is a number or (value, low, high); got {dict(pairs)!r:.200}") from None
-    error = {
-        "type": "data",
-        "symmetric": False,
-        "array": high - middle,
-        "arrayminus": middle - low,
-    }
-    spread = bool(np.any(high != low))
-    fig = go.Figure(
-        go.Bar(
-            x=middle,
-            y=np.arange(len(pairs)),
-            orientation="h",
-            marker={"color": COLOURS[0]},
-            text=[f"{v:.{digits}f}" for v in middle] if not spread else None,
-            textposition="outside",
-            cliponaxis=False,
-            error_x={**error, "color": "#808080", "thickness": 1.5} if spread else None,
-            hovertemplate=f"%{{y}}: %{{x:.{digits + 1}f}}<extra></extra>",
-            showlegend=False,
-        )
-    )
-    fig.update_xaxes(title_text=xlabel, range=list(xlim) if xlim else None, rangemode="tozero")
-    fig.update_yaxes(**index_axis(names), range=[len(pairs) - 0.5, -0.5])
-    height = height or 90 + 28 * len(pairs)
-    fig.update_layout(title_text=title, height=height, bargap=0.3, margin={"r": 52})
-    return describe(fig, alt=alt, caption=caption, narrow_height=height)
 
 
 def _series(name: str, values: Any, shared: Any) -> tuple[np.ndarray, np.ndarray, tuple | None]:
@@ -257,10 +208,16 @@ def _log_axis(values: np.ndarray, *, at_points: bool) -> dict:
 
 
 def _direct_labels(ends: list, span: tuple[float, float], log: bool, pixels: int) -> list[dict]:
-    """Annotations at the right edge, pushed apart to 17 pixels so that none covers another."""
+    """Annotations at the right edge, pushed apart to 17 pixels so that none covers another.
+
+    A line that ends above or below what is drawn has its label at that end of the edge, with an arrow to where it went:
+    plotly would hide a label out there.
+    """
     scale = np.log10 if log else (lambda v: v)
     low, high = scale(span[0]), scale(span[1])
-    at = {name: (scale(y) - low) / ((high - low) or 1) * pixels for name, _, y in ends if np.isfinite(y)}
+    finite = {name: scale(y) for name, _, y in ends if np.isfinite(y)}
+    drawn = {name: float(np.clip(y, *sorted((low, high)))) for name, y in finite.items()}
+    at = {name: (y - low) / ((high - low) or 1) * pixels for name, y in drawn.items()}
     placed, floor = {}, -np.inf
     for name in sorted(at, key=at.get):
         placed[name] = floor = max(at[name], floor + 17)
@@ -269,17 +226,20 @@ def _direct_labels(ends: list, span: tuple[float, float], log: bool, pixels: int
         placed[name] = min(placed[name], ceiling)
         ceiling = placed[name] - 17
     labels = []
-    for i, (name, _, y) in enumerate(ends):
+    for i, (name, _, _) in enumerate(ends):
+        arrow = ""
+        if name in placed and drawn[name] != finite[name]:
+            arrow = "↑ " if (finite[name] > drawn[name]) == (high > low) else "↓ "
         shift = placed[name] - at[name] if name in placed else 0
         sign = f"<span style='color:{COLOURS[i % len(COLOURS)]}'>{'━' if i % 2 == 0 else '╍'}</span>"
         labels.append(
             {
                 "name": DIRECT_LABEL,
-                "text": f"{sign} {printable(name)}",
+                "text": f"{sign} {arrow}{printable(name)}",
                 "x": 1,
                 "xref": "paper",
                 "xanchor": "left",
-                "y": float(scale(y)) if name in placed else float(low),
+                "y": drawn[name] if name in placed else float(low),
                 "yshift": round(float(shift), 1),
                 "visible": name in placed,
                 "showarrow": False,

@@ -21,8 +21,9 @@ def figure_html(packed: dict, *, title: str = "", dials: list[dict] | None = Non
     layout = packed["fig"]["layout"]
     meta = layout.get("meta") or {}
     own = plain_text((layout.get("title") or {}).get("text") or "")
-    height = int(layout.get("height") or 380)
-    style = f"--llm-height:{height}px;--llm-narrow:{int(meta.get('narrow_height') or min(height, 380))}px"
+    height = int(_most(packed, ["layout", "height"], layout.get("height")) or 380)
+    narrow = _most(packed, ["layout", "meta", "narrow_height"], meta.get("narrow_height"))
+    style = f"--llm-height:{height}px;--llm-narrow:{int(narrow or min(height, 380))}px"
     if layout.get("width"):
         style += f";--llm-width:{int(layout['width'])}px"
     heading = title or own
@@ -74,6 +75,12 @@ def register() -> None:
     if theme.is_static():
         pio.renderers["llmbook"] = SiteRenderer()
         pio.renderers.default = "llmbook"
+
+
+def _most(packed: dict, path: list, value: Any) -> Any:
+    """The largest value that any frame has at ``path``; ``value`` where all have the same."""
+    varying = next((values for where, values, _ in packed["vary"] if list(where) == path), [value])
+    return max((v for v in varying if v is not None), default=None)
 
 
 def _control(index: int, dial: dict[str, Any]) -> str:

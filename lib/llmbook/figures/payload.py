@@ -25,10 +25,13 @@ _TYPES = {"u1": "|u1", "u2": "<u2", "i4": "<i4", "f4": "<f4", "f8": "<f8"}
 
 
 def plain(fig: Any) -> dict:
-    """A plotly figure (or its dict) as dicts, lists, scalars and numpy arrays; the template is left to the page."""
+    """A plotly figure (or its dict) as dicts, lists, scalars and numpy arrays; the template is left to the page.
+
+    Numbers of the layout, such as the places of ticks, stay lists: exact, and of any length from frame to frame.
+    """
     d = fig.to_dict() if hasattr(fig, "to_dict") else fig
     layout = {k: v for k, v in d.get("layout", {}).items() if k != "template"}
-    return _plain({"data": list(d.get("data", [])), "layout": layout})
+    return {"data": _plain(list(d.get("data", []))), "layout": _lists(_plain(layout))}
 
 
 def pack(frames: list[dict], names: list[str]) -> dict:
@@ -193,6 +196,17 @@ def _plain(x: Any) -> Any:
         return [_plain(v) for v in x]
     if isinstance(x, float) and not math.isfinite(x):
         return None
+    return x
+
+
+def _lists(x: Any) -> Any:
+    """``_plain``'s arrays as lists again."""
+    if isinstance(x, dict):
+        return {k: _lists(v) for k, v in x.items()}
+    if isinstance(x, list):
+        return [_lists(v) for v in x]
+    if isinstance(x, np.ndarray):
+        return [None if isinstance(v, float) and not math.isfinite(v) else v for v in x.tolist()]
     return x
 
 

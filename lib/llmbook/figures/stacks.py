@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import plotly.graph_objects as go
 
-from llmbook.figures.theme import COLOURS, FigureError, describe, index_axis, printable
+from llmbook.figures.bars import name_axis
+from llmbook.figures.theme import COLOURS, FigureError, describe, printable
 
 PATTERNS = ("", "/", "", "\\", "", "x")  # as dashes do for lines: a part is known without its colour
 
@@ -54,8 +55,7 @@ def stacked_bars(
     )
     if xlim is not None:
         fig.update_xaxes(range=list(xlim))
-    fig.update_yaxes(**index_axis([str(name) for name in rows]), range=[len(rows) - 0.5, -0.5])
-    height = height or 160 + 30 * len(rows)
+    height = name_axis(fig, [str(name) for name in rows], height or 160 + 30 * len(rows), beside=160)
     legend = {"orientation": "h", "x": 0, "xanchor": "left", "y": -60 / (height - 130), "yanchor": "top"}
     fig.update_layout(title_text=title, barmode="stack", height=height, bargap=0.3, showlegend=True)
     fig.update_layout(legend={**legend, "traceorder": "normal"})

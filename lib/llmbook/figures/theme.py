@@ -7,6 +7,8 @@ on light and on dark pages and mean the same on each, so a caption may say "brig
 """
 
 import os
+import re
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -158,9 +160,36 @@ def as_array(values: Any, what: str, ndim: int | tuple[int, ...]) -> np.ndarray:
 
 def printable(token: str) -> str:
     """A token as a label: white space made visible, HTML taken literally."""
+    return _literal(_visible(token)) or "∅"
+
+
+def folded(label: str, most: int = 18) -> str:
+    """A label in lines of at most ``most`` characters (wide ones, as Chinese has, count two), broken between words.
+
+    A word longer than a line is broken as well: 18 leave a phone more than a third of its width for the bars.
+    """
+    lines = [""]
+    for word in re.split("(?<= )(?=[^ ])", _visible(label)):
+        if lines[-1] and _width((lines[-1] + word).rstrip()) > most:
+            lines.append("")
+        for character in word:
+            if character != " " and _width(lines[-1] + character) > most:
+                lines.append("")
+            lines[-1] += character
+    return "<br>".join(_literal(line.rstrip() if len(lines) > 1 else line) for line in lines) or "∅"
+
+
+def _visible(token: str) -> str:
     text = str(token).replace("\n", "⏎").replace("\t", "⇥")
-    text = "␣" * (len(text) - len(text.lstrip(" "))) + text.lstrip(" ")
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;") or "∅"
+    return "␣" * (len(text) - len(text.lstrip(" "))) + text.lstrip(" ")
+
+
+def _literal(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def index_axis(labels: list[str], **axis: Any) -> dict:

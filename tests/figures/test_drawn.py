@@ -1,0 +1,101 @@
+"""What the page's script makes of a figure in a narrow window: measured in a headless Chromium, without a driver."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from llmbook.figures import Sweep, bars, curves, page, stacked_bars, sweep
+
+WEB = Path(__file__).resolve().parents[2] / "web"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = next(filter(None, map(shutil.which, [os.environ.get("CHROME") or "", *NAMES])), None)
+PHONE = 328  # CSS pixels that a page of 360 leaves to a figure
+LONG = {
+    "of the negative sentences, called negative by the model": 0.4,
+    "counts": 0.9,
+    "another name that is too long for any phone": 0.7,
+    "Donaudampfschifffahrtsgesellschaftskapitän": 0.2,
+    "一个很长很长很长很长很长很长的中文名字": 0.6,
+}
+MEASURE = """
+(async () => {
+  const found = [];
+  for (const figure of document.querySelectorAll("figure.llm-figure")) {
+    await window.llmExplorer.mount(figure);
+    const plot = figure.querySelector(".llm-plot"), box = plot.getBoundingClientRect();
+    const labels = [...plot.querySelectorAll(".ytick text")].map((text) => text.getBoundingClientRect());
+    const texts = [...plot.querySelectorAll("text")].filter((text) => text.textContent.trim());
+    figure.querySelector(".llm-values").open = true;
+    await new Promise((done) => setTimeout(done, 100));
+    found.push({
+      state: figure.dataset.state,
+      cut: texts.filter((text) => {
+        const at = text.getBoundingClientRect();
+        return at.left < box.left - 1 || at.right > box.right + 1 || at.top < box.top - 1 || at.bottom > box.bottom + 1;
+      }).map((text) => text.textContent),
+      over: labels.filter((a, i) =>
+        labels.some((b, j) => i < j && a.top < b.bottom - 2 && b.top < a.bottom - 2)).length,
+      texts: texts.map((text) => text.textContent),
+      plot: plot.querySelector(".nsewdrag").getBoundingClientRect().width,
+      rows: [...figure.querySelectorAll(".llm-values tr")].map((row) => [...row.cells].map((cell) => cell.textContent)),
+    });
+  }
+  document.body.dataset.found = JSON.stringify(found);
+})();
+"""
+
+
+def drawn(folder, *figures, width=PHONE):
+    """What is seen of each figure in a column of ``width`` pixels."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: install one, or name it in CHROME")
+    show = page.SiteRenderer().to_mimebundle
+    markup = "".join(
+        figure.to_html() if isinstance(figure, Sweep) else show(figure.to_dict())["text/html"] for figure in figures
+    )
+    (folder / "page.html").write_text(
+        f'<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="{(WEB / "explorer.css").as_uri()}">'
+        f'<body><div style="width:{width}px">{markup}</div><script src="{(WEB / "explorer.js").as_uri()}"></script>'
+        f"<script>{MEASURE}</script></body>",
+        encoding="utf-8",
+    )
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--virtual-time-budget=20000"]
+    own = [f"--user-data-dir={folder / 'profile'}", "--dump-dom", (folder / "page.html").as_uri()]
+    text = subprocess.run([*command, *own], capture_output=True, text=True, timeout=120).stdout
+    found = json.loads(unescape(re.search(r'data-found="([^"]*)"', text)[1]))
+    assert len(found) == len(figures)
+    return found
+
+
+def test_names_of_bars_fit_on_a_phone(tmp_path):
+    """Catches names that are cut or lie upon each other, and names that leave no room for the bars; in every frame."""
+    parts = {name: {"one": value, "two": 1} for name, value in LONG.items()}
+    short = {str(i): 0.1 for i in range(len(LONG))}
+    moved = sweep(lambda k: bars([short, LONG][k], alt="a"), {"k": [0, 1]}, title="t", start={"k": 1})
+    figures = bars(LONG, alt="a"), stacked_bars(parts, alt="a"), moved, bars(LONG, alt="a", height=90)
+    for seen in drawn(tmp_path, *figures):
+        assert (seen["state"] in ("figure", "explorer"), seen["cut"], seen["over"]) == (True, [], 0)
+        assert seen["plot"] > PHONE / 3
+
+
+def test_a_line_that_leaves_the_plot_keeps_its_name(tmp_path):
+    """Catches a label out of the drawn range, which plotly hides: beside the plot, and in a phone's legend."""
+    fig = curves({"stays": [1, 1, 1], "leaves": [1, 2, 9], "falls": [1, 0, -9]}, alt="a", ylim=(0, 2))
+    for width in (700, PHONE):
+        (seen,) = drawn(tmp_path, fig, width=width)
+        assert seen["cut"] == []
+        assert {"stays", "leaves", "falls"} <= {text.split()[-1] for text in seen["texts"]}
+
+
+def test_places_of_ticks_without_texts_are_drawn_and_listed(tmp_path):
+    """Catches ticks that an author has moved shown elsewhere, and a table of values that breaks off at them."""
+    fig = curves({"a": ([0, 5, 10], [1, 2, 3])}, alt="a").update_xaxes(tickvals=[5, 10])
+    (seen,) = drawn(tmp_path, fig)
+    assert [text for text in seen["texts"] if text in ("0", "5", "10")] == ["5", "10"]
+    assert seen["rows"][1:] == [["0", "1"], ["5", "2"], ["10", "3"]]
