@@ -152,11 +152,13 @@ def _llama_cpp() -> Decode:
 
 DECODERS: dict[str, Callable[[], Decode]] = {
     "transformers generate, fp32": lambda: _transformers(torch.float32),
+    "transformers generate, fp16": lambda: _transformers(torch.float16),
     "transformers generate, bf16": lambda: _transformers(torch.bfloat16),
     "transformers, bare loop, bf16": lambda: _transformers(torch.bfloat16, loop=True),
     "llama.cpp, Q4_1 file": _llama_cpp,
     "ours, fp32": lambda: _ours(torch.float32, "plain"),
     "ours, fused and packed, fp32": lambda: _ours(torch.float32, "packed"),
+    "ours, fused, fp16": lambda: _ours(torch.float16, "fused"),
     "ours, bf16": lambda: _ours(torch.bfloat16, "plain"),
     "ours, fused, bf16": lambda: _ours(torch.bfloat16, "fused"),
     "ours, fused and packed, bf16": lambda: _ours(torch.bfloat16, "packed"),
