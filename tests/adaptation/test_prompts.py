@@ -36,12 +36,11 @@ def test_a_changed_weight_is_heard():
     model, ids = prompted(), random_ids(1, 6)
     logits(model, ids, cache=KVCache(model.config))
     key_weight = model.model.body.blocks[0].attention.k_proj.weight
-    changes = [
-        lambda: model.prompt.normal_(),
-        lambda: key_weight.normal_(),
-        lambda: setattr(model, "prompt", torch.nn.Parameter(torch.randn_like(model.prompt))),
-    ]
-    for change in changes:
+
+    def another():
+        model.prompt = torch.nn.Parameter(torch.randn_like(model.prompt))
+
+    for change in (model.prompt.normal_, key_weight.normal_, another, another):
         with torch.no_grad():
             change()
         with_cache = logits(model, ids, cache=KVCache(model.config))

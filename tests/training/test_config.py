@@ -28,7 +28,7 @@ def test_config_survives_json():
 )  # fmt: skip
 def test_a_senseless_value_is_named(name, value):
     """Catches a run that fails an hour later, a rate that rises to its end, a None where None means nothing."""
-    with pytest.raises(ValueError, match=f"{name}={value}"):
+    with pytest.raises(ValueError, match=f"{name}={value!r}"):
         TrainConfig(**{"steps": 10, name: value})
 
 

@@ -49,7 +49,7 @@ class TrainConfig:
         for name in ("steps", "accumulation_steps", "log_every", "eval_every", "checkpoint_every"):
             value = getattr(self, name)
             if not (type(value) is int and value >= 1) and not (value is None and name in _OPTIONAL):
-                raise ValueError(f"{name}={value}: must be a whole number of at least 1")
+                raise ValueError(f"{name}={value!r}: must be a whole number of at least 1")
         if self.optimizer not in ("adamw", "muon"):
             raise ValueError(f"optimizer={self.optimizer!r} is not one of 'adamw', 'muon'")
         if self.schedule not in SCHEDULES:
@@ -58,7 +58,7 @@ class TrainConfig:
             value = getattr(self, name)
             is_number = isinstance(value, int | float) and 0 < value < float("inf")
             if not is_number and not (value is None and name in _OPTIONAL):
-                raise ValueError(f"{name}={value}: must be a number, positive and finite")
+                raise ValueError(f"{name}={value!r}: must be positive and finite")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must lie in [0, 1)")
