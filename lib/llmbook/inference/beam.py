@@ -98,11 +98,13 @@ def _search(reader: Reader, num_beams: int, max_new_tokens: int, alpha: float, e
         beam, token = place // vocab_size, place % vocab_size
         rows = beam + n_beams * torch.arange(batch, device=beam.device)[:, None]  # which of the reader's rows
 
+        # Candidates that have ended compete for a place among the finished texts …
         ended = torch.isin(token, end_ids) if length < max_new_tokens else torch.ones_like(token, dtype=torch.bool)
         scores = (candidates / length**alpha).masked_fill(~ended, FORBIDDEN)[:, :num_beams]
         texts = torch.cat([reader.ids[rows, n_prompt:], token[:, :, None]], dim=2)  # B N length
         found.add(scores, texts[:, :num_beams])
 
+        # … and the others go on: the best of them are the beams of the next step.
         totals, kept = candidates.masked_fill(ended, FORBIDDEN).topk(min(num_beams, candidates.shape[1]))
         found.close(best_possible=totals[:, 0] / length**alpha)
         if length == max_new_tokens or found.closed.all():

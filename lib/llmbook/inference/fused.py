@@ -111,7 +111,9 @@ def wide_norm(x: Float[Tensor, "*P C"], gain: Float[Tensor, "C2"], eps: float) -
 
 @torch.no_grad()
 def fuse(model: DecoderLM) -> FusedDecoder:
-    """The same model in fewer operations, for decoding. The token table is shared with ``model``, the rest copied.
+    """The same model in fewer operations, for decoding.
+
+    Token table and output projection are shared with ``model``, the rest is copied.
 
     Raises:
         ValueError: the model has a part this road leaves out, or has been adapted or quantised; the message names it.
