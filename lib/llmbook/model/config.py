@@ -181,7 +181,7 @@ class TransformerConfig:
     @classmethod
     def modern(cls, **overrides: Any) -> "TransformerConfig":
         """A decoder of GPT-2's shape with newer parts: RoPE, RMSNorm, ReLU², normalised queries and keys, short
-        convolutions, no biases, every block the identity at the start. Half of what it gains over GPT-2 is its
+        convolutions, no biases, every block the identity at the start. Most of what it gains over GPT-2 is its
         training (benchmarks)."""
         preset = dict(
             vocab_size=50_257, max_seq_len=1024, positions="rope", norm="rmsnorm", feed_forward="relu2", bias=False,
