@@ -26,8 +26,8 @@ def decode(settings: dict) -> None:
     contenders = {name: (make_decode, (name,)) for name in DECODERS}
     settings = {**settings, "block_seconds": 0, "warm_up": 64}
     about = (
-        "SmolLM2-135M, batch 1, greedy, 64 tokens after a prompt of 22 (not counted: in fp16 torch reads many tokens at "
-        "once on one core, and slowly)"
+        "SmolLM2-135M, batch 1, greedy, 64 tokens after a prompt of 22 (not counted: in fp16 torch reads many tokens "
+        "at once on one core, and slowly)"
     )
     _run("decode", contenders, base="transformers generate, bf16", unit="tokens/s", about=about, settings=settings)
 
