@@ -88,7 +88,7 @@
       if (narrow && key[0] === "x" && !axis.ticktext) axis.nticks ||= 5;
     }
     thinTicks(figure, box);
-    if (narrow) compact(figure, layout);
+    if (narrow) compact(figure, layout, foldBelow(figure, box) * 17 / (0.6 * box.clientHeight));
     else if (!layout.legend) layout.legend = { orientation: "h", y: -0.18, yanchor: "top", x: 0 };
     return figure;
   }
@@ -117,8 +117,31 @@
     }
   }
 
-  /* A phone: labels beside the lines become a legend below; colour bars become thin. */
-  function compact(figure, layout) {
+  /* A phone: what stands under the axis and is too long goes over several lines. Returns how many lines more. */
+  const ruler = document.createElement("canvas").getContext("2d");
+  const fold = (text, most) => text.split(" ").reduce((lines, word) => {
+    const joined = [...lines.slice(-1), word].join(" ");
+    return ruler.measureText(joined).width > most ? [...lines, word] : [...lines.slice(0, -1), joined];
+  }, []).join("<br>");
+  function foldBelow({ layout, data }, box) {
+    const { title, ticktext, tickfont } = layout.xaxis, size = layout.font.size, width = box.clientWidth;
+    const of = (type) => data.some((trace) => trace.type === type), lines = (text) => text.split("<br>").length - 1;
+    let more = 0;
+    if (title.text && !title.text.includes("<")) {
+      ruler.font = `${1.2 * size}px ${layout.font.family}`; // plotly's titles are larger by so much
+      title.text = fold(title.text, (of("bar") ? 0.7 : 0.92) * width); // names of bars push the middle to the right
+      more += lines(title.text);
+    }
+    if (ticktext && !of("heatmap")) {
+      ruler.font = `${tickfont?.size ?? size}px ${layout.font.family}`;
+      layout.xaxis.ticktext = Array.from(ticktext, (text) => fold(String(text), (width - 60) / ticktext.length));
+      more += Math.max(0, ...layout.xaxis.ticktext.map(lines));
+    }
+    return more;
+  }
+
+  /* A phone: labels beside the lines become a legend below, lower by a share of the plot; colour bars become thin. */
+  function compact(figure, layout, lower) {
     const labels = (layout.annotations ?? []).filter((a) => a.name === "direct-label");
     if (labels.length) {
       layout.annotations = layout.annotations.filter((a) => a.name !== "direct-label");
@@ -126,7 +149,7 @@
       for (const trace of figure.data) if (trace.name) trace.showlegend = true;
       layout.showlegend = true;
     }
-    layout.legend = { ...layout.legend, orientation: "h", x: 0, y: -0.22, yanchor: "top" };
+    layout.legend = { ...layout.legend, orientation: "h", x: 0, y: -0.22 - lower, yanchor: "top" };
     for (const annotation of layout.annotations ?? []) annotation.font = { ...annotation.font, size: 10 };
     const bars = [layout.coloraxis?.colorbar, ...figure.data.map((t) => t.colorbar)];
     for (const bar of bars) if (bar) Object.assign(bar, { thickness: 7, title: { text: "" }, tickfont: { size: 10 }, xpad: 4 });

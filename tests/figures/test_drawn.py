@@ -43,6 +43,12 @@ MEASURE = """
         labels.some((b, j) => i < j && a.top < b.bottom - 2 && b.top < a.bottom - 2)).length,
       texts: texts.map((text) => text.textContent),
       plot: plot.querySelector(".nsewdrag").getBoundingClientRect().width,
+      hidden: texts.flatMap((a, i) => texts.slice(i + 1).map((b) => [a, b]))
+        .filter(([a, b]) => ![a, b].every((text) => text.closest(".xtick")))
+        .filter(([a, b]) => {
+          const one = a.getBoundingClientRect(), two = b.getBoundingClientRect();
+          return one.left < two.right && two.left < one.right && one.top + 4 < two.bottom && two.top + 4 < one.bottom;
+        }).map(([a, b]) => `${a.textContent} / ${b.textContent}`),
       rows: [...figure.querySelectorAll(".llm-values tr")].map((row) => [...row.cells].map((cell) => cell.textContent)),
     });
   }
@@ -99,3 +105,17 @@ def test_places_of_ticks_without_texts_are_drawn_and_listed(tmp_path):
     (seen,) = drawn(tmp_path, fig)
     assert [text for text in seen["texts"] if text in ("0", "5", "10")] == ["5", "10"]
     assert seen["rows"][1:] == [["0", "1"], ["5", "2"], ["10", "3"]]
+
+
+def test_long_words_under_an_axis_fit_on_a_phone(tmp_path):
+    """Catches a name of the axis that is cut, or that the legend covers, and names of ticks that lie upon it."""
+    long = "times the last four characters had been read: share of text"
+    names = ["never: 10%", "1 to 9: 20%", "10 to 99: 45%", "100 and more: 25%"]
+    series = {name: [1, 3, 2, 4] for name in ("counts", "window", "recurrence", "attention")}
+    fig = curves(series, alt="a", xlabel=long, height=300).update_xaxes(tickvals=[0, 1, 2, 3], ticktext=names)
+    bar = bars({"form": (0.7, 0.6, 0.9), "chat": 0.5}, alt="a", xlabel="accuracy on 36 sentences, two standard errors")
+    log = curves(series, alt="a", xlabel="short", log_y=True)
+    for seen in drawn(tmp_path, fig, bar, log):
+        assert (seen["state"], seen["cut"], seen["hidden"]) == ("figure", [], [])
+    (wide,) = drawn(tmp_path, fig, width=700)
+    assert long in wide["texts"]
