@@ -181,7 +181,7 @@ def _make_tokenizer(recipe: Recipe, train_text: str, valid_text: str) -> Tokeniz
 def _contents(folder: Path) -> list[tuple[str, str, str]]:
     """What lies in the folder: name, size, and what it is for."""
     about = {
-        "best": "the model at its lowest validation loss (llmbook.training.distributed.load_model reads it)",
+        "best": "the model at its lowest validation loss (llmbook.training.distributed.load_trained reads it)",
         "last": "to go on from with --resume",
         "log.jsonl": "losses by step",
         "recipe.json": "this run's recipe",

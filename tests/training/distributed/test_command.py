@@ -12,7 +12,7 @@ import torch
 from llmbook.text import ByteTokenizer, CharTokenizer
 from llmbook.training import TrainConfig
 from llmbook.training.__main__ import main
-from llmbook.training.distributed import load_model
+from llmbook.training.distributed import load_trained
 from llmbook.training.recipe import ENTRIES, RecipeError, parse_recipe, read_recipe
 
 TEXT = "to be, or not to be, that is the question: " * 30
@@ -142,7 +142,7 @@ def test_one_process_from_recipe_to_model(tmp_path, recipe, capsys):
     assert names == ["best.pt", "last.pt", "log.jsonl", "recipe.json", "tokenizer.json", "train.npy", "valid.npy"]
     assert all(name in out for name in names)
     assert json.loads((folder / "recipe.json").read_text()) == recipe
-    assert load_model(folder / "last.pt").config.vocab_size == CharTokenizer.train(TEXT).vocab_size
+    assert load_trained(folder / "last.pt").config.vocab_size == CharTokenizer.train(TEXT).vocab_size
     assert len(losses(folder)) == 4
 
     assert main([path]) == 1
@@ -177,7 +177,7 @@ def test_saved_tokenizers_and_byte_pairs(tmp_path, recipe, capsys):
         folder = tmp_path / str(number)
         changed = {**recipe, "tokenizer": tokenizer, "folder": str(folder), "train": {"steps": 1}}
         assert main([write(tmp_path, changed)]) == 0
-        assert load_model(folder / "last.pt").config.vocab_size == size
+        assert load_trained(folder / "last.pt").config.vocab_size == size
 
 
 def test_torchrun_with_two_processes_is_the_run_of_one(tmp_path, recipe):
@@ -193,7 +193,7 @@ def test_torchrun_with_two_processes_is_the_run_of_one(tmp_path, recipe):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("processes  2, fsdp") == done.stdout.count("nats per token") == 1
     assert losses(recipe["folder"]) == pytest.approx(losses(alone["folder"]), abs=1e-6)
-    one, two = (load_model(path) for path in (tmp_path / "alone/last.pt", tmp_path / "run/last-000004.dcp"))
+    one, two = (load_trained(path) for path in (tmp_path / "alone/last.pt", tmp_path / "run/last-000004.dcp"))
     torch.testing.assert_close(dict(two.state_dict()), dict(one.state_dict()), rtol=0, atol=1e-6)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from llmbook.parallel.ranks import RankError, run_ranks
 from llmbook.training import CheckpointError, Runtime, TrainConfig
-from llmbook.training.distributed import engines, load_model, load_sharded, make_parallel, process_group
+from llmbook.training.distributed import engines, load_sharded, load_trained, make_parallel, process_group
 from llmbook.training.parallel import find_checkpoint
 from tests.training.distributed import worker
 
@@ -124,7 +124,7 @@ def test_nan_on_one_process_stops_all_with_one_message(two, kind):
 def test_the_advice_after_divergence_works_for_shards(two, folder, kind):
     """Catches advice that the sharded checkpoint does not follow, one shard's weights taken by all, weights read too
     late to be evaluated, and a new run that begins at the old one's step."""
-    good = dict(load_model(find_checkpoint(folder / kind, "half")).state_dict())  # the same run, while it was well
+    good = dict(load_trained(find_checkpoint(folder / kind, "half")).state_dict())  # the same run, while it was well
     for seen in (rank[kind] for rank in two):
         begun, history = seen["mended"]
         torch.testing.assert_close(begun, good, rtol=0, atol=0)
@@ -137,7 +137,7 @@ def test_the_model_alone_opens_in_one_call(two, folder, kind):
     """Catches weights stored under the wrapper's names, and shards put together in the wrong order."""
     path = find_checkpoint(folder / kind, "last")
     assert path.name == "last-000006.dcp"
-    torch.testing.assert_close(dict(load_model(path).state_dict()), two[0][kind]["weights"], rtol=0, atol=0)
+    torch.testing.assert_close(dict(load_trained(path).state_dict()), two[0][kind]["weights"], rtol=0, atol=0)
 
 
 @BOTH
@@ -200,7 +200,7 @@ def test_damaged_and_foreign_folders_are_refused_by_name(two, folder, tmp_path):
         path = shutil.copytree(whole, tmp_path / f"last-{number:06}.dcp")
         damage(path)
         with pytest.raises(CheckpointError, match=message) as refused:
-            load_model(path)
+            load_trained(path)
         assert path.name in str(refused.value)
 
 
@@ -220,7 +220,7 @@ def test_a_layer_hears_of_weights_read_from_shards(two, folder):
     model.body.blocks[1].register_load_state_dict_post_hook(lambda layer, _: heard.append(layer.state_dict()))
     path = find_checkpoint(folder / "fsdp", "last")
     load_sharded(path, model)
-    torch.testing.assert_close(dict(heard[-1]), dict(load_model(path).body.blocks[1].state_dict()), rtol=0, atol=0)
+    torch.testing.assert_close(dict(heard[-1]), dict(load_trained(path).body.blocks[1].state_dict()), rtol=0, atol=0)
 
 
 def test_what_sharding_cannot_do_is_refused():
@@ -245,7 +245,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_former(tmp_path):
         with pytest.raises(CheckpointError, match=r"could not write .*last-000007.dcp.*former checkpoint is untouched"):
             trainer.save("last.pt")
     assert find_checkpoint(tmp_path, "last") == former
-    assert load_model(former).num_parameters() > 0
+    assert load_trained(former).num_parameters() > 0
 
 
 def test_sharding_names_the_torch_it_needs(monkeypatch):

@@ -138,7 +138,7 @@ def load_sharded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer 
     set_model_state_dict(model, tensors["model"])
 
 
-def load_model(path: str | Path) -> DecoderLM:
+def load_trained(path: str | Path) -> DecoderLM:
     """The language model a run has trained, on the CPU of one process: from ``last.pt`` as from a ``.dcp`` folder.
 
     Raises CheckpointError if there is none, or the run did not train a DecoderLM.
