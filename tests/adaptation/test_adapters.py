@@ -10,7 +10,7 @@ from llmbook.adaptation import (
     add_lora,
     merge,
     remove_adapters,
-    trainable_parameters,
+    trainable_report,
     unfreeze,
 )
 from tests.adaptation.helpers import LLAMA, backward, lm, logits, with_gradient
@@ -37,7 +37,7 @@ def test_it_corrects_what_the_sublayer_adds():
     down, up = adapted.adapter.down_proj, adapted.adapter.up_proj
     expected = h + F.gelu(h @ down.weight.T + down.bias) @ up.weight.T + up.bias
     torch.testing.assert_close(adapted(x), expected)
-    assert trainable_parameters(model).n_trainable == 4 * (16 * 4 + 4 + 4 * 16 + 16)  # 2 layers, 2 sublayers each
+    assert trainable_report(model).n_trainable == 4 * (16 * 4 + 4 + 4 * 16 + 16)  # 2 layers, 2 sublayers each
 
 
 def test_only_adapters_learn_and_norms_if_asked():

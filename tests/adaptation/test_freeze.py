@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llmbook.adaptation import freeze, trainable_parameters, unfreeze
+from llmbook.adaptation import freeze, trainable_report, unfreeze
 from llmbook.training import adamw, parameter_groups
 from tests.adaptation.helpers import backward, lm
 
@@ -68,7 +68,7 @@ def test_the_report_counts_what_the_optimiser_gets():
     model = lm(tie_embeddings=True)
     freeze(model)
     unfreeze(model, "body.final_norm", "lm_head")
-    report = trainable_parameters(model)
+    report = trainable_report(model)
     in_groups = sum(p.numel() for group in parameter_groups(model, weight_decay=0.1) for p in group["params"])
     assert report.n_trainable == in_groups == 2 * 16 + 31 * 16
     assert report.n_total == model.num_parameters()

@@ -17,7 +17,7 @@ from llmbook.adaptation.conversations import (
     pad_examples,
     pad_preferences,
 )
-from llmbook.adaptation.freeze import TrainableReport, freeze, trainable_parameters, unfreeze
+from llmbook.adaptation.freeze import TrainableReport, freeze, trainable_report, unfreeze
 from llmbook.adaptation.lora import LoRALinear, add_lora, merge, remove_lora, unmerge, without_lora
 from llmbook.adaptation.lora_files import load_lora, lora_state_dict, save_lora
 from llmbook.adaptation.preferences import DPOLoss, Rewards, model_rewards, response_log_probs, reward_model_loss
@@ -52,7 +52,7 @@ __all__ = [
     "response_log_probs",
     "reward_model_loss",
     "save_lora",
-    "trainable_parameters",
+    "trainable_report",
     "unfreeze",
     "unmerge",
     "without_lora",

@@ -45,7 +45,7 @@ def unfreeze(model: nn.Module, *patterns: str) -> None:
         parameter.requires_grad = True
 
 
-def trainable_parameters(model: nn.Module) -> TrainableReport:
+def trainable_report(model: nn.Module) -> TrainableReport:
     """What ``training.parameter_groups`` would hand to the optimiser; a tied tensor counts once."""
     return TrainableReport(
         sizes={name: p.numel() for name, p in model.named_parameters() if p.requires_grad},
