@@ -76,7 +76,10 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if params:
-                {"muon": self._muon_step, "adamw": self._adamw_step}[group["method"]](group, params)
+                if group["method"] == "muon":
+                    self._muon_step(group, params)
+                else:
+                    self._adamw_step(group, params)
         return loss
 
     def _muon_step(self, group: dict, params: list[Tensor]) -> None:
