@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from llmbook.adaptation.freeze import freeze, unfreeze
 from llmbook.adaptation.targets import device_and_dtype, find_targets
+from llmbook.model.initialise import STREAM_WRITERS
 from llmbook.model.parts import replace_part
 
 
@@ -54,7 +55,7 @@ class AdaptedLinear(nn.Module):
 
 
 def add_adapters(
-    model: nn.Module, *, bottleneck: int = 16, target_modules: str | Sequence[str] = ("o_proj", "down_proj")
+    model: nn.Module, *, bottleneck: int = 16, target_modules: str | Sequence[str] = STREAM_WRITERS
 ) -> None:
     """Freeze ``model`` and put an adapter behind every attention and feed-forward sublayer; only adapters train.
 

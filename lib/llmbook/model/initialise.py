@@ -6,13 +6,15 @@ from torch import nn
 
 from llmbook.model.config import TransformerConfig
 
+STREAM_WRITERS = ("o_proj", "down_proj")  # the last projections of attention and feed-forward net, by name
+
 
 def initialise(module: nn.Module, config: TransformerConfig) -> None:
     """GPT-2's initialisation: normal with ``init_std``, biases 0, and each projection that writes into the residual
     stream divided by the square root of their number, so that the stream does not grow with depth (or 0:
     ``zero_init``). They are 2 L, and 3 L with cross-attention, the third addition of a block."""
     parts = dict(module.named_modules())
-    writers = {name for name in parts if name.endswith(("o_proj", "down_proj"))}
+    writers = {name for name in parts if name.endswith(STREAM_WRITERS)}
     for name, part in parts.items():
         if isinstance(part, (nn.Linear, nn.Embedding)):
             std = config.init_std / math.sqrt(len(writers)) if name in writers else config.init_std
