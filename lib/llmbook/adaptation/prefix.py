@@ -20,9 +20,10 @@ from llmbook.adaptation.prefix_cache import check_prefix, initial_ids, read_behi
 from llmbook.model import DecoderLM, Output, TransformerConfig, evaluating
 from llmbook.model.body import AttentionMask
 from llmbook.model.cache import Cache
+from llmbook.model.counted import Counted
 
 
-class PrefixTuned(nn.Module):
+class PrefixTuned(Counted):
     """``model``, frozen, with ``n_tokens`` learned keys and values before the input in each layer.
 
     Args:
@@ -89,9 +90,6 @@ class PrefixTuned(nn.Module):
         """Logits [B, T, V] of the tokens behind the prefix; ``attention_mask`` covers tokens only."""
         options = dict(cache=cache, need_weights=need_weights, need_hidden=need_hidden)
         return read_behind(self.model, *self.prefix(), input_ids, attention_mask=attention_mask, **options)
-
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.parameters())
 
     def _keep(self, keys: Tensor, values: Tensor) -> None:
         self.keys, self.values = nn.Parameter(keys.clone()), nn.Parameter(values.clone())

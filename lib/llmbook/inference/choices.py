@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmbook.model import DecoderLM, KVCache, evaluating
-from llmbook.model.body import scaled
+from llmbook.model.body import vocab_logits
 
 
 def last_states(
@@ -64,7 +64,7 @@ def choice_log_probs(
     states = last_states(model, rows, prefix=prefix, batch_size=batch_size)
     weight = model.lm_head.weight
     with evaluating(model):
-        logits = model.lm_head(scaled(states.to(weight), model.config.logit_scale)).float().cpu()  # [N, V]
+        logits = vocab_logits(model, states.to(weight)).float().cpu()  # [N, V]
     return logits.log_softmax(-1)[:, list(choices)]
 
 

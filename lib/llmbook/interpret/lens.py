@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from llmbook.interpret.capture import capture
 from llmbook.interpret.heads import head_outputs
 from llmbook.model import DecoderLM, evaluating
+from llmbook.model.body import vocab_logits
 from llmbook.model.parts import plain_weight
 
 
 def read_out(model: DecoderLM, stream: Float[Tensor, "*P C"]) -> Float[Tensor, "*P V"]:
     """The logits the model would give if its stream were this after the last block."""
-    return model.lm_head(model.body.final_norm(stream) * model.config.logit_scale)
+    return vocab_logits(model, model.body.final_norm(stream))
 
 
 def logit_lens(model: DecoderLM, input_ids: Int[Tensor, "B T"], **inputs) -> Float[Tensor, "L1 B T V"]:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from llmbook.model.cache import Cache
 from llmbook.model.config import TransformerConfig
+from llmbook.model.counted import Counted
 from llmbook.model.initialise import initialise
 from llmbook.model.layers import Block
 from llmbook.model.linear import Linear
 from llmbook.model.masks import padding_mask, sliding_window_mask
 from llmbook.model.norms import make_norm
-from llmbook.model.position_bias import AlibiBias, T5Bias
-from llmbook.model.position_embeddings import LearnedPositions, SinusoidalPositions
+from llmbook.model.position_bias import make_position_bias
+from llmbook.model.position_embeddings import make_positions
 from llmbook.model.rotary import Rotary
 
 AttentionMask = Bool[Tensor, "B S"] | Int[Tensor, "B S"]
@@ -55,10 +56,7 @@ class Embeddings(nn.Module):
         super().__init__()
         self.config = config
         self.tokens = nn.Embedding(config.vocab_size, config.d_model)
-        self.positions = {
-            "learned": lambda: LearnedPositions(max_seq_len=config.max_seq_len, d_model=config.d_model),
-            "sinusoidal": lambda: SinusoidalPositions(d_model=config.d_model),
-        }.get(config.positions, lambda: None)()
+        self.positions = make_positions(config)
         self.segments = nn.Embedding(config.n_segments, config.d_model) if config.n_segments else None
         self.norm = make_norm(config) if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
@@ -81,7 +79,7 @@ class Embeddings(nn.Module):
         return self.dropout(self.norm(x))
 
 
-class Body(nn.Module):
+class Body(Counted):
     """Embeddings, L blocks and (pre-norm only) a last norm; ``causal`` says whether the future is hidden.
 
     Raises ValueError for ``n_decoder_layers``, and for a sliding window or short convolutions where the future is not
@@ -106,15 +104,7 @@ class Body(nn.Module):
         self.embeddings = Embeddings(config)
         self.blocks = nn.ModuleList(Block(config, cross_attention=cross_attention) for _ in range(config.n_layers))
         self.final_norm = make_norm(config) if config.norm_position == "pre" else nn.Identity()
-        self.position_bias = {
-            "alibi": lambda: AlibiBias(n_heads=config.n_heads),
-            "t5": lambda: T5Bias(
-                n_heads=config.n_heads,
-                n_buckets=config.t5_buckets,
-                max_distance=config.t5_max_distance,
-                bidirectional=not causal,
-            ),
-        }.get(config.positions, lambda: None)()
+        self.position_bias = make_position_bias(config, causal=causal)
         rope = config.positions == "rope"
         self.rotary = (
             Rotary(d_head=config.d_head, base=config.rope_theta, scaling=config.rope_scaling) if rope else None
@@ -243,6 +233,11 @@ def vocab_projection(config: TransformerConfig, tokens: nn.Embedding) -> Linear:
     return layer
 
 
-def scaled(x: Tensor, factor: float) -> Tensor:
-    """x · factor, without a copy where the factor is 1."""
-    return x if factor == 1 else x * factor
+def vocab_logits(model: nn.Module, x: Float[Tensor, "*P C"]) -> Float[Tensor, "*P V"]:
+    """How every model here reads its last states out: ``lm_head``, behind ``logit_scale`` where that is not 1.
+
+    A function of the model and not a layer of its own kind: ``lm_head`` may be replaced, by a quantised one or one
+    that is adapted, and the scale must outlive that.
+    """
+    scale = model.config.logit_scale
+    return model.lm_head(x if scale == 1 else x * scale)

@@ -12,14 +12,15 @@ too: one vocabulary and one token table for both sides; with ``tie_embeddings`` 
 from dataclasses import replace
 
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from llmbook.model.body import AttentionMask, Body, Output, scaled, vocab_projection
+from llmbook.model.body import AttentionMask, Body, Output, vocab_logits, vocab_projection
 from llmbook.model.cache import Cache
 from llmbook.model.config import TransformerConfig
+from llmbook.model.counted import Counted
 
 
-class EncoderDecoderLM(nn.Module):
+class EncoderDecoderLM(Counted):
     """p(next token | the whole input, the output so far), as logits at every output position."""
 
     def __init__(self, config: TransformerConfig):
@@ -79,8 +80,4 @@ class EncoderDecoderLM(nn.Module):
             need_weights=need_weights,
             need_hidden=need_hidden,
         )
-        return replace(out, logits=self.lm_head(scaled(out.last_hidden_state, self.config.logit_scale)))
-
-    def num_parameters(self) -> int:
-        """How many numbers training adjusts; the shared table counts once."""
-        return sum(p.numel() for p in self.parameters())
+        return replace(out, logits=vocab_logits(self, out.last_hidden_state))

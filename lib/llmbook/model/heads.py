@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from llmbook.model.body import AttentionMask, Body, Output, scaled
+from llmbook.model.body import AttentionMask, Body, Output, vocab_logits
 from llmbook.model.config import TransformerConfig
+from llmbook.model.counted import Counted
 from llmbook.model.layers import ACTIVATIONS
 from llmbook.model.linear import Linear
 from llmbook.model.norms import make_norm
@@ -49,7 +50,7 @@ def pool(
     return hidden[torch.arange(len(hidden), device=hidden.device), index]
 
 
-class MaskedLM(nn.Module):
+class MaskedLM(Counted):
     """An encoder that guesses the token at each position from both sides (BERT's head).
 
     The guess goes through one more layer and norm before it meets the token table, and has a bias per token.
@@ -77,13 +78,10 @@ class MaskedLM(nn.Module):
         out = self.encoder(*inputs, **keywords)
         state = out.last_hidden_state if at is None else out.last_hidden_state[at]
         guess = self.norm(self.activation(self.transform(state)))
-        return replace(out, logits=self.lm_head(scaled(guess, self.config.logit_scale)))
-
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.parameters())
+        return replace(out, logits=vocab_logits(self, guess))
 
 
-class SequenceClassifier(nn.Module):
+class SequenceClassifier(Counted):
     """One label for a text or a pair of texts: pool, and where ``pooler_layer`` is set BERT's tanh layer, then project.
 
     ``encoder`` may be trained already, and causal (a language model's body); it is used as it is.
@@ -114,7 +112,7 @@ class SequenceClassifier(nn.Module):
         return replace(out, logits=self.classifier(self.dropout(vector)))
 
 
-class TokenClassifier(nn.Module):
+class TokenClassifier(Counted):
     """A label for every token: names, parts of speech, answers."""
 
     def __init__(self, encoder: Body, *, n_labels: int, dropout: float = 0.0):

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from llmbook.model.config import TransformerConfig
 from llmbook.model.masks import relative_positions
 
 
@@ -77,3 +78,17 @@ class T5Bias(nn.Module):
             bidirectional=self.bidirectional,
         )
         return self.table(bucket).permute(2, 0, 1)[None]  # [T, S, H] -> [1, H, T, S]
+
+
+def make_position_bias(config: TransformerConfig, *, causal: bool) -> nn.Module | None:
+    """The bias a configuration adds to its scores for distances, if any."""
+    if config.positions == "alibi":
+        return AlibiBias(n_heads=config.n_heads)
+    if config.positions == "t5":
+        return T5Bias(
+            n_heads=config.n_heads,
+            n_buckets=config.t5_buckets,
+            max_distance=config.t5_max_distance,
+            bidirectional=not causal,
+        )
+    return None

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from llmbook.model.config import TransformerConfig
+
 
 def sinusoidal_encoding(positions: Int[Tensor, "*P"], d_model: int, *, base: float = 10_000.0) -> Float[Tensor, "*P C"]:
     r"""Sines and cosines of each position at geometrically spaced frequencies (https://arxiv.org/abs/1706.03762, §3.5).
@@ -48,3 +50,12 @@ class LearnedPositions(nn.Module):
 
     def forward(self, positions: Int[Tensor, "*P"]) -> Float[Tensor, "*P C"]:
         return self.table(positions)
+
+
+def make_positions(config: TransformerConfig) -> nn.Module | None:
+    """The vectors a configuration adds to its tokens' for their positions, if any."""
+    if config.positions == "learned":
+        return LearnedPositions(max_seq_len=config.max_seq_len, d_model=config.d_model)
+    if config.positions == "sinusoidal":
+        return SinusoidalPositions(d_model=config.d_model)
+    return None

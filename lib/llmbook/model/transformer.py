@@ -10,14 +10,15 @@ argument. Encoder and decoder together are in ``encoder_decoder.py``, other head
 from dataclasses import replace
 
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from llmbook.model.body import AttentionMask, Body, Output, scaled, vocab_projection
+from llmbook.model.body import AttentionMask, Body, Output, vocab_logits, vocab_projection
 from llmbook.model.cache import Cache
 from llmbook.model.config import TransformerConfig
+from llmbook.model.counted import Counted
 
 
-class DecoderLM(nn.Module):
+class DecoderLM(Counted):
     """A causal language model: p(next token | all before it), as logits at every position."""
 
     def __init__(self, config: TransformerConfig):
@@ -47,11 +48,7 @@ class DecoderLM(nn.Module):
             need_weights=need_weights,
             need_hidden=need_hidden,
         )
-        return replace(out, logits=self.lm_head(scaled(out.last_hidden_state, self.config.logit_scale)))
-
-    def num_parameters(self) -> int:
-        """How many numbers training adjusts; a tied table counts once."""
-        return sum(p.numel() for p in self.parameters())
+        return replace(out, logits=vocab_logits(self, out.last_hidden_state))
 
 
 class Encoder(Body):
@@ -59,6 +56,3 @@ class Encoder(Body):
 
     def __init__(self, config: TransformerConfig):
         super().__init__(config, causal=False)
-
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.parameters())

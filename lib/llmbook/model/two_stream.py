@@ -22,8 +22,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from llmbook.model.body import AttentionMask, Body, Output, scaled, vocab_projection
+from llmbook.model.body import AttentionMask, Body, Output, vocab_logits, vocab_projection
 from llmbook.model.config import TransformerConfig
+from llmbook.model.counted import Counted
 from llmbook.model.masks import padding_mask
 
 
@@ -40,7 +41,7 @@ def two_stream_mask(order: Int[Tensor, "B T"]) -> Bool[Tensor, "B 1 TT TT"]:
     return torch.cat((to_content, torch.zeros_like(to_content)), dim=2)[:, None]
 
 
-class TwoStreamLM(nn.Module):
+class TwoStreamLM(Counted):
     """p(token at a place | tokens earlier in an order), as logits at every place.
 
     Raises ValueError for a sliding window.
@@ -64,7 +65,7 @@ class TwoStreamLM(nn.Module):
     ) -> Output:
         """Logits [B, T, V] for the token *at* each place; the arguments are those of ``streams``."""
         _, query = self.streams(input_ids, order=order, attention_mask=attention_mask)
-        return Output(logits=self.lm_head(scaled(query, self.config.logit_scale)), last_hidden_state=query)
+        return Output(logits=vocab_logits(self, query), last_hidden_state=query)
 
     def streams(
         self,
@@ -100,6 +101,3 @@ class TwoStreamLM(nn.Module):
             x, *_ = block(x, mask=mask, bias=bias, angles=angles)
         content, query = body.final_norm(x).chunk(2, dim=1)
         return content, query
-
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.parameters())

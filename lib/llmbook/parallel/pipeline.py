@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmbook.model import DecoderLM
+from llmbook.model.body import vocab_logits
 from llmbook.parallel.schedules import Kind, order
 
 
@@ -66,7 +67,7 @@ class Stage(nn.Module):
         ``input_ids``, the others what has ``arrived``."""
         source = {"input_ids": input_ids} if self.first else {"inputs_embeds": arrived}
         x = self.body(**source).last_hidden_state
-        return self.lm_head(x * self.config.logit_scale) if self.last else x
+        return vocab_logits(self, x) if self.last else x
 
 
 def pipeline_step(stage: Stage, micro_batches: Sequence[Tensor], *, kind: Kind = "gpipe") -> Float[Tensor, ""] | None:

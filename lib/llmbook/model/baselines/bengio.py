@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from llmbook.model.baselines.common import BaselineConfig, refuse_padding
 from llmbook.model.body import Output
+from llmbook.model.counted import Counted
 
 
-class BengioLM(nn.Module):
+class BengioLM(Counted):
     """p(next token | the last ``context_len`` tokens) by a net with one hidden layer.
 
     context_len is n−1 for an order n. With ``direct`` the window also reaches the logits without the hidden layer (W
@@ -46,9 +47,6 @@ class BengioLM(nn.Module):
         if self.direct is not None:
             logits = logits + self.direct(windows)
         return Output(logits=logits, last_hidden_state=hidden)
-
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.parameters())
 
     def _windows(self, vectors: Float[Tensor, "B T C"]) -> Float[Tensor, "B T W"]:
         """At every position the vectors of the last ``context_len`` tokens, oldest first, in one."""

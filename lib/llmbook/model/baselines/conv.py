@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from llmbook.model.baselines.common import BaselineConfig, refuse_padding
 from llmbook.model.body import Output
+from llmbook.model.counted import Counted
 
 
 class CausalConv(nn.Module):
@@ -21,7 +22,7 @@ class CausalConv(nn.Module):
         return self.conv(padded).transpose(1, 2)
 
 
-class ConvLM(nn.Module):
+class ConvLM(Counted):
     """A stack of causal convolutions with residual connections (https://arxiv.org/abs/1803.01271).
 
     It sees exactly ``receptive_field`` tokens, the present one included; what lies further back does not exist.
@@ -46,6 +47,3 @@ class ConvLM(nn.Module):
         for norm, conv in zip(self.norms, self.convs, strict=True):
             x = x + F.gelu(conv(norm(x)))
         return Output(logits=self.lm_head(x), last_hidden_state=x)
-
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.parameters())

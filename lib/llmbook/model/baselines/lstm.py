@@ -5,11 +5,12 @@ from torch import Tensor, nn
 
 from llmbook.model.baselines.common import BaselineConfig, refuse_padding
 from llmbook.model.body import Output
+from llmbook.model.counted import Counted
 
 NO_LIMIT = 2**31
 
 
-class LSTMLM(nn.Module):
+class LSTMLM(Counted):
     """Reads left to right and keeps one vector of memory (https://www.bioinf.jku.at/publications/older/2604.pdf).
 
     A distance of n tokens is n steps of the recurrence, one after the other.
@@ -27,6 +28,3 @@ class LSTMLM(nn.Module):
         refuse_padding(self, attention_mask)
         hidden, _ = self.lstm(self.tokens(input_ids))  # [B, T, C]
         return Output(logits=self.lm_head(hidden), last_hidden_state=hidden)
-
-    def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.parameters())
