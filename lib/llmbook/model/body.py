@@ -160,7 +160,7 @@ class Body(Counted):
                 "those just before it: make the model with conv_width=None"
             )
         given = input_ids if inputs_embeds is None else inputs_embeds
-        if inputs_embeds is None and given.ndim != 2:
+        if inputs_embeds is None and given.ndim < 2:
             raise ValueError(
                 f"input_ids has shape {tuple(given.shape)}: expected [batch, tokens], as torch.tensor([ids])"
             )
@@ -175,9 +175,10 @@ class Body(Counted):
             causal=self.causal and mask is None,
             memory=memory,
             memory_mask=None if memory_mask is None else padding_mask(memory_mask),
-            real=None if attention_mask is None else attention_mask[:, -q_len:] != 0,
             need_weights=need_weights,
         )
+        if self.config.conv_width is not None and attention_mask is not None:
+            shared["real"] = attention_mask[:, -q_len:] != 0  # [B, T]
         hidden, attentions, cross_attentions = [x], [], []  # the stream is kept only where it was asked for
         for i, block in enumerate(self.blocks):
             x, weights, cross_weights = block(x, cache=None if cache is None else cache.layer(i), **shared)
