@@ -114,9 +114,7 @@ class Block(nn.Module):
             raise ValueError(
                 "a block with cross-attention needs memory [B, M, C] to read, and only such a block can take it"
             )
-        entering = self._enter(self.attention_norm, x)
-        if self.attention_conv is not None:
-            entering = self.attention_conv(entering, real=real, cache=cache)
+        entering = self._enter(self.attention_norm, x, self.attention_conv, real=real, cache=cache)
         read, weights = self.attention(entering, cache=cache, need_weights=need_weights, **attention_inputs)
         x = self._leave(self.attention_norm, x + self.dropout(read))
         cross_weights = None
@@ -129,15 +127,14 @@ class Block(nn.Module):
                 need_weights=need_weights,
             )
             x = self._leave(self.cross_attention_norm, x + self.dropout(read))
-        entering = self._enter(self.feed_forward_norm, x)
-        if self.feed_forward_conv is not None:
-            entering = self.feed_forward_conv(entering, real=real, cache=cache)
+        entering = self._enter(self.feed_forward_norm, x, self.feed_forward_conv, real=real, cache=cache)
         worked = self.feed_forward(entering)
         return self._leave(self.feed_forward_norm, x + self.dropout(worked)), weights, cross_weights
 
-    def _enter(self, norm: nn.Module, x: Tensor) -> Tensor:
-        """What a part reads: the normalised stream in a pre-norm block."""
-        return norm(x) if self.pre_norm else x
+    def _enter(self, norm: nn.Module, x: Tensor, conv: ShortConv | None = None, **around) -> Tensor:
+        """What a part reads: in a pre-norm block the normalised stream, each position with a little of those before."""
+        x = norm(x) if self.pre_norm else x
+        return x if conv is None else conv(x, **around)
 
     def _leave(self, norm: nn.Module, x: Tensor) -> Tensor:
         """The stream after a part has been added: normalised in a post-norm block."""

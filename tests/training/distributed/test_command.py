@@ -12,6 +12,7 @@ import torch
 from llmbook.text import ByteTokenizer, CharTokenizer
 from llmbook.training import TrainConfig
 from llmbook.training.__main__ import main
+from llmbook.training.checkpoint import load_checkpoint
 from llmbook.training.distributed import load_trained
 from llmbook.training.recipe import ENTRIES, RecipeError, parse_recipe, read_recipe
 
@@ -151,6 +152,13 @@ def test_one_process_from_recipe_to_model(tmp_path, recipe, capsys):
     assert main([other, "--resume"]) == 1
     assert "was made with tokenizer='char', not 'byte'" in capsys.readouterr().err
     assert json.loads((folder / "recipe.json").read_text()) == recipe
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+def test_windows_are_drawn_as_the_recipe_says(tmp_path, recipe, replacement):
+    """Catches an entry that is checked and then ignored."""
+    assert main([write(tmp_path, {**recipe, "data": recipe["data"] | {"replacement": replacement}})]) == 0
+    assert load_checkpoint(Path(recipe["folder"]) / "last.pt").data["replacement"] is replacement
 
 
 def test_resume_goes_on_where_the_run_was_interrupted(tmp_path, recipe, capsys, monkeypatch):
