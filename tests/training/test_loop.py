@@ -392,9 +392,9 @@ SPELT_OUT = Runtime(torch.device("cpu"), torch.float32, "a test", linear="torch"
 @pytest.mark.parametrize(
     ("first", "then", "said"),
     [
-        (CPU, BF16, "with cpu, float32, torch products, sdpa attention and goes on with cpu, bfloat16"),
+        (CPU, BF16, "with cpu, float32, torch products and sdpa attention and goes on with cpu, bfloat16"),
         (BF16, CPU, "with cpu, bfloat16, .* and goes on with cpu, float32"),
-        (EAGER, CPU, "eager attention and goes on with cpu, float32, torch products, sdpa attention"),
+        (EAGER, CPU, "eager attention and goes on with cpu, float32, torch products and sdpa attention"),
         (CPU, CPU, None),
         (BF16, BF16, None),
         (SPELT_OUT, CPU, None),

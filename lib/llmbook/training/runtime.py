@@ -6,13 +6,15 @@ scaler on older ones (https://arxiv.org/abs/1710.03740), float32 on a CPU and on
 measures whether another choice is faster (``tuning.py``).
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from llmbook.model import use_kernels
+from llmbook.training.heap import keep_freed_memory
 from llmbook.training.objectives import Batch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -37,13 +39,19 @@ class Runtime:
         return f"{self.device}, {str(self.dtype).removeprefix('torch.')}: {self.reason}"
 
     def prepare(self, model: nn.Module) -> None:
-        """Give the model the kernels of this choice."""
+        """Give the model the kernels of this choice; on a CPU, keep the memory of a step for the next one."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
         use_kernels(model, linear=self.linear, attention=self.attention)
 
     def choice(self) -> dict[str, str | bool | None]:
         """What was chosen, in words that a file can hold."""
         dtype = str(self.dtype).removeprefix("torch.")
         return {"dtype": dtype, "linear": self.linear, "attention": self.attention, "compile": self.compile}
+
+    def with_choice(self, choice: Mapping[str, str | bool | None], reason: str) -> "Runtime":
+        """This device with what ``choice`` (another runtime's) says."""
+        return replace(self, **{**choice, "dtype": DTYPES[choice["dtype"]]}, reason=reason)
 
     def autocast(self) -> AbstractContextManager:
         """The context a forward pass runs in: matrix products in ``dtype``, softmax and loss in float32."""
@@ -65,6 +73,12 @@ class Runtime:
             name: value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
             for name, value in batch.items()
         }
+
+
+def in_words(choice: Mapping[str, str | bool | None]) -> str:
+    """What ``Runtime.choice`` gave, in one line; a kernel nobody named is the plain one."""
+    kernels = f"{choice['linear'] or 'torch'} products and {choice['attention'] or 'sdpa'} attention"
+    return f"{choice['dtype']}, {kernels}{', compiled' if choice['compile'] else ''}"
 
 
 def choose_device(device: str = "auto", dtype: str = "auto") -> Runtime:

@@ -17,8 +17,7 @@ from llmbook.training.muon import Muon
 from llmbook.training.objectives import Batch
 from llmbook.training.parallel import Parallel, find_checkpoint
 from llmbook.training.rng import rng_state, set_rng_state
-from llmbook.training.runtime import Runtime
-from llmbook.training.tuning import PLAIN, chosen
+from llmbook.training.runtime import Runtime, in_words
 
 
 class Resumable:
@@ -81,10 +80,10 @@ class Resumable:
         device, then = saved.get("device", "cpu"), {name: saved[name] for name in self.runtime.choice()}
         here = self.runtime.device.type
         if self._to_be_tuned and device == here:
-            self.runtime = chosen(self.runtime, then, reason="as the run that is resumed chose")
+            self.runtime = self.runtime.with_choice(then, "as the run that is resumed chose")
             self._arrange()
         self._to_be_tuned = False
-        before, now = _words(device, then), _words(here, self.runtime.choice())
+        before, now = f"{device}, {in_words(then)}", f"{here}, {in_words(self.runtime.choice())}"
         if before != now and self.parallel.rank == 0:
             warnings.warn(
                 f"{path} was trained with {before} and goes on with {now}: its losses will be close to those of a run "
@@ -130,10 +129,3 @@ def largest_weight(model: nn.Module, parallel: Parallel) -> float:
     with torch.no_grad():
         sizes = [torch.linalg.vector_norm(p, ord=torch.inf) for p in model.parameters() if p.requires_grad]
         return parallel.whole(torch.linalg.vector_norm(torch.stack(sizes), ord=torch.inf)).item()
-
-
-def _words(device: str, choice: dict) -> str:
-    """Device, precision and kernels; a kernel nobody named is the plain one."""
-    _, linear, attention = PLAIN
-    kernels = f"{choice['linear'] or linear} products, {choice['attention'] or attention} attention"
-    return f"{device}, {choice['dtype']}, {kernels}{', compiled' * bool(choice['compile'])}"
