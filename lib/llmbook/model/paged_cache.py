@@ -21,7 +21,7 @@ from llmbook.model.page_pool import PagedSequence, PagePool
 
 
 @dataclass(frozen=True)
-class Step:
+class Layout:
     """Where the keys of one forward pass lie, the same in every layer; slots count positions through the pool."""
 
     is_new: Bool[Tensor, "B T"]  # False on the padding before a row's new tokens
@@ -45,7 +45,7 @@ class PagedCache:
             raise ValueError("a batch needs at least one sequence")
         self.pool, self.sequences = pool, list(sequences)
         self._n_new: list[int] | None = None  # new tokens of each row, from reserve to advance
-        self._step: Step | None = None
+        self._layout: Layout | None = None
         self._mask_was_given = False
 
     def reserve(self, n_new: Sequence[int]) -> None:
@@ -58,7 +58,7 @@ class PagedCache:
         if len(n_new) != len(self.sequences) or min(n_new) < 1:
             raise ValueError(f"n_new={list(n_new)}: give each of the {len(self.sequences)} rows at least one token")
         self.pool.reserve(self.sequences, n_new)
-        self._n_new, self._step = list(n_new), None
+        self._n_new, self._layout = list(n_new), None
 
     @property
     def length(self) -> int:
@@ -85,9 +85,9 @@ class PagedCache:
         """Count the tokens every layer has just appended, in each row its own number."""
         for sequence, n in zip(self.sequences, self._n_new, strict=True):
             sequence.length += n
-        self._n_new, self._step, self._mask_was_given = None, None, False
+        self._n_new, self._layout, self._mask_was_given = None, None, False
 
-    def step(self, q_len: int) -> Step:
+    def layout(self, q_len: int) -> Layout:
         """Where this pass writes and reads. Padding reads the row's own first position, and the mask hides it.
 
         Raises:
@@ -98,7 +98,7 @@ class PagedCache:
             self.reserve([q_len] * len(self.sequences))
         if q_len != max(self._n_new):
             raise ValueError(f"room was reserved for {self._n_new} new tokens a row, but {q_len} have come")
-        if self._step is None:
+        if self._layout is None:
             totals, n_keys = self._totals(self._n_new), self.n_keys(q_len)
             if min(totals) < n_keys and not self._mask_was_given:
                 raise ValueError(f"rows hold {totals} positions: pass attention_mask=cache.attention_mask({q_len})")
@@ -107,8 +107,8 @@ class PagedCache:
             reads = [torch.cat([row[:1].expand(n_keys - len(row)), row]) for row in slots]
             is_new = torch.arange(q_len) >= q_len - torch.tensor(self._n_new)[:, None]
             device = self.pool.keys.device
-            self._step = Step(is_new.to(device), torch.cat(writes).to(device), torch.stack(reads).to(device))
-        return self._step
+            self._layout = Layout(is_new.to(device), torch.cat(writes).to(device), torch.stack(reads).to(device))
+        return self._layout
 
     def _totals(self, n_new: list[int]) -> list[int]:
         return [sequence.length + n for sequence, n in zip(self.sequences, n_new, strict=True)]
@@ -126,7 +126,7 @@ class PagedLayerCache:
         """Write the new keys and values into their pages and return each row's, padded on the left.
 
         Raises:
-            OutOfPages, ValueError: as ``PagedCache.step``; or the batch differs from the cache's.
+            OutOfPages, ValueError: as ``PagedCache.layout``; or the batch differs from the cache's.
             RuntimeError: the keys carry a gradient, which overwriting memory would corrupt.
         """
         cache, pool = self.cache, self.cache.pool
@@ -134,9 +134,9 @@ class PagedLayerCache:
             raise ValueError(f"a cache of {len(cache.sequences)} sequences cannot take a batch of {k.shape[0]}")
         if k.requires_grad:
             raise RuntimeError("a cache does not carry gradients: run the model under torch.no_grad()")
-        step = cache.step(k.shape[2])
+        at = cache.layout(k.shape[2])
         keys = pool.keys[self.index].flatten(0, 1)  # [n_pages, page_size, Hk, D] -> [slots, Hk, D], a view
         values = pool.values[self.index].flatten(0, 1)
-        keys[step.writes] = k.transpose(1, 2)[step.is_new]  # [B, T, Hk, D] -> [N, Hk, D]
-        values[step.writes] = v.transpose(1, 2)[step.is_new]
-        return keys[step.reads].transpose(1, 2), values[step.reads].transpose(1, 2)  # [B, S, Hk, D] -> [B, Hk, S, D]
+        keys[at.writes] = k.transpose(1, 2)[at.is_new]  # [B, T, Hk, D] -> [N, Hk, D]
+        values[at.writes] = v.transpose(1, 2)[at.is_new]
+        return keys[at.reads].transpose(1, 2), values[at.reads].transpose(1, 2)  # [B, S, Hk, D] -> [B, Hk, S, D]
