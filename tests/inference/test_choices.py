@@ -60,9 +60,15 @@ def test_reading_leaves_the_model_as_it_was(model):
 
 
 def test_what_cannot_be_read_is_named(model):
-    """Catches an empty row scored by its padding, and positions beyond the model's, or the last one refused."""
+    """Catches an empty row scored by its padding, positions beyond the model's, or the last one refused, a choice
+    counted from the end of the vocabulary, and an error about the maximum of nothing."""
     assert last_states(model, [[1] * 11], prefix=[2] * 5).shape == (1, 32)
     with pytest.raises(ValueError, match="row 1 is empty"):
         last_states(model, [[1], []])
     with pytest.raises(ValueError, match="17 tokens"):
         last_states(model, [[1] * 12], prefix=[2] * 5)
+    with pytest.raises(ValueError, match="rows is empty"):
+        last_states(model, [])
+    for choice in (31, -1):
+        with pytest.raises(ValueError, match=f"choices holds {choice}, outside the vocabulary 0…30"):
+            choice_log_probs(model, [[1]], [4, choice])

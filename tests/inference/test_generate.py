@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from llmbook.inference import Conditioned, draw_tokens, generate, next_token_distribution
-from llmbook.inference.reader import Reader
+from llmbook.inference.reader import Reader, check_prompt
+from llmbook.inference.stopping import end_tokens
 from llmbook.model import KVCache, PagedCache, PagePool, SlidingKVCache, evaluating
 from tests.inference.helpers import gpt2_pair, make_encoder_decoder, make_model, padded, prompts
 
@@ -329,6 +330,25 @@ def test_bad_input_is_named(kwargs, message):
     valid = dict(input_ids=torch.tensor([[1, 2], [3, 4]]), max_new_tokens=3)
     with pytest.raises(ValueError, match=message):
         generate(make_model(), **{**valid, **kwargs})
+
+
+@pytest.mark.parametrize("given", [3, torch.tensor(3), [3], torch.tensor([3])])
+def test_an_end_token_may_come_out_of_a_tensor(given):
+    """Catches an iteration over a single number, and a tensor in a list that is searched for integers."""
+    assert [type(token) for token in end_tokens(given, vocab_size=4)] == [int]
+    assert end_tokens(given, vocab_size=4) == [3]
+
+
+def test_what_a_reader_cannot_read_is_named(prompt):
+    """Catches numbers that are no tokens, and more places asked for than there are, refused in words about tables and
+    caches."""
+    with pytest.raises(ValueError, match=r"input_ids is of torch\.float32: expected token numbers"):
+        check_prompt(make_model(), prompt.float())
+    for use_cache in (True, False):
+        reader = Reader(make_model(), prompt, use_cache=use_cache)
+        for n in (0, 6):
+            with pytest.raises(ValueError, match=f"n={n}: a text of 5 tokens"):
+                reader.logits(n)
 
 
 def test_a_misspelt_option_is_named():

@@ -62,5 +62,7 @@ def test_a_run_with_a_cache_is_refused():
     cache = KVCache(model.config, batch_size=1)
     model(random_ids(1, 4), cache=cache)
     out = model(random_ids(1, 2), cache=cache, need_weights=True)
-    with pytest.raises(ValueError, match="2 queries read 6 keys"):
+    with pytest.raises(
+        ValueError, match="2 queries read 6 keys: run the model without a cache, and without a learned prefix"
+    ):
         attention_rollout(out.attentions)

@@ -26,8 +26,10 @@ def last_states(
     """The final hidden state at the last token of each row, after ``prefix`` and the row have been read; in float32.
 
     Raises:
-        ValueError: a row is empty, or is longer with the prefix than the model allows.
+        ValueError: there is no row, one is empty, or one is longer with the prefix than the model allows.
     """
+    if not len(rows):
+        raise ValueError("rows is empty: give at least one row of token numbers")
     lengths = torch.tensor([len(row) for row in rows])
     longest = len(prefix) + int(lengths.max())
     if int(lengths.min()) < 1:
@@ -59,8 +61,12 @@ def choice_log_probs(
     """log p(choice | prefix, row) for each token of ``choices`` as the next one.
 
     The probabilities are those among the whole vocabulary: how much falls to none of the choices can be seen.
-    ``log_softmax`` over the last dimension compares the choices alone. Raises as ``last_states``.
+    ``log_softmax`` over the last dimension compares the choices alone. Raises as ``last_states``, and for a choice
+    that is no token.
     """
+    vocab_size = model.config.vocab_size
+    if outside := [choice for choice in choices if not 0 <= choice < vocab_size]:
+        raise ValueError(f"choices holds {outside[0]}, outside the vocabulary 0…{vocab_size - 1}")
     states = last_states(model, rows, prefix=prefix, batch_size=batch_size)
     weight = model.lm_head.weight
     with evaluating(model):

@@ -60,8 +60,13 @@ class Reader:
             )
 
     def logits(self, n: int = 1) -> Float[Tensor, "B n V"]:
-        """What is expected after each of the last ``n`` tokens, reading only what the cache has not seen."""
+        """What is expected after each of the last ``n`` tokens, reading only what the cache has not seen.
+
+        Raises ValueError if there are not so many.
+        """
         length = self.ids.shape[1]
+        if not 1 <= n <= length:
+            raise ValueError(f"n={n}: a text of {length} tokens has something to follow after 1 to {length} of them")
         if length > self.limit:
             ends = range(length - n + 1, length + 1)
             return torch.stack([self._read(max(0, end - self.limit), end)[:, -1] for end in ends], dim=1)
@@ -181,6 +186,8 @@ def check_prompt(model: nn.Module, ids: Tensor, mask: Tensor | None = None) -> N
             f"input_ids has shape {tuple(ids.shape)}: an empty prompt predicts nothing; start with one token at "
             "least, such as a line break or the end-of-text token"
         )
+    if ids.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"input_ids is of {ids.dtype}: expected token numbers, of torch.int64 or torch.int32")
     vocab_size = model.config.vocab_size
     outside = ids[(ids < 0) | (ids >= vocab_size)]
     if len(outside):

@@ -6,14 +6,18 @@ tokens, and what might still become a stop string is held back.
 """
 
 from collections.abc import Sequence
+from operator import index
 
 
 def end_tokens(eos_token_id: int | Sequence[int] | None, vocab_size: int) -> list[int]:
     """One end token, several or none, as a list. Raises ValueError naming one outside the vocabulary."""
-    ids = [] if eos_token_id is None else [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id)
-    for index in ids:
-        if not 0 <= index < vocab_size:
-            raise ValueError(f"eos_token_id={index} is outside the vocabulary 0…{vocab_size - 1}")
+    try:
+        ids = [] if eos_token_id is None else [index(eos_token_id)]  # a number out of a tensor, too
+    except TypeError:
+        ids = list(map(index, eos_token_id))
+    for token in ids:
+        if not 0 <= token < vocab_size:
+            raise ValueError(f"eos_token_id={token} is outside the vocabulary 0…{vocab_size - 1}")
     return ids
 
 

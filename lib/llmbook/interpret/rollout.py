@@ -21,7 +21,7 @@ def attention_rollout(attentions: Sequence[Float[Tensor, "B H T S"]]) -> Float[T
     """R after each layer; rows are queries, columns input tokens, and every row sums to 1.
 
     Raises:
-        ValueError: queries and keys are not the same positions (a run with a cache).
+        ValueError: queries and keys are not the same positions (a run with a cache, or with a prefix).
     """
     rollouts: list[Tensor] = []
     for weights in attentions:
@@ -36,5 +36,7 @@ def square(weights: Float[Tensor, "B H T S"]) -> Float[Tensor, "B H T T"]:
     """The weights themselves. Raises ValueError if queries and keys are not the same positions."""
     n_queries, n_keys = weights.shape[-2:]
     if n_queries != n_keys:
-        raise ValueError(f"{n_queries} queries read {n_keys} keys: run the model without a cache")
+        raise ValueError(
+            f"{n_queries} queries read {n_keys} keys: run the model without a cache, and without a learned prefix"
+        )
     return weights
