@@ -263,6 +263,31 @@ def test_an_encoder_decoder_writes_like_any_model():
         generate(Conditioned(model, source), prompts(4, 1), **options)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(temperature=0),
+        dict(top_k=1),
+        dict(top_p=0.2),
+        dict(min_p=0.8),
+        dict(repetition_penalty=20.0),
+        dict(eos_token_id=list(range(0, 29, 2))),
+        dict(eos_token_id=list(range(0, 29, 2)), min_new_tokens=7),
+        dict(attention_mask=torch.tensor([[0, 0, 1, 1, 1], [0, 1, 1, 1, 1]])),
+    ],
+    ids=lambda options: list(options)[-1],
+)
+def test_one_by_one_or_together_every_option_counts(options, prompt):
+    """Catches an option that ``generate`` or ``draw_tokens`` takes and does not hand on."""
+    model, draws = make_model(), lambda: dict(max_new_tokens=9, generator=torch.Generator().manual_seed(4))
+    text = generate(model, prompt, **draws(), **options)
+    assert torch.equal(text, torch.cat([prompt, *draw_tokens(model, prompt, **draws(), **options)], dim=1))
+    assert not torch.equal(text, generate(model, prompt, **draws()))
+    for write in (generate, draw_tokens):
+        with pytest.raises(ValueError, match="a cache was given together with use_cache=False"):
+            write(model, prompt, max_new_tokens=9, cache=KVCache(model.config, batch_size=2), use_cache=False)
+
+
 def test_between_two_tokens_the_model_is_as_it_was(prompt):
     """Catches gradients and dropout switched off for whoever consumes the tokens one by one, as training may."""
     model = make_model(dropout=0.5).train()
@@ -352,11 +377,13 @@ def test_what_a_reader_cannot_read_is_named(prompt):
 
 
 def test_a_misspelt_option_is_named():
-    """Catches an error about ``Sampling.__init__``, of which the caller has never heard."""
+    """Catches an option that is taken and ignored, and an error about ``Sampling.__init__``, of which the caller has
+    never heard."""
     model, ids = make_model(), prompts(1, 3)
+    for write in (generate, draw_tokens):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'temprature'"):
+            write(model, ids, max_new_tokens=2, temprature=0.5)
     with pytest.raises(TypeError, match=r"temprature=0\.5: there is no such option; did you mean temperature\?"):
-        generate(model, ids, max_new_tokens=2, temprature=0.5)
-    with pytest.raises(TypeError, match="did you mean eos_token_id"):
-        generate(model, ids, max_new_tokens=2, eos_token=3)
+        next_token_distribution(model, ids, temprature=0.5)
     with pytest.raises(TypeError, match="there are temperature, top_k, top_p, min_p, repetition_penalty"):
         next_token_distribution(model, ids, wings=2)

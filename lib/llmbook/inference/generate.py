@@ -15,11 +15,23 @@ from llmbook.inference.sampling import FORBIDDEN, Sampling
 from llmbook.inference.stopping import check_lengths, end_tokens
 from llmbook.model import Cache, evaluating
 
-_OPTIONS = ("max_new_tokens", "min_new_tokens", "eos_token_id", "attention_mask", "generator", "use_cache", "cache")
-
 
 def generate(
-    model: nn.Module, input_ids: Int[Tensor, "B T"], *, max_new_tokens: int, **options: Any
+    model: nn.Module,
+    input_ids: Int[Tensor, "B T"],
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    eos_token_id: int | Sequence[int] | None = None,
+    min_new_tokens: int = 0,
+    attention_mask: TokenMask | None = None,
+    generator: torch.Generator | None = None,
+    use_cache: bool = True,
+    cache: Cache | None = None,
 ) -> Int[Tensor, "B T_out"]:
     """Continue every row of ``input_ids`` by up to ``max_new_tokens`` tokens; the prompt is part of the result.
 
@@ -27,8 +39,6 @@ def generate(
         model: a ``DecoderLM``, or a ``Conditioned`` encoder–decoder.
         input_ids: the prompts. Rows of different length are padded on the left.
         max_new_tokens: how many tokens to write at most.
-
-    Options:
         temperature, top_k, top_p, min_p, repetition_penalty: how to choose; see ``Sampling``. temperature=0 is greedy.
         eos_token_id: the token that ends a text, or several. A row that has drawn one is filled up with the first
             of them; when all rows have, writing ends early.
@@ -40,7 +50,13 @@ def generate(
     Raises:
         ValueError: an argument is out of range; the message names it.
     """
-    reader, steps = _begin(model, input_ids, max_new_tokens=max_new_tokens, **options)
+    sampling = Sampling(
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
+    )
+    reader, steps = _begin(
+        model, input_ids, sampling, max_new_tokens=max_new_tokens, min_new_tokens=min_new_tokens,
+        eos_token_id=eos_token_id, generator=generator, attention_mask=attention_mask, use_cache=use_cache, cache=cache,
+    )  # fmt: skip
     with evaluating(model):
         for _ in steps:
             pass
@@ -48,53 +64,67 @@ def generate(
 
 
 def draw_tokens(
-    model: nn.Module, input_ids: Int[Tensor, "B T"], *, max_new_tokens: int, **options: Any
+    model: nn.Module,
+    input_ids: Int[Tensor, "B T"],
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    eos_token_id: int | Sequence[int] | None = None,
+    min_new_tokens: int = 0,
+    attention_mask: TokenMask | None = None,
+    generator: torch.Generator | None = None,
+    use_cache: bool = True,
+    cache: Cache | None = None,
 ) -> Iterator[Int[Tensor, "B 1"]]:
     """The tokens ``generate`` appends, as they are drawn, one for each row at a time; the options are the same.
 
     Whatever is out of range is refused at once, before the first token is asked for.
     """
-    _, steps = _begin(model, input_ids, max_new_tokens=max_new_tokens, **options)
+    sampling = Sampling(
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
+    )
+    _, steps = _begin(
+        model, input_ids, sampling, max_new_tokens=max_new_tokens, min_new_tokens=min_new_tokens,
+        eos_token_id=eos_token_id, generator=generator, attention_mask=attention_mask, use_cache=use_cache, cache=cache,
+    )  # fmt: skip
     return _one_by_one(model, steps)
 
 
 def _begin(
     model: nn.Module,
-    input_ids: Int[Tensor, "B T"],
+    input_ids: Tensor,
+    sampling: Sampling,
     *,
     max_new_tokens: int,
-    min_new_tokens: int = 0,
-    eos_token_id: int | Sequence[int] | None = None,
-    attention_mask: TokenMask | None = None,
-    generator: torch.Generator | None = None,
-    use_cache: bool = True,
-    cache: Cache | None = None,
-    **dials: Any,
+    min_new_tokens: int,
+    eos_token_id: int | Sequence[int] | None,
+    generator: torch.Generator | None,
+    **reading: Any,
 ) -> tuple[Reader, Iterator[Tensor]]:
     """The texts, and the steps that write them on; everything checked, nothing written yet."""
-    sampling = Sampling.of(dials, others=_OPTIONS)
     ends = end_tokens(eos_token_id, model.config.vocab_size)
     check_lengths(max_new_tokens, min_new_tokens, ends=ends)
-    max_len = input_ids.shape[-1] + max_new_tokens
-    reader = Reader(model, input_ids, attention_mask=attention_mask, max_len=max_len, use_cache=use_cache, cache=cache)
+    reader = Reader(model, input_ids, max_len=input_ids.shape[-1] + max_new_tokens, **reading)
     return reader, _steps(reader, sampling, max_new_tokens, min_new_tokens, ends, generator)
 
 
 def _steps(reader: Reader, sampling: Sampling, max_new_tokens: int, min_new_tokens: int, ends: list[int], generator):
     ends = torch.tensor(ends, dtype=torch.long, device=reader.ids.device)
     finished = torch.zeros_like(reader.ids[:, :1], dtype=torch.bool)  # B 1
-    seen = sampling.seen(reader.ids, reader.mask, vocab_size=reader.model.config.vocab_size)
     for step in range(max_new_tokens):
         logits = reader.logits()[:, -1]  # B V
         if step < min_new_tokens:
             logits = logits.index_fill(1, ends, FORBIDDEN)
+        seen = sampling.seen(reader.ids, reader.mask, vocab_size=logits.shape[-1])
         token = sampling.draw(logits, seen, generator)  # B 1
         if len(ends):
             token = torch.where(finished, ends[0], token)
             finished |= torch.isin(token, ends)
         reader.append(token)
-        if seen is not None:
-            seen.scatter_(1, token, True)
         yield token
         if len(ends) and finished.all():
             return

@@ -8,7 +8,6 @@ is also that of transformers: top-p, say, adds up probabilities that the tempera
 
 import difflib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -58,12 +57,12 @@ class Sampling:
             )
 
     @classmethod
-    def of(cls, dials: dict[str, Any], *, others: Sequence[str] = ()) -> "Sampling":
+    def of(cls, dials: dict[str, Any]) -> "Sampling":
         """``Sampling(**dials)``. Raises TypeError for a name that is no dial, with the nearest there is."""
         names = [field.name for field in fields(cls)]
         for name in dials.keys() - names:
-            near = difflib.get_close_matches(name, [*names, *others], n=1)
-            advice = f"did you mean {near[0]}?" if near else f"there are {', '.join([*names, *others])}"
+            near = difflib.get_close_matches(name, names, n=1)
+            advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
             raise TypeError(f"{name}={dials[name]!r}: there is no such option; {advice}")
         return cls(**dials)
 
@@ -73,7 +72,11 @@ class Sampling:
         return self.repetition_penalty != 1
 
     def seen(self, input_ids: Tensor, attention_mask: Tensor | None = None, *, vocab_size: int) -> Tensor | None:
-        """What ``tokens_seen`` finds, [B, V], or None where the choice does not depend on it."""
+        """What ``tokens_seen`` finds, [B, V], or None where the choice does not depend on it.
+
+        Whoever draws asks anew for each token: the penalty itself looks at all V, so a tally would save little, and a
+        rejected guess would make it wrong.
+        """
         return tokens_seen(input_ids, attention_mask, vocab_size=vocab_size) if self.needs_seen else None
 
     def distribution(self, logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"] | None = None) -> Tensor:
