@@ -4,16 +4,16 @@ The file holds nothing of the model it was trained on; it fits every model whose
 """
 
 import json
-import os
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from llmbook.adaptation.lora import LoRALinear, add_lora, lora_layers
 from llmbook.adaptation.targets import is_linear
+from llmbook.text.files import whole_file
 
 FORMAT = "llmbook lora"
 
@@ -41,15 +41,10 @@ def lora_config(model: nn.Module) -> dict:
 
 def save_lora(model: nn.Module, path: str | Path) -> None:
     """Write the LoRA of ``model``; the file appears whole or not at all."""
-    path = Path(path)
     tensors = {name: tensor.contiguous() for name, tensor in lora_state_dict(model).items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata={"format": FORMAT, "config": json.dumps(lora_config(model))})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = save(tensors, metadata={"format": FORMAT, "config": json.dumps(lora_config(model))})
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def load_lora(model: nn.Module, path: str | Path) -> None:

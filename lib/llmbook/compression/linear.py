@@ -39,7 +39,7 @@ class QuantisedLinear(nn.Module):
         super().__init__()
         if kernel not in get_args(Kernel):
             raise ValueError(f"kernel={kernel!r} is not one of {', '.join(map(repr, get_args(Kernel)))}")
-        self.in_features, self.out_features, self.has_bias, self.kernel = in_features, out_features, bias, kernel
+        self.in_features, self.out_features, self.kernel = in_features, out_features, kernel
         self.register_buffer("bias", torch.zeros(out_features) if bias else None)
         self._arranged: tuple | None = None  # what the packed kernel takes, once it has been asked for
 
@@ -64,7 +64,7 @@ class QuantisedLinear(nn.Module):
         out = self._product(rows.contiguous(), *arranged)
         if x.dtype != torch.bfloat16:
             out = out.to(x.dtype)
-        if self.has_bias:
+        if self.bias is not None:
             out = out + self.bias.to(x.dtype)
         return out if x.ndim == 2 else out.view(*x.shape[:-1], self.out_features)
 

@@ -13,7 +13,8 @@ LINEAR_KERNELS: tuple[LinearKernel, ...] = get_args(LinearKernel)
 def use_kernels(model: nn.Module, *, linear: str | None = None, attention: str | None = None) -> None:
     """Choose how the model's matrix products ("torch", "onednn") and attention ("sdpa", "eager") are computed.
 
-    Results agree to rounding; only the time differs. None leaves a choice as it is.
+    Results agree to rounding; only the time differs. None leaves a choice as it is. Layers that keep their weight in
+    another form, such as quantised ones, have products of their own, which this leaves alone.
 
     Raises:
         ValueError: a kernel is unknown, or this torch does not have it.
