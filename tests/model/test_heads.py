@@ -11,21 +11,21 @@ REAL = torch.tensor([[0, 1, 1, 0]])
 
 
 @pytest.mark.parametrize(
-    ("how", "wanted"), [("cls", [2.0, 8]), ("last", [6.0, 1]), ("mean", [4.0, 4.5]), ("max", [6.0, 8])]
+    ("pooling", "wanted"), [("cls", [2.0, 8]), ("last", [6.0, 1]), ("mean", [4.0, 4.5]), ("max", [6.0, 8])]
 )
-def test_pooling_counts_real_tokens_only(how, wanted):
+def test_pooling_counts_real_tokens_only(pooling, wanted):
     """Padding averaged in, or taken for the first or last token."""
-    assert pool(HIDDEN, REAL, how=how).tolist() == [wanted]
-    if how == "mean":
-        assert pool(HIDDEN, how=how).tolist() == [[4.0, 6.25]]
+    assert pool(HIDDEN, REAL, pooling=pooling).tolist() == [wanted]
+    if pooling == "mean":
+        assert pool(HIDDEN, pooling=pooling).tolist() == [[4.0, 6.25]]
 
 
 def test_pooling_refuses_nothing_and_nonsense():
     """A division by zero, or a misspelt way that falls through to another."""
     with pytest.raises(ValueError, match="row 0 has no real token"):
         pool(HIDDEN, torch.zeros_like(REAL))
-    with pytest.raises(ValueError, match="how='average'"):
-        pool(HIDDEN, how="average")
+    with pytest.raises(ValueError, match="pooling='average'"):
+        pool(HIDDEN, pooling="average")
 
 
 def test_a_classifier_ignores_padding_and_hears_segments():

@@ -194,7 +194,7 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         lambda: test_linear.test_onednn_equals_torch(True),
     ),
     "padding pooled": (
-        test_heads, "pool", lambda hidden, mask=None, how="mean": heads.pool(hidden, how=how),
+        test_heads, "pool", lambda hidden, mask=None, pooling="mean": heads.pool(hidden, pooling=pooling),
         lambda: test_heads.test_pooling_counts_real_tokens_only("mean", [4.0, 4.5]),
     ),
     "taps of a short convolution in the wrong order": (

@@ -47,5 +47,5 @@ def sentence_vectors(
             lengths = torch.tensor([len(row) for row in ids], device=device)
             real = torch.arange(input_ids.shape[1], device=device) < lengths[:, None]  # [B, T]
             hidden = model(input_ids, attention_mask=real).last_hidden_state  # [B, T, C]
-            vectors[chosen] = F.normalize(pool(hidden, real, how="mean").float(), dim=-1).cpu()
+            vectors[chosen] = F.normalize(pool(hidden, real, pooling="mean").float(), dim=-1).cpu()
     return vectors

@@ -23,7 +23,7 @@ Pooling = Literal["cls", "mean", "max", "last"]
 
 
 def pool(
-    hidden: Float[Tensor, "B T C"], attention_mask: AttentionMask | None = None, *, how: str = "mean"
+    hidden: Float[Tensor, "B T C"], attention_mask: AttentionMask | None = None, *, pooling: str = "mean"
 ) -> Float[Tensor, "B C"]:
     """One vector for a sequence: of its first real token ("cls"), its last, or the mean or maximum over all.
 
@@ -32,18 +32,18 @@ def pool(
     Raises:
         ValueError: the way is unknown, or a row has no real token.
     """
-    if how not in get_args(Pooling):
-        raise ValueError(f"how={how!r} is not one of {', '.join(map(repr, get_args(Pooling)))}")
+    if pooling not in get_args(Pooling):
+        raise ValueError(f"pooling={pooling!r} is not one of {', '.join(map(repr, get_args(Pooling)))}")
     if attention_mask is None:
         real = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
     elif not (real := attention_mask.bool()).any(1).all():  # the one look that makes a CPU wait for its GPU
         raise ValueError(f"row {int((~real.any(1)).nonzero()[0])} has no real token: nothing to pool")
-    if how == "mean":
+    if pooling == "mean":
         return hidden.masked_fill(~real[..., None], 0).sum(1) / real.sum(1, keepdim=True)
-    if how == "max":
+    if pooling == "max":
         return hidden.masked_fill(~real[..., None], -torch.inf).amax(1)
     position = torch.arange(real.shape[1], device=hidden.device)
-    if how == "cls":
+    if pooling == "cls":
         index = position.masked_fill(~real, real.shape[1]).amin(1)  # [B]
     else:
         index = position.masked_fill(~real, -1).amax(1)
@@ -106,7 +106,7 @@ class SequenceClassifier(Counted):
     def forward(self, *inputs, attention_mask: AttentionMask | None = None, **keywords) -> Output:
         """Logits [B, n_labels]; the arguments are those of ``Encoder``."""
         out = self.encoder(*inputs, attention_mask=attention_mask, **keywords)
-        vector = pool(out.last_hidden_state, attention_mask, how=self.pooling)  # [B, C]
+        vector = pool(out.last_hidden_state, attention_mask, pooling=self.pooling)  # [B, C]
         if self.pooler is not None:
             vector = self.pooler(vector).tanh()
         return replace(out, logits=self.classifier(self.dropout(vector)))

@@ -43,7 +43,7 @@ class ContrastiveLoss:
 
     A batch holds ``input_ids`` [B, T] and ``positive_ids`` [B, U], row i of one being the partner of row i of the
     other, and ``attention_mask`` and ``positive_mask`` of their shapes where rows are padded. One vector a text is
-    taken by ``pool(..., how=pooling)``.
+    taken by ``pool(..., pooling=pooling)``.
     """
 
     temperature: float = 0.05
@@ -56,4 +56,4 @@ class ContrastiveLoss:
 
     def _vector(self, model: nn.Module, ids: Tensor, mask: Tensor | None) -> Float[Tensor, "B C"]:
         hidden = model(ids, attention_mask=mask).last_hidden_state  # B T C
-        return pool(hidden, mask, how=self.pooling)
+        return pool(hidden, mask, pooling=self.pooling)
