@@ -1,8 +1,9 @@
 """Writing with a model whose short convolutions look back: its memory is cropped, exchanged and padded like keys."""
 
+import pytest
 import torch
 
-from llmbook.inference import ModelDraft, beam_search, generate, speculative_generate
+from llmbook.inference import Engine, ModelDraft, Request, Sampling, beam_search, generate, speculative_generate
 from tests.inference.helpers import make_model, padded, prompts
 
 
@@ -39,3 +40,28 @@ def test_beams_take_their_past_along():
     cached, anew = (beam_search(writer, prompts(2, 5), use_cache=use, **options) for use in (True, False))
     assert torch.equal(cached.sequences, anew.sequences)
     torch.testing.assert_close(cached.scores, anew.scores, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("n_pages", [40, 9])
+def test_company_changes_nothing(n_pages):
+    """Catches a past lost, or taken from a neighbour, when texts join, leave, or give way and are read again."""
+    writer, generator = model(max_seq_len=40, n_kv_heads=2), torch.Generator().manual_seed(5)
+    lengths = torch.randint(1, 13, (7,), generator=generator).tolist()
+    engine = Engine(writer, n_pages=n_pages, page_size=4, max_batch=4)
+    completions = []
+    for i, length in enumerate(lengths):
+        sampling = Sampling(temperature=0) if i % 2 else Sampling(temperature=1.3, top_p=0.9)
+        request = Request(
+            prompt_ids=prompts(1, length, seed=i)[0].tolist(), max_new_tokens=5 + 3 * i, sampling=sampling, seed=i
+        )
+        completions.append(engine.submit(request))
+        engine.step()  # each comes while the others are being written
+    engine.run()
+    assert any(completion.n_preempted for completion in completions) == (n_pages == 9)
+    for completion in completions:
+        request = completion.request
+        alone = generate(
+            writer, torch.tensor([request.prompt_ids]), max_new_tokens=request.max_new_tokens,
+            generator=torch.Generator().manual_seed(request.seed), **vars(request.sampling),
+        )  # fmt: skip
+        assert completion.ids == alone[0].tolist()

@@ -136,10 +136,20 @@ def step_together(model, pool, rows, n_new):
             assert row.sequence.length == row.read
 
 
-@pytest.mark.parametrize(("positions", "window"), [*((scheme, None) for scheme in POSITIONS), ("rope", 5)])
-def test_rows_join_and_leave(positions, window):
-    """A mask or position not moved when rows differ in length, pages of one row read by another, pages not freed."""
-    model = small_lm(positions=positions, sliding_window=window)
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(dict(positions=scheme) for scheme in POSITIONS),
+        dict(positions="rope", sliding_window=5),
+        dict(positions="rope", conv_width=2),
+        dict(positions="alibi", sliding_window=3, conv_width=6),
+    ],
+    ids=str,
+)
+def test_rows_join_and_leave(options):
+    """A mask or position not moved when rows differ in length, pages of one row read by another, pages not freed; what
+    a short convolution looks back on lost between steps, taken from another row, or left in front of padding."""
+    model = small_lm(**options)
     pool = scattered_pool(model.config, n_pages=12, page_size=4)
     texts = random_ids(4, 20)
     a, b, c = (Row(model, pool, text) for text in texts[:3])
@@ -174,9 +184,10 @@ def test_padding_reads_no_other_sequence():
     assert logits[0].isnan().any()
 
 
-def test_an_exhausted_pool_says_so_and_changes_nothing():
+@pytest.mark.parametrize("conv_width", [None, 4])
+def test_an_exhausted_pool_says_so_and_changes_nothing(conv_width):
     """A batch half of whose rows got their page: all or nothing, and freed pages are usable again."""
-    model, ids = small_lm(positions="rope"), random_ids(2, 8)
+    model, ids = small_lm(positions="rope", conv_width=conv_width), random_ids(2, 8)
     pool = PagePool(model.config, n_pages=3, page_size=4)
     a, b = pool.new_sequence(), pool.new_sequence()
     cache = PagedCache(pool, [a, b])
@@ -211,9 +222,11 @@ def test_what_is_wasted_is_less_than_a_page_each():
     assert contiguous - use.filled > 10 * use.wasted  # every row reserves max_seq_len = 32 positions
 
 
-def test_forks_share_pages_until_one_writes():
-    """A write into a shared page seen by the other reader, a page freed under a reader, a copy nobody needs."""
-    model, ids = small_lm(positions="rope"), random_ids(1, 6)
+@pytest.mark.parametrize("conv_width", [None, 4])
+def test_forks_share_pages_until_one_writes(conv_width):
+    """A write into a shared page seen by the other reader, a page freed under a reader, a copy nobody needs; a fork
+    whose short convolutions have nothing to look back on, or what the other has read since."""
+    model, ids = small_lm(positions="rope", conv_width=conv_width), random_ids(1, 6)
     pool = scattered_pool(model.config, n_pages=6, page_size=4)
     a = pool.new_sequence()
     with torch.no_grad():

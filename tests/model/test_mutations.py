@@ -21,15 +21,18 @@ from llmbook.model import (
     heads,
     layers,
     linear,
+    lookback,
     masks,
     position_bias,
     position_embeddings,
     rotary,
     short_conv,
+    sliding_cache,
 )
 from tests.interop import test_huggingface
 from tests.model import (
     test_attention,
+    test_caches,
     test_encoder_decoder,
     test_heads,
     test_linear,
@@ -54,6 +57,7 @@ real = dict(
     backward=linear.OneDnnLinear.backward,
 )
 convolve = short_conv.ShortConv.forward
+look_back = lookback.Lookback.window
 
 
 def kernel_causal(q, k, v, allowed, blind, bias, scale, dropout):
@@ -70,6 +74,18 @@ def taps_reversed(conv, x):
     turned = short_conv.ShortConv(d_model=x.shape[-1], width=conv.width)
     turned.weight = torch.nn.Parameter(conv.weight.detach().flip(0))
     return convolve(turned, x)
+
+
+def not_next_to_the_new(inputs, index, place, x):
+    window = torch.cat([inputs.before[index, place], x], dim=1)
+    inputs.after[index, place] = window[:, x.shape[1] :]
+    return window
+
+
+def counted_at_once(inputs, index, place, x):
+    window = look_back(inputs, index, place, x)
+    inputs.before[index, place] = inputs.after[index, place]
+    return window
 
 
 def future_by_one(q_len, k_len=None, *, device=None):
@@ -212,6 +228,22 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
     "a crop of the cache that forgets what convolutions read": (
         cache.KVCache, "crop", lambda self, length: (setattr(self, "length", length), self.inputs.zero_()),
         test_short_conv.test_a_cache_can_go_back,
+    ),
+    "a sliding cache that forgets what convolutions read": (
+        sliding_cache.SlidingLayerCache, "look_back", lambda share, place, x: F.pad(x, (0, 0, 3, 0)),
+        lambda: test_short_conv.test_a_sliding_cache_keeps_the_last_inputs(4),
+    ),
+    "what convolutions look back on left in front of the padding": (
+        lookback.Lookback, "window", not_next_to_the_new,
+        lambda: test_caches.test_rows_join_and_leave(dict(positions="rope", conv_width=2)),
+    ),
+    "paged rows that forget what convolutions read": (
+        lookback.Lookback, "advance", lambda inputs: None,
+        lambda: test_caches.test_rows_join_and_leave(dict(positions="rope", conv_width=2)),
+    ),
+    "what convolutions read counted before the pass has ended": (
+        lookback.Lookback, "window", counted_at_once,
+        test_short_conv.test_a_pass_that_breaks_off_can_be_made_again,
     ),
     "a blind query gives NaN": (
         attention, "eager_attention", plain_softmax,

@@ -9,6 +9,7 @@ from llmbook.model import (
     Encoder,
     EncoderDecoderLM,
     KVCache,
+    PagedCache,
     PagePool,
     SlidingKVCache,
     TransformerConfig,
@@ -117,13 +118,67 @@ def test_what_looks_both_ways_is_refused():
         DecoderLM(config)(random_ids(1, 5), mask=prefix_mask(5, prefix_len=2))
 
 
+@pytest.mark.parametrize("width", [1, 2, 4, 9])
+def test_a_sliding_cache_keeps_the_last_inputs(width):
+    """One input too few or too many kept, after pieces longer and shorter than the convolution; padding kept as one."""
+    model, ids = small_lm(conv_width=width, sliding_window=3), random_ids(2, 16)
+    mask = torch.ones_like(ids)
+    mask[1, :2] = 0
+    cache = SlidingKVCache(model.config, batch_size=2)
+    n_bytes, read = cache.n_bytes, 0
+    with torch.no_grad():
+        whole = model(ids, attention_mask=mask).logits
+        for piece in ids.split([7, 1, 1, 2, 5], dim=1):
+            read += piece.shape[1]
+            logits = model(piece, attention_mask=mask[:, :read], cache=cache).logits
+            wanted = whole[:, read - piece.shape[1] : read]
+            real = mask[:, read - piece.shape[1] : read].bool()
+            torch.testing.assert_close(logits[real], wanted[real], atol=1e-4, rtol=1e-4)
+    assert cache.n_bytes == n_bytes
+    assert (
+        n_bytes - SlidingKVCache(small_config(sliding_window=3), batch_size=2).n_bytes == 4 * 2 * (width - 1) * 24 * 4
+    )
+
+
+def test_a_pass_that_breaks_off_can_be_made_again():
+    """Inputs counted as read by a pass that never came to its end."""
+    model, ids = small_lm(conv_width=4), random_ids(1, 9)
+    pool = PagePool(model.config, n_pages=3, page_size=4)
+    cache = PagedCache(pool, [pool.new_sequence()])
+    with torch.no_grad():
+        model(ids[:, :5], cache=cache)
+        hook = model.body.blocks[1].register_forward_pre_hook(lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            model(ids[:, 5:], cache=cache)
+        hook.remove()
+        again = model(ids[:, 5:], cache=cache).logits
+        torch.testing.assert_close(again, model(ids).logits[:, 5:], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["sliding", "paged"])
+def test_caches_refuse_a_gradient_and_another_batch(kind):
+    """What convolutions read kept under a gradient, or for other rows, before attention can refuse."""
+    model, ids = small_lm(conv_width=4, sliding_window=5), random_ids(2, 3)
+    pool = PagePool(model.config, n_pages=3)
+    sliding, paged = SlidingKVCache(model.config, batch_size=2), PagedCache(pool, [pool.new_sequence() for _ in "ab"])
+    cache = {"sliding": sliding, "paged": paged}[kind]
+    with pytest.raises(RuntimeError, match="does not carry gradients"):
+        model(ids, cache=cache)
+    with torch.no_grad(), pytest.raises(ValueError, match=r"cannot take a batch of 1"):
+        model(ids[:1], cache=cache)
+
+
+class KeysAlone:
+    """A layer's share of a cache that knows attention alone."""
+
+    def append(self, k, v):
+        return k, v
+
+
 def test_caches_of_keys_alone_are_refused():
     """A cache that would silently forget what came before."""
-    model = small_lm(conv_width=4, sliding_window=5)
-    with torch.no_grad(), pytest.raises(ValueError, match="a SlidingLayerCache keeps keys and values"):
-        model(random_ids(1, 3), cache=SlidingKVCache(model.config))
-    with pytest.raises(ValueError, match="conv_width=4: pages hold keys and values"):
-        PagePool(model.config, n_pages=2)
+    with pytest.raises(ValueError, match="conv_width=4: a KeysAlone keeps keys and values"):
+        ShortConv(d_model=6, width=4)(torch.zeros(1, 3, 6), cache=KeysAlone())
 
 
 def test_the_modern_preset_has_them():

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from llmbook.model.config import TransformerConfig
@@ -31,10 +31,15 @@ class OutOfPages(RuntimeError):
 
 @dataclass(eq=False)
 class PagedSequence:
-    """One text in the pool: its block table, and how many positions are filled."""
+    """One text in the pool: its block table, and how many positions are filled.
+
+    For a model with short convolutions over K positions, ``inputs`` [L, 2, K - 1, C] is what both of a block have read
+    last. That does not grow with the text, so it takes no page; it is replaced, never written into.
+    """
 
     pages: list[int]
     length: int = 0
+    inputs: Float[Tensor, "L 2 K1 C"] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class PoolUse:
 class PagePool:
     """The memory of all sequences: keys and values of all layers, [L, n_pages, page_size, Hk, D].
 
-    Raises ValueError for less than one page, or one position a page, and for a model with short convolutions.
+    Raises ValueError for less than one page, or one position a page.
     """
 
     def __init__(
@@ -71,15 +76,14 @@ class PagePool:
     ):
         if n_pages < 1 or page_size < 1:
             raise ValueError(f"n_pages={n_pages}, page_size={page_size}: a pool needs a page, and a page a position")
-        if config.conv_width is not None:
-            raise ValueError(
-                f"conv_width={config.conv_width}: pages hold keys and values, not what short convolutions look back "
-                "on; serve a model with conv_width=None"
-            )
         self.n_pages, self.page_size = n_pages, page_size
         shape = (config.n_layers, n_pages, page_size, config.n_kv_heads, config.d_head)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self._no_inputs = None  # what a sequence begins with
+        if config.conv_width is not None:
+            shape = (config.n_layers, 2, config.conv_width - 1, config.d_model)
+            self._no_inputs = torch.zeros(shape, device=device, dtype=dtype)
         self._free = list(range(n_pages))
         self._readers = [0] * n_pages  # how many sequences hold each page
         self._sequences: list[PagedSequence] = []
@@ -93,13 +97,13 @@ class PagePool:
 
     def new_sequence(self) -> PagedSequence:
         """An empty sequence; it takes its first page when something is appended."""
-        sequence = PagedSequence(pages=[])
+        sequence = PagedSequence(pages=[], inputs=self._no_inputs)
         self._sequences.append(sequence)
         return sequence
 
     def fork(self, sequence: PagedSequence) -> PagedSequence:
         """A second sequence that begins as the first does; they share its pages until one of them writes."""
-        twin = PagedSequence(list(sequence.pages), sequence.length)
+        twin = PagedSequence(list(sequence.pages), sequence.length, sequence.inputs)
         for page in twin.pages:
             self._readers[page] += 1
         self._sequences.append(twin)
@@ -112,7 +116,7 @@ class PagePool:
         self._sequences.remove(sequence)
         for page in sequence.pages:
             self._release(page)
-        sequence.pages, sequence.length = [], 0
+        sequence.pages, sequence.length, sequence.inputs = [], 0, self._no_inputs
 
     def pages_missing(self, sequences: Sequence[PagedSequence], n_new: Sequence[int]) -> int:
         """How many free pages it takes to append ``n_new[i]`` positions to each of the ``sequences``."""

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from llmbook.model.lookback import Lookback
 from llmbook.model.page_pool import PagedSequence, PagePool
 
 
@@ -46,6 +47,7 @@ class PagedCache:
         self.pool, self.sequences = pool, list(sequences)
         self._n_new: list[int] | None = None  # new tokens of each row, from reserve to advance
         self._layout: Layout | None = None
+        self.lookback: Lookback | None = None  # of a model with short convolutions, from layout to advance
         self._mask_was_given = False
 
     def reserve(self, n_new: Sequence[int]) -> None:
@@ -85,7 +87,9 @@ class PagedCache:
         """Count the tokens every layer has just appended, in each row its own number."""
         for sequence, n in zip(self.sequences, self._n_new, strict=True):
             sequence.length += n
-        self._n_new, self._layout, self._mask_was_given = None, None, False
+        if self.lookback is not None:
+            self.lookback.advance()
+        self._n_new, self._layout, self.lookback, self._mask_was_given = None, None, None, False
 
     def layout(self, q_len: int) -> Layout:
         """Where this pass writes and reads. Padding reads the row's own first position, and the mask hides it.
@@ -106,6 +110,8 @@ class PagedCache:
             writes = [row[-n:] for row, n in zip(slots, self._n_new, strict=True)]
             reads = [torch.cat([row[:1].expand(n_keys - len(row)), row]) for row in slots]
             is_new = torch.arange(q_len) >= q_len - torch.tensor(self._n_new)[:, None]
+            if self.sequences[0].inputs is not None:
+                self.lookback = Lookback(self.sequences, self._n_new)
             device = self.pool.keys.device
             self._layout = Layout(is_new.to(device), torch.cat(writes).to(device), torch.stack(reads).to(device))
         return self._layout
@@ -125,18 +131,30 @@ class PagedLayerCache:
     ) -> tuple[Float[Tensor, "B Hk S D"], Float[Tensor, "B Hk S D"]]:
         """Write the new keys and values into their pages and return each row's, padded on the left.
 
-        Raises:
-            OutOfPages, ValueError: as ``PagedCache.layout``; or the batch differs from the cache's.
-            RuntimeError: the keys carry a gradient, which overwriting memory would corrupt.
+        Raises as ``_lay_out`` does.
         """
-        cache, pool = self.cache, self.cache.pool
-        if k.shape[0] != len(cache.sequences):
-            raise ValueError(f"a cache of {len(cache.sequences)} sequences cannot take a batch of {k.shape[0]}")
-        if k.requires_grad:
-            raise RuntimeError("a cache does not carry gradients: run the model under torch.no_grad()")
-        at = cache.layout(k.shape[2])
+        pool, at = self.cache.pool, self._lay_out(k, k.shape[2])
         keys = pool.keys[self.index].flatten(0, 1)  # [n_pages, page_size, Hk, D] -> [slots, Hk, D], a view
         values = pool.values[self.index].flatten(0, 1)
         keys[at.writes] = k.transpose(1, 2)[at.is_new]  # [B, T, Hk, D] -> [N, Hk, D]
         values[at.writes] = v.transpose(1, 2)[at.is_new]
         return keys[at.reads].transpose(1, 2), values[at.reads].transpose(1, 2)  # [B, S, Hk, D] -> [B, Hk, S, D]
+
+    def look_back(self, place: int, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B KT C"]:
+        """What a short convolution has read last in each row, and the new behind it. Raises as ``_lay_out`` does."""
+        self._lay_out(x, x.shape[1])
+        return self.cache.lookback.window(self.index, place, x)
+
+    def _lay_out(self, new: Tensor, q_len: int) -> Layout:
+        """Where the next ``q_len`` columns go.
+
+        Raises:
+            OutOfPages, ValueError: as ``PagedCache.layout``; or the batch differs from the cache's.
+            RuntimeError: what is new carries a gradient, which overwriting memory would corrupt.
+        """
+        n_rows = len(self.cache.sequences)
+        if new.shape[0] != n_rows:
+            raise ValueError(f"a cache of {n_rows} sequences cannot take a batch of {new.shape[0]}")
+        if new.requires_grad:
+            raise RuntimeError("a cache does not carry gradients: run the model under torch.no_grad()")
+        return self.cache.layout(q_len)

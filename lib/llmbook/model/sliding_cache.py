@@ -18,6 +18,7 @@ from llmbook.model.config import TransformerConfig
 class SlidingKVCache:
     """Keys and values of the last W = ``sliding_window`` positions of all layers, [L, B, Hk, W, D].
 
+    With short convolutions over K positions also what both of a block have read last, ``inputs`` [L, 2, B, K - 1, C].
     Takes the place of ``KVCache`` and gives the same results, since the model masks what it has forgotten.
 
     Raises:
@@ -39,6 +40,8 @@ class SlidingKVCache:
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.length = 0
+        n_before, width = (0, 0) if config.conv_width is None else (config.conv_width - 1, config.d_model)
+        self.inputs = torch.zeros((config.n_layers, 2, batch_size, n_before, width), device=device, dtype=dtype)
 
     @property
     def n_remembered(self) -> int:
@@ -58,7 +61,7 @@ class SlidingKVCache:
 
     @property
     def n_bytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes
+        return self.keys.nbytes + self.values.nbytes + self.inputs.nbytes
 
     def slots(self, start: int, end: int) -> Int[Tensor, "N"]:
         """Where positions ``start`` … ``end - 1`` lie in the ring."""
@@ -76,16 +79,11 @@ class SlidingLayerCache:
     ) -> tuple[Float[Tensor, "B Hk S D"], Float[Tensor, "B Hk S D"]]:
         """The keys and values the new queries may read, in order of position; the last W of them are kept.
 
-        Raises:
-            ValueError: the batch differs from the cache's.
-            RuntimeError: the keys carry a gradient, which overwriting memory would corrupt.
+        Raises as ``_check`` does.
         """
+        self._check(k)
         cache = self.cache
         keys, values = cache.keys[self.index], cache.values[self.index]
-        if k.shape[0] != keys.shape[0]:
-            raise ValueError(f"a cache made for a batch of {keys.shape[0]} cannot take a batch of {k.shape[0]}")
-        if k.requires_grad:
-            raise RuntimeError("a cache does not carry gradients: run the model under torch.no_grad()")
         past = cache.slots(cache.length - cache.n_remembered, cache.length)
         all_keys = torch.cat([keys[:, :, past], k], dim=2)  # [B, Hk, S, D]
         all_values = torch.cat([values[:, :, past], v], dim=2)
@@ -94,3 +92,24 @@ class SlidingLayerCache:
         kept = cache.slots(end - n_kept, end)
         keys[:, :, kept], values[:, :, kept] = k[:, :, -n_kept:], v[:, :, -n_kept:]
         return all_keys, all_values
+
+    def look_back(self, place: int, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B KT C"]:
+        """What a short convolution has read last, and the new behind it. Raises as ``_check`` does."""
+        self._check(x)
+        inputs = self.cache.inputs[self.index, place]
+        window = torch.cat([inputs, x], dim=1)  # [B, K - 1 + T, C]
+        inputs.copy_(window[:, x.shape[1] :])
+        return window
+
+    def _check(self, new: Tensor) -> None:
+        """Refuse what must not be kept.
+
+        Raises:
+            ValueError: the batch differs from the cache's.
+            RuntimeError: what is new carries a gradient, which overwriting memory would corrupt.
+        """
+        n_rows = self.cache.keys.shape[1]
+        if new.shape[0] != n_rows:
+            raise ValueError(f"a cache made for a batch of {n_rows} cannot take a batch of {new.shape[0]}")
+        if new.requires_grad:
+            raise RuntimeError("a cache does not carry gradients: run the model under torch.no_grad()")

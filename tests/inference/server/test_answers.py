@@ -3,7 +3,7 @@
 import queue
 import threading
 
-from .helpers import CONTEXT, Script, alone, ask, complete, open_stream, read_stream, serving
+from .helpers import CONTEXT, Script, alone, ask, complete, make_model, open_stream, read_stream, serving
 
 
 def test_a_completion_is_what_generate_writes(model, server):
@@ -35,6 +35,15 @@ def test_several_prompts_in_one_request(model, server):
         (choice,) = event["choices"]
         texts[choice["index"]] += choice["text"]
     assert texts == expected
+
+
+def test_short_convolutions_are_served():
+    """A model of the modern kind refused, or texts in one batch that look back on each other."""
+    model, prompts = make_model(conv_width=4), ["a", "be", "see", "Shall", "I"]
+    with serving(model) as server:
+        answer = complete(server, prompt=prompts, max_tokens=6, temperature=0)
+    expected = [alone(model, prompt, 6, temperature=0) for prompt in prompts]
+    assert [choice["text"] for choice in answer["choices"]] == expected
 
 
 def test_a_stream_says_the_same_in_pieces(model, server):
