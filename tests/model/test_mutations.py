@@ -23,6 +23,7 @@ from llmbook.model import (
     linear,
     lookback,
     masks,
+    multi_head,
     position_bias,
     position_embeddings,
     rotary,
@@ -52,7 +53,7 @@ real = dict(
     attend=attention.attend,
     positions=body.Body._positions,
     block=layers.Block.__init__,
-    forward=layers.MultiHeadAttention.forward,
+    forward=multi_head.MultiHeadAttention.forward,
     body=body.Body.forward,
     backward=linear.OneDnnLinear.backward,
 )
@@ -60,11 +61,11 @@ convolve = short_conv.ShortConv.forward
 look_back = lookback.Lookback.window
 
 
-def kernel_causal(q, k, v, allowed, blind, bias, scale, dropout):
+def kernel_causal(q, k, v, *, scale, **ignored):
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
 
 
-def plain_softmax(q, k, v, allowed, blind, bias, scale, dropout):
+def plain_softmax(q, k, v, *, allowed, blind, scale, **ignored):
     allowed = allowed & ~blind
     weights = (q @ k.transpose(-2, -1) * scale).masked_fill(~allowed, -math.inf).softmax(-1)
     return weights @ v, weights
@@ -123,11 +124,11 @@ def square_not_transposed(family):
 
 MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
     "rotation left out": (
-        attention, "rotate", lambda x, cos, sin: x,
+        multi_head, "rotate", lambda x, cos, sin: x,
         lambda: test_huggingface.test_same_outputs_and_gradients("llama"),
     ),
     "rotation the other way": (
-        attention, "rotate", lambda x, cos, sin: real["rotate"](x, cos, -sin),
+        multi_head, "rotate", lambda x, cos, sin: real["rotate"](x, cos, -sin),
         lambda: test_huggingface.test_same_outputs_and_gradients("llama"),
     ),
     "rotation of one of query and key reversed": (
@@ -135,7 +136,7 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         test_positions.test_scores_depend_on_the_distance_alone,
     ),
     "1/sqrt(D) dropped": (
-        attention, "attend", lambda *a, **k: real["attend"](*a, **{**k, "scale": 1.0}),
+        multi_head, "attend", lambda *a, **k: real["attend"](*a, **{**k, "scale": 1.0}),
         lambda: test_attention.test_multi_head_attention_equals_torch(cross=False),
     ),
     "key heads tiled instead of repeated": (
@@ -197,7 +198,7 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         lambda: test_transformer.test_a_window_hides_what_is_far("rope"),
     ),
     "cross-attention reads its own stream": (
-        layers.MultiHeadAttention, "forward",
+        multi_head.MultiHeadAttention, "forward",
         lambda self, x, context=None, **k: real["forward"](self, x, None if context is None else x, **k),
         lambda: test_encoder_decoder.test_the_decoder_sees_all_input_and_no_future("vaswani"),
     ),

@@ -1,6 +1,6 @@
 """The Transformer: what readers import. Everything else is found in the module its name says."""
 
-from llmbook.model.attention import MultiHeadAttention, attend
+from llmbook.model.attention import attend
 from llmbook.model.baselines import LSTMLM, BengioLM, ConvLM, NGramLM
 from llmbook.model.body import Body, Output
 from llmbook.model.cache import Cache, KVCache, LayerCache
@@ -12,6 +12,7 @@ from llmbook.model.layers import Block, FeedForward
 from llmbook.model.linear import Linear
 from llmbook.model.masks import causal_mask, padding_mask, prefix_mask, relative_positions, sliding_window_mask
 from llmbook.model.modes import evaluating
+from llmbook.model.multi_head import MultiHeadAttention
 from llmbook.model.page_pool import OutOfPages, PagedSequence, PagePool, PoolUse
 from llmbook.model.paged_cache import PagedCache
 from llmbook.model.position_bias import AlibiBias, T5Bias, alibi_slopes, t5_bucket

@@ -21,7 +21,11 @@ KeysValues = tuple[Float[Tensor, "B Hk S D"], Float[Tensor, "B Hk S D"]]
 
 @runtime_checkable
 class LayerCache(Protocol):
-    """One layer's share of a cache."""
+    """One layer's share of a cache.
+
+    Two more methods are asked for only by models that need them: ``remember`` for cross-attention and ``look_back``
+    for short convolutions. ``FullLayerCache`` has both.
+    """
 
     def append(self, k: Tensor, v: Tensor) -> KeysValues:
         """Take the new keys and values [B, Hk, T, D] and return all to be read, in order, the new ones last."""

@@ -4,8 +4,9 @@ from typing import get_args
 
 from torch import nn
 
-from llmbook.model.attention import BACKENDS, MultiHeadAttention
+from llmbook.model.attention import BACKENDS
 from llmbook.model.linear import Linear, LinearKernel, onednn_available
+from llmbook.model.multi_head import MultiHeadAttention
 
 LINEAR_KERNELS: tuple[LinearKernel, ...] = get_args(LinearKernel)
 

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from llmbook.model.attention import MultiHeadAttention
 from llmbook.model.cache import LayerCache
 from llmbook.model.config import GATED, TransformerConfig
 from llmbook.model.linear import Linear
+from llmbook.model.multi_head import MultiHeadAttention
 from llmbook.model.norms import make_norm
 from llmbook.model.short_conv import ShortConv
 
