@@ -94,16 +94,21 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "B T C"],
         *,
+        mask: Bool[Tensor, "..."] | None = None,
+        bias: Float[Tensor, "..."] | None = None,
+        causal: bool = False,
+        angles: tuple[Tensor, Tensor] | None = None,
         memory: Float[Tensor, "B M C"] | None = None,
         memory_mask: Bool[Tensor, "..."] | None = None,
         real: Bool[Tensor, "B T"] | None = None,
         cache: LayerCache | None = None,
         need_weights: bool = False,
-        **attention_inputs,
     ) -> tuple[Float[Tensor, "B T C"], Float[Tensor, "B H T S"] | None, Float[Tensor, "B H T M"] | None]:
-        """One step of the residual stream; the other keywords go to ``MultiHeadAttention.forward``.
+        """One step of the residual stream.
 
-        ``real`` is False on padding, which the short convolutions must not read (attention has a mask for it).
+        ``mask``, ``bias``, ``causal`` and ``angles`` go to self-attention, as ``MultiHeadAttention.forward`` has them;
+        ``memory`` and its mask are for cross-attention. ``real`` is False on padding, which the short convolutions must
+        not read (attention has a mask for it).
 
         Returns the stream, the weights of self-attention and those of cross-attention, None where not asked for.
 
@@ -115,7 +120,9 @@ class Block(nn.Module):
                 "a block with cross-attention needs memory [B, M, C] to read, and only such a block can take it"
             )
         entering = self._enter(self.attention_norm, x, self.attention_conv, real=real, cache=cache)
-        read, weights = self.attention(entering, cache=cache, need_weights=need_weights, **attention_inputs)
+        read, weights = self.attention(
+            entering, mask=mask, bias=bias, causal=causal, angles=angles, cache=cache, need_weights=need_weights
+        )
         x = self._leave(self.attention_norm, x + self.dropout(read))
         cross_weights = None
         if self.cross_attention is not None:
