@@ -24,6 +24,51 @@ def in_chunks(model, ids, cache, mask=None):
     return torch.cat(pieces, dim=1)
 
 
+def caches_of(config, dtype=None):
+    """One of each kind, for two rows."""
+    pool = PagePool(config, n_pages=8, page_size=4, dtype=dtype)
+    return [
+        KVCache(config, batch_size=2, dtype=dtype),
+        SlidingKVCache(config, batch_size=2, dtype=dtype),
+        PagedCache(pool, [pool.new_sequence(), pool.new_sequence()]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "dtype", "message"),
+    [
+        (dict(n_layers=1), None, "made for 1 layers, and this model has more"),
+        (dict(n_kv_heads=1), None, "brings 2 heads of 6 numbers and the cache has 1 heads of 6 numbers"),
+        (dict(d_head=8), None, "brings 2 heads of 6 numbers and the cache has 2 heads of 8 numbers"),
+        ({}, torch.bfloat16, "computes in torch.float32 and the cache holds torch.bfloat16"),
+    ],
+)
+def test_a_cache_of_another_model_is_refused(other, dtype, message):
+    """Catches one head copied into two without a word, and errors about axes and types from within torch."""
+    model = small_lm(positions="rope", sliding_window=4, n_kv_heads=2)
+    for cache in caches_of(model.config.replace(**other), dtype):
+        with torch.no_grad(), pytest.raises(ValueError, match=message):
+            model(random_ids(2, 3), cache=cache)
+
+
+def test_a_cache_without_room_for_convolutions_is_refused():
+    """Catches an error about None, or about sizes, where the cache was made for a model without convolutions."""
+    model = small_lm(positions="rope", sliding_window=4, conv_width=3)
+    for cache in caches_of(model.config.replace(conv_width=None)):
+        with torch.no_grad(), pytest.raises(ValueError, match="from the model's own config"):
+            model(random_ids(2, 3), cache=cache)
+
+
+def test_autocast_reads_a_cache_in_float32():
+    """Catches a check of types that also refuses the keys autocast has narrowed, which are widened again."""
+    model, ids = small_lm(positions="rope"), random_ids(2, 6)
+    cache = KVCache(model.config, batch_size=2)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        model(ids[:, :4], cache=cache)
+        chunk = model(ids[:, 4:], cache=cache).logits
+    torch.testing.assert_close(chunk.float(), model(ids).logits[:, 4:], atol=0.3, rtol=0.1)
+
+
 # --- sliding window
 
 
@@ -279,7 +324,7 @@ def test_a_paged_cache_refuses_what_it_would_get_wrong():
         cache.reserve([2, 1])
         with pytest.raises(ValueError, match=r"reserved for \[2, 1\].*3 have come"):
             model(ids[:, :3], cache=cache)
-        with pytest.raises(ValueError, match="2 sequences cannot take a batch of 1"):
+        with pytest.raises(ValueError, match="a batch of 2 cannot take a batch of 1"):
             model(ids[:1, :2], cache=cache)
     with pytest.raises(RuntimeError, match="no_grad"):
         model(ids[:, :2], attention_mask=cache.attention_mask(2), cache=cache)

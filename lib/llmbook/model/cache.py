@@ -46,6 +46,41 @@ class Cache(Protocol):
         """Count the tokens every layer has just appended."""
 
 
+def of_layer(memory: Tensor, index: int) -> Tensor:
+    """One layer of ``memory`` [L, …]. Raises ValueError for a model of more layers than the cache was made for."""
+    try:
+        return memory[index]
+    except IndexError:
+        raise ValueError(
+            f"the cache was made for {len(memory)} layers, and this model has more: make it from the model's own config"
+        ) from None
+
+
+def check_append(new: Tensor, memory: Tensor, *, batch: int) -> None:
+    """Whether ``new``, keys [B, Hk, T, D] or inputs [B, T, C], may join one layer's ``memory`` of the like.
+
+    Raises:
+        ValueError: the batch is not the cache's, or heads, width or type are those of another model.
+        RuntimeError: what is new carries a gradient, which overwriting memory would corrupt.
+    """
+    if new.shape[0] != batch:
+        raise ValueError(f"a cache made for a batch of {batch} cannot take a batch of {new.shape[0]}")
+    if new.shape[-1] != memory.shape[-1] or (new.ndim == 4 and new.shape[1] != memory.shape[1]):
+        raise ValueError(
+            f"for each position this model brings {_each(new)} and the cache has {_each(memory)}: make it from the "
+            "model's own config"
+        )
+    if new.dtype != memory.dtype and not torch.is_autocast_enabled(new.device.type):  # which makes the types agree
+        raise ValueError(f"this model computes in {new.dtype} and the cache holds {memory.dtype}: make it with dtype=…")
+    if new.requires_grad:
+        raise RuntimeError("a cache does not carry gradients: run the model under torch.no_grad()")
+
+
+def _each(x: Tensor) -> str:
+    heads = f"{x.shape[1]} heads of " if x.ndim == 4 else ""
+    return f"{heads}{x.shape[-1]} numbers"
+
+
 class KVCache:
     """Keys and values of all layers, [L, B, Hk, max_len, D], of which the first ``length`` positions are filled.
 
@@ -133,35 +168,30 @@ class FullLayerCache:
 
     def append(self, k: Float[Tensor, "B Hk T D"], v: Float[Tensor, "B Hk T D"]) -> KeysValues:
         """Write new keys and values behind the old ones and return all of them. Raises as ``_fits`` does."""
-        keys, values = self.cache.keys[self.index], self.cache.values[self.index]
-        start, end = self._fits(k, k.shape[2])
+        keys, values = of_layer(self.cache.keys, self.index), self.cache.values[self.index]
+        start, end = self._fits(k, k.shape[2], keys)
         keys.narrow(2, start, k.shape[2]).copy_(k)  # as keys[:, :, start:end] = k, in half the time
         values.narrow(2, start, k.shape[2]).copy_(v)
         return keys.narrow(2, 0, end), values.narrow(2, 0, end)
 
     def look_back(self, place: int, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B KT C"]:
         """Write what a short convolution reads behind what it has read; the last K - 1 + T. Raises as ``_fits``."""
-        inputs = self.cache.inputs[self.index, place]
-        start, end = self._fits(x, x.shape[1])
+        inputs = of_layer(self.cache.inputs, self.index)[place]
+        start, end = self._fits(x, x.shape[1], inputs)
         n_before = inputs.shape[1] - self.cache.max_len
         inputs.narrow(1, start + n_before, end - start).copy_(x)
         return inputs.narrow(1, start, n_before + end - start)
 
-    def _fits(self, new: Tensor, n_tokens: int) -> tuple[int, int]:
+    def _fits(self, new: Tensor, n_tokens: int, memory: Tensor) -> tuple[int, int]:
         """Where the next ``n_tokens`` positions begin and end.
 
-        Raises:
-            ValueError: no room is left, or the batch differs from the cache's.
-            RuntimeError: what is new carries a gradient, which overwriting memory would corrupt.
+        Raises ValueError where no room is left, and as ``check_append``.
         """
-        start, end, n_rows = self.cache.length, self.cache.length + n_tokens, self.cache.keys.shape[1]
+        start, end = self.cache.length, self.cache.length + n_tokens
         if end > self.cache.max_len:
             raise ValueError(
                 f"the cache has room for {self.cache.max_len} positions and holds {start}: "
                 f"{n_tokens} more do not fit; make it with a larger max_len"
             )
-        if new.shape[0] != n_rows:
-            raise ValueError(f"a cache made for a batch of {n_rows} cannot take a batch of {new.shape[0]}")
-        if new.requires_grad:
-            raise RuntimeError("a cache does not carry gradients: run the model under torch.no_grad()")
+        check_append(new, memory, batch=memory.shape[0])
         return start, end

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from llmbook.model.cache import KeysValues, check_append, of_layer
 from llmbook.model.lookback import Lookback
 from llmbook.model.page_pool import PagedSequence, PagePool
 
@@ -126,35 +127,31 @@ class PagedLayerCache:
     def __init__(self, cache: PagedCache, index: int):
         self.cache, self.index = cache, index
 
-    def append(
-        self, k: Float[Tensor, "B Hk T D"], v: Float[Tensor, "B Hk T D"]
-    ) -> tuple[Float[Tensor, "B Hk S D"], Float[Tensor, "B Hk S D"]]:
+    def append(self, k: Float[Tensor, "B Hk T D"], v: Float[Tensor, "B Hk T D"]) -> KeysValues:
         """Write the new keys and values into their pages and return each row's, padded on the left.
 
-        Raises as ``_lay_out`` does.
+        Raises as ``_lay_out`` does, and as ``of_layer``.
         """
-        pool, at = self.cache.pool, self._lay_out(k, k.shape[2])
-        keys = pool.keys[self.index].flatten(0, 1)  # [n_pages, page_size, Hk, D] -> [slots, Hk, D], a view
-        values = pool.values[self.index].flatten(0, 1)
+        pages = of_layer(self.cache.pool.keys, self.index)  # [n_pages, page_size, Hk, D]
+        at = self._lay_out(k, pages.transpose(1, 2))
+        keys = pages.flatten(0, 1)  # [slots, Hk, D], a view
+        values = self.cache.pool.values[self.index].flatten(0, 1)
         keys[at.writes] = k.transpose(1, 2)[at.is_new]  # [B, T, Hk, D] -> [N, Hk, D]
         values[at.writes] = v.transpose(1, 2)[at.is_new]
         return keys[at.reads].transpose(1, 2), values[at.reads].transpose(1, 2)  # [B, S, Hk, D] -> [B, Hk, S, D]
 
     def look_back(self, place: int, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B KT C"]:
-        """What a short convolution has read last in each row, and the new behind it. Raises as ``_lay_out`` does."""
-        self._lay_out(x, x.shape[1])
+        """What a short convolution has read last in each row, and the new behind it.
+
+        Raises as ``append`` does, and ValueError for pages of a model that has no convolutions.
+        """
+        inputs = self.cache.sequences[0].inputs  # [L, 2, K - 1, C]
+        if inputs is None:
+            raise ValueError("the pool was made for a model with conv_width=None: make it from the model's own config")
+        self._lay_out(x, of_layer(inputs, self.index)[place])
         return self.cache.lookback.window(self.index, place, x)
 
-    def _lay_out(self, new: Tensor, q_len: int) -> Layout:
-        """Where the next ``q_len`` columns go.
-
-        Raises:
-            OutOfPages, ValueError: as ``PagedCache.layout``; or the batch differs from the cache's.
-            RuntimeError: what is new carries a gradient, which overwriting memory would corrupt.
-        """
-        n_rows = len(self.cache.sequences)
-        if new.shape[0] != n_rows:
-            raise ValueError(f"a cache of {n_rows} sequences cannot take a batch of {new.shape[0]}")
-        if new.requires_grad:
-            raise RuntimeError("a cache does not carry gradients: run the model under torch.no_grad()")
-        return self.cache.layout(q_len)
+    def _lay_out(self, new: Tensor, memory: Tensor) -> Layout:
+        """Where the next columns go. Raises as ``PagedCache.layout`` and ``check_append``."""
+        check_append(new, memory, batch=len(self.cache.sequences))
+        return self.cache.layout(new.shape[-2])

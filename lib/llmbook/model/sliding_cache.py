@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from llmbook.model.cache import KeysValues, check_append, of_layer
 from llmbook.model.config import TransformerConfig
 
 
@@ -74,16 +75,14 @@ class SlidingLayerCache:
     def __init__(self, cache: SlidingKVCache, index: int):
         self.cache, self.index = cache, index
 
-    def append(
-        self, k: Float[Tensor, "B Hk T D"], v: Float[Tensor, "B Hk T D"]
-    ) -> tuple[Float[Tensor, "B Hk S D"], Float[Tensor, "B Hk S D"]]:
+    def append(self, k: Float[Tensor, "B Hk T D"], v: Float[Tensor, "B Hk T D"]) -> KeysValues:
         """The keys and values the new queries may read, in order of position; the last W of them are kept.
 
-        Raises as ``_check`` does.
+        Raises as ``check_append`` and ``of_layer``.
         """
-        self._check(k)
         cache = self.cache
-        keys, values = cache.keys[self.index], cache.values[self.index]
+        keys, values = of_layer(cache.keys, self.index), cache.values[self.index]
+        check_append(k, keys, batch=keys.shape[0])
         past = cache.slots(cache.length - cache.n_remembered, cache.length)
         all_keys = torch.cat([keys[:, :, past], k], dim=2)  # [B, Hk, S, D]
         all_values = torch.cat([values[:, :, past], v], dim=2)
@@ -94,22 +93,9 @@ class SlidingLayerCache:
         return all_keys, all_values
 
     def look_back(self, place: int, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B KT C"]:
-        """What a short convolution has read last, and the new behind it. Raises as ``_check`` does."""
-        self._check(x)
-        inputs = self.cache.inputs[self.index, place]
+        """What a short convolution has read last, and the new behind it. Raises as ``append``."""
+        inputs = of_layer(self.cache.inputs, self.index)[place]
+        check_append(x, inputs, batch=inputs.shape[0])
         window = torch.cat([inputs, x], dim=1)  # [B, K - 1 + T, C]
         inputs.copy_(window[:, x.shape[1] :])
         return window
-
-    def _check(self, new: Tensor) -> None:
-        """Refuse what must not be kept.
-
-        Raises:
-            ValueError: the batch differs from the cache's.
-            RuntimeError: what is new carries a gradient, which overwriting memory would corrupt.
-        """
-        n_rows = self.cache.keys.shape[1]
-        if new.shape[0] != n_rows:
-            raise ValueError(f"a cache made for a batch of {n_rows} cannot take a batch of {new.shape[0]}")
-        if new.requires_grad:
-            raise RuntimeError("a cache does not carry gradients: run the model under torch.no_grad()")
