@@ -172,10 +172,10 @@ def step_together(model, pool, rows, n_new):
     width = max(n_new)
     ids = torch.stack([F.pad(tokens, (width - len(tokens), 0), value=30) for tokens in new])
     cache = PagedCache(pool, [row.sequence for row in rows])
-    cache.reserve(n_new)
+    mask = cache.reserve(n_new)
     assert cache.n_keys(width) == max(max(row.read for row in rows), width)  # no column that no row needs
     with torch.no_grad():
-        together = model(ids, attention_mask=cache.attention_mask(width), cache=cache).logits
+        together = model(ids, attention_mask=mask, cache=cache).logits
         for b, (row, tokens) in enumerate(zip(rows, new, strict=True)):
             close(together[b, width - len(tokens) :], model(tokens[None], cache=row.alone).logits[0])
             assert row.sequence.length == row.read
@@ -222,9 +222,9 @@ def test_padding_reads_no_other_sequence():
     pool.reserve([bad], [8])
     bad.length = 8
     cache = PagedCache(pool, [bad, good])
-    cache.reserve([1, 3])
+    mask = cache.reserve([1, 3])
     with torch.no_grad():
-        logits = model(ids[:, :3], attention_mask=cache.attention_mask(3), cache=cache).logits
+        logits = model(ids[:, :3], attention_mask=mask, cache=cache).logits
         close(logits[1], model(ids[1:, :3]).logits[0])
     assert logits[0].isnan().any()
 
@@ -319,15 +319,15 @@ def test_a_paged_cache_refuses_what_it_would_get_wrong():
     cache = PagedCache(pool, [a, b])
     with torch.no_grad():
         model(ids[:1], cache=PagedCache(pool, [a]))
-        with pytest.raises(ValueError, match=r"rows hold \[6, 1\] positions: pass attention_mask"):
+        with pytest.raises(ValueError, match=r"rows hold \[6, 1\] positions: pass attention_mask=cache.reserve"):
             model(ids[:, :1], cache=cache)
-        cache.reserve([2, 1])
+        mask = cache.reserve([2, 1])
         with pytest.raises(ValueError, match=r"reserved for \[2, 1\].*3 have come"):
             model(ids[:, :3], cache=cache)
         with pytest.raises(ValueError, match="a batch of 2 cannot take a batch of 1"):
             model(ids[:1, :2], cache=cache)
     with pytest.raises(RuntimeError, match="no_grad"):
-        model(ids[:, :2], attention_mask=cache.attention_mask(2), cache=cache)
+        model(ids[:, :2], attention_mask=mask, cache=cache)
     with pytest.raises(ValueError, match=r"n_new=\[0, 1\]"):
         cache.reserve([0, 1])
     with pytest.raises(ValueError, match="at least one sequence"):

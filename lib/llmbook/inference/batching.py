@@ -182,8 +182,7 @@ class Engine:
         unread = [completion.unread for completion in rows]
         ids, _ = pad_left(unread, device=self.device)  # [B, T]
         cache = PagedCache(self.pool, [completion.sequence for completion in rows])
-        cache.reserve([len(new) for new in unread])
-        mask = cache.attention_mask(ids.shape[1])  # [B, S]
+        mask = cache.reserve([len(new) for new in unread])  # [B, S]
         logits = self.model(ids, attention_mask=mask, cache=cache).logits[:, -1]  # [B, V]
         for completion, row in zip(rows, logits.split(1), strict=True):
             completion.tokens.append(self._draw(completion, row))

@@ -36,10 +36,11 @@ class PagedCache:
 
     Rows may bring different numbers of new tokens, the shorter ones padded on the left::
 
-        cache.reserve([5, 1])  # T = 5: row 1 brings four paddings and one token
-        model(ids, attention_mask=cache.attention_mask(5), cache=cache)
+        mask = cache.reserve([5, 1])  # T = 5: row 1 brings four paddings and one token
+        model(ids, attention_mask=mask, cache=cache)
 
-    Without ``reserve`` every row brings as many as the input is wide. Raises ValueError for no sequences.
+    Rows of equal length need neither: each then brings as many as the input is wide. Raises ValueError for no
+    sequences.
     """
 
     def __init__(self, pool: PagePool, sequences: Sequence[PagedSequence]):
@@ -49,10 +50,11 @@ class PagedCache:
         self._n_new: list[int] | None = None  # new tokens of each row, from reserve to advance
         self._layout: Layout | None = None
         self.lookback: Lookback | None = None  # of a model with short convolutions, from layout to advance
-        self._mask_was_given = False
 
-    def reserve(self, n_new: Sequence[int]) -> None:
+    def reserve(self, n_new: Sequence[int]) -> Bool[Tensor, "B S"]:
         """Take the pages for ``n_new[b]`` more tokens of each row b, before the model runs.
+
+        Returns the ``attention_mask`` to run it with: True on what each row holds, cached and new, its last columns.
 
         Raises:
             OutOfPages: too few are free; nothing has changed.
@@ -62,6 +64,8 @@ class PagedCache:
             raise ValueError(f"n_new={list(n_new)}: give each of the {len(self.sequences)} rows at least one token")
         self.pool.reserve(self.sequences, n_new)
         self._n_new, self._layout = list(n_new), None
+        totals, n_keys = torch.tensor(self._totals(self._n_new)), self.n_keys(max(n_new))
+        return (torch.arange(n_keys) >= n_keys - totals[:, None]).to(self.pool.keys.device)
 
     @property
     def length(self) -> int:
@@ -74,13 +78,6 @@ class PagedCache:
         """How many keys ``append`` will return when ``q_len`` new ones come."""
         return self.length + q_len
 
-    def attention_mask(self, q_len: int) -> Bool[Tensor, "B S"]:
-        """True on what each row holds, cached and new: its last columns."""
-        self._mask_was_given = True
-        totals = torch.tensor(self._totals(self._n_new or [q_len] * len(self.sequences)))
-        n_keys = self.n_keys(q_len)
-        return (torch.arange(n_keys) >= n_keys - totals[:, None]).to(self.pool.keys.device)
-
     def layer(self, index: int) -> "PagedLayerCache":
         return PagedLayerCache(self, index)
 
@@ -90,23 +87,25 @@ class PagedCache:
             sequence.length += n
         if self.lookback is not None:
             self.lookback.advance()
-        self._n_new, self._layout, self.lookback, self._mask_was_given = None, None, None, False
+        self._n_new, self._layout, self.lookback = None, None, None
 
     def layout(self, q_len: int) -> Layout:
         """Where this pass writes and reads. Padding reads the row's own first position, and the mask hides it.
 
         Raises:
             OutOfPages: too few pages are free.
-            ValueError: not as many tokens as were reserved, or rows of unequal length and nobody asked for the mask.
+            ValueError: not as many tokens as were reserved, or rows of unequal length without ``reserve`` and its mask.
         """
         if self._n_new is None:
-            self.reserve([q_len] * len(self.sequences))
+            n_new = [q_len] * len(self.sequences)
+            totals = self._totals(n_new)
+            if min(totals) < max(totals):
+                raise ValueError(f"rows hold {totals} positions: pass attention_mask=cache.reserve({n_new})")
+            self.reserve(n_new)
         if q_len != max(self._n_new):
             raise ValueError(f"room was reserved for {self._n_new} new tokens a row, but {q_len} have come")
         if self._layout is None:
             totals, n_keys = self._totals(self._n_new), self.n_keys(q_len)
-            if min(totals) < n_keys and not self._mask_was_given:
-                raise ValueError(f"rows hold {totals} positions: pass attention_mask=cache.attention_mask({q_len})")
             slots = [self.pool.slots(s, total) for s, total in zip(self.sequences, totals, strict=True)]
             writes = [row[-n:] for row, n in zip(slots, self._n_new, strict=True)]
             reads = [torch.cat([row[:1].expand(n_keys - len(row)), row]) for row in slots]
