@@ -113,6 +113,13 @@ def test_ntk_stretches_the_slowest_pair_by_the_factor():
     assert (plain[-1] / scaled[-1]).item() == pytest.approx(4.0, rel=1e-4)
 
 
+def test_ntk_needs_two_pairs():
+    """Catches a division by zero where one pair is the fastest and the slowest at once."""
+    scaling = RopeScaling(kind="ntk", factor=4.0, original_max_seq_len=64)
+    with pytest.raises(ValueError, match="d_head=2 is one pair, use 'linear'"):
+        rope_frequencies(2, scaling=scaling)
+
+
 def test_a_bf16_model_keeps_exact_angles():
     """Frequencies rounded to bf16: at position 1000 the angle would be off by several radians."""
     rotary = Rotary(d_head=16).to(torch.bfloat16)

@@ -41,11 +41,15 @@ class RopeScaling:
 def rope_frequencies(d_head: int, *, base: float = 10_000.0, scaling: RopeScaling | None = None) -> Float[Tensor, "R"]:
     """Radians per position of each pair, fastest first: θ_i = base^(-2i/D), stretched as ``scaling`` says.
 
-    Raises ValueError for an odd ``d_head``.
+    Raises ValueError for an odd ``d_head``, and for "ntk" with a single pair, which is fastest and slowest at once.
     """
     if d_head % 2:
         raise ValueError(f"d_head={d_head} must be even: rotations act on pairs")
     if scaling is not None and scaling.kind == "ntk":
+        if d_head == 2:
+            raise ValueError(
+                "kind='ntk' stretches the slow pairs and spares the fast: d_head=2 is one pair, use 'linear'"
+            )
         base = base * scaling.factor ** (d_head / (d_head - 2))
     theta = base ** -(torch.arange(0, d_head, 2, dtype=torch.float32) / d_head)
     if scaling is None or scaling.kind == "ntk":
