@@ -62,7 +62,7 @@ class DPOLoss:
         self.beta, self.reference, self.label_smoothing = beta, reference, label_smoothing
 
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
-        margin = self.rewards(model, batch).margin  # B
+        margin = self.rewards(model, batch).margin  # [B]
         right, wrong = -F.logsigmoid(margin), -F.logsigmoid(-margin)
         losses = (1 - self.label_smoothing) * right + self.label_smoothing * wrong
         return Loss(losses.sum(), torch.tensor(len(losses), device=losses.device))

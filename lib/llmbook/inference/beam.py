@@ -88,20 +88,20 @@ def _search(reader: Reader, num_beams: int, max_new_tokens: int, alpha: float, e
     end_ids = torch.tensor(ends, dtype=torch.long, device=reader.ids.device)
     found = Finished(batch, num_beams, max_new_tokens, fill=ends[0] if ends else 0, device=reader.ids.device)
     n_candidates = num_beams * max(2, 1 + len(ends))  # enough to leave num_beams, whichever of them end
-    totals = torch.zeros(batch, 1, device=reader.ids.device)  # B K: Σ log p of each beam; at first one beam a row
+    totals = torch.zeros(batch, 1, device=reader.ids.device)  # [B, K]: Σ log p of each beam; at first one beam a row
     for length in range(1, max_new_tokens + 1):
         n_beams = totals.shape[1]
-        log_p = reader.logits()[:, -1].float().log_softmax(-1).unflatten(0, (batch, n_beams))  # B K V
+        log_p = reader.logits()[:, -1].float().log_softmax(-1).unflatten(0, (batch, n_beams))  # [B, K, V]
         vocab_size = log_p.shape[-1]
-        longer = (totals[:, :, None] + log_p).flatten(1)  # B K·V
-        candidates, place = longer.topk(min(n_candidates, longer.shape[1]))  # B N, the best first
+        longer = (totals[:, :, None] + log_p).flatten(1)  # [B, K·V]
+        candidates, place = longer.topk(min(n_candidates, longer.shape[1]))  # [B, N], the best first
         beam, token = place // vocab_size, place % vocab_size
         rows = beam + n_beams * torch.arange(batch, device=beam.device)[:, None]  # which of the reader's rows
 
         # Candidates that have ended compete for a place among the finished texts …
         ended = torch.isin(token, end_ids) if length < max_new_tokens else torch.ones_like(token, dtype=torch.bool)
         scores = (candidates / length**alpha).masked_fill(~ended, FORBIDDEN)[:, :num_beams]
-        texts = torch.cat([reader.ids[rows, n_prompt:], token[:, :, None]], dim=2)  # B N length
+        texts = torch.cat([reader.ids[rows, n_prompt:], token[:, :, None]], dim=2)  # [B, N, length]
         found.add(scores, texts[:, :num_beams])
 
         # … and the others go on: the best of them are the beams of the next step.
@@ -122,7 +122,7 @@ class Finished:
         self.fill = fill
         self.texts = torch.full((batch, num_beams, max_new_tokens), fill, device=device)
         self.scores = torch.full((batch, num_beams), FORBIDDEN, device=device)
-        self.closed = torch.zeros(batch, dtype=torch.bool, device=device)  # B: rows that take no more
+        self.closed = torch.zeros(batch, dtype=torch.bool, device=device)  # [B]: rows that take no more
 
     def add(self, scores: Float[Tensor, "B N"], texts: Int[Tensor, "B N n"]) -> None:
         """Let more texts compete for the places; −∞ never wins one."""
@@ -140,5 +140,5 @@ class Finished:
 def _longest(texts: Int[Tensor, "B R n"], ends: list[int]) -> int:
     """How many tokens the longest text has, up to its end token."""
     is_end: Bool[Tensor, "B R n"] = torch.isin(texts, torch.tensor(ends, dtype=torch.long, device=texts.device))
-    before_end = (is_end.long().cumsum(-1) == 0).sum(-1)  # B R
+    before_end = (is_end.long().cumsum(-1) == 0).sum(-1)  # [B, R]
     return min(int(before_end.max()) + 1, texts.shape[-1])

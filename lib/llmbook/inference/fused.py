@@ -54,7 +54,7 @@ class FusedDecoder(nn.Module):
         if attention_mask is not None:
             raise ValueError("a FusedDecoder reads texts without padding: give padded batches to the DecoderLM")
         (batch, q_len), n_past = input_ids.shape, 0 if cache is None else cache.length
-        x = self.tokens(input_ids).flatten(0, 1)  # [B T, C]
+        x = self.tokens(input_ids).flatten(0, 1)  # [B·T, C]
         cos, sin = self.rotary(torch.arange(n_past, n_past + q_len, device=x.device)[None])  # [1, 1, T, D / 2]
         cos = torch.cat((cos, cos), dim=-1).to(x.dtype)  # [1, 1, T, D]
         sin = torch.cat((-sin, sin), dim=-1).to(x.dtype)
@@ -91,7 +91,7 @@ class FusedBlock(nn.Module):
         cache: LayerCache | None,
     ) -> Float[Tensor, "BT C"]:
         heads, kv_heads, width = self.n_heads, self.n_kv_heads, self.d_head
-        stacked = self.qkv_proj(wide_norm(x, self.attention_gain, self.eps))  # [B T, (H + 2 Hk) D]
+        stacked = self.qkv_proj(wide_norm(x, self.attention_gain, self.eps))  # [B·T, (H + 2 Hk)·D]
         stacked = stacked.view(batch, -1, heads + 2 * kv_heads, width).transpose(1, 2)  # [B, H + 2 Hk, T, D]
         qk, v = stacked.narrow(1, 0, heads + kv_heads), stacked.narrow(1, heads + kv_heads, kv_heads)
         qk = torch.addcmul(qk * cos, qk.roll(width // 2, -1), sin)  # the rotation, of queries and keys at once

@@ -114,13 +114,13 @@ def _begin(
 
 def _steps(reader: Reader, sampling: Sampling, max_new_tokens: int, min_new_tokens: int, ends: list[int], generator):
     ends = torch.tensor(ends, dtype=torch.long, device=reader.ids.device)
-    finished = torch.zeros_like(reader.ids[:, :1], dtype=torch.bool)  # B 1
+    finished = torch.zeros_like(reader.ids[:, :1], dtype=torch.bool)  # [B, 1]
     for step in range(max_new_tokens):
-        logits = reader.logits()[:, -1]  # B V
+        logits = reader.logits()[:, -1]  # [B, V]
         if step < min_new_tokens:
             logits = logits.index_fill(1, ends, FORBIDDEN)
         seen = sampling.seen(reader.ids, reader.mask, vocab_size=logits.shape[-1])
-        token = sampling.draw(logits, seen, generator)  # B 1
+        token = sampling.draw(logits, seen, generator)  # [B, 1]
         if len(ends):
             token = torch.where(finished, ends[0], token)
             finished |= torch.isin(token, ends)

@@ -145,7 +145,7 @@ class Conditioned(nn.Module):
         super().__init__()
         self.model, self.config, self.source_mask = model, model.decoder.config, attention_mask
         with evaluating(model):
-            self.memory = model.encode(source_ids, attention_mask)  # B M C
+            self.memory = model.encode(source_ids, attention_mask)  # [B, M, C]
 
     def forward(
         self, input_ids: Int[Tensor, "B T"], *, attention_mask: TokenMask | None = None, cache: Cache | None = None
@@ -200,7 +200,7 @@ def check_prompt(model: nn.Module, ids: Tensor, mask: Tensor | None = None) -> N
     if mask.shape != ids.shape:
         raise ValueError(f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}: must be equal")
     real = mask.bool()
-    wrong = ~real[:, -1] | (real[:, :-1] & ~real[:, 1:]).any(1)  # B
+    wrong = ~real[:, -1] | (real[:, :-1] & ~real[:, 1:]).any(1)  # [B]
     if wrong.any():
         row = int(wrong.nonzero()[0, 0])
         raise ValueError(

@@ -140,7 +140,7 @@ def apply_temperature(logits: Float[Tensor, "B V"], temperature: float) -> Float
     """logits / temperature: below 1 sharper, above 1 flatter. The limit 0, always the likeliest token, is written
     as one: everything but the first maximum is forbidden."""
     if temperature == 0:
-        best = logits.argmax(-1, keepdim=True)  # B 1
+        best = logits.argmax(-1, keepdim=True)  # [B, 1]
         return torch.full_like(logits, FORBIDDEN).scatter(-1, best, 0.0)
     return logits / temperature
 
@@ -148,7 +148,7 @@ def apply_temperature(logits: Float[Tensor, "B V"], temperature: float) -> Float
 def keep_top_k(logits: Float[Tensor, "B V"], k: int) -> Float[Tensor, "B V"]:
     """Keep the k largest logits (https://arxiv.org/abs/1805.04833), and those equal to the k-th."""
     k = min(k, logits.shape[-1])
-    kth_largest = logits.topk(k).values[:, -1:]  # B 1
+    kth_largest = logits.topk(k).values[:, -1:]  # [B, 1]
     return logits.masked_fill(logits < kth_largest, FORBIDDEN)
 
 
@@ -167,7 +167,7 @@ def keep_min_p(logits: Float[Tensor, "B V"], min_p: float) -> Float[Tensor, "B V
     """Keep tokens at least ``min_p`` times as likely as the likeliest (https://arxiv.org/abs/2407.01082): few where
     the model is sure, many where it is not."""
     probabilities = logits.softmax(-1)
-    likeliest = probabilities.amax(-1, keepdim=True)  # B 1
+    likeliest = probabilities.amax(-1, keepdim=True)  # [B, 1]
     return logits.masked_fill(probabilities < min_p * likeliest, FORBIDDEN)
 
 

@@ -58,7 +58,7 @@ class ModelDraft:
         with evaluating(self.model):
             for _ in range(k):
                 seen = self.sampling.seen(self._reader.ids, vocab_size=self.model.config.vocab_size)
-                q.append(self.sampling.distribution(self._reader.logits()[:, -1], seen))  # 1 V
+                q.append(self.sampling.distribution(self._reader.logits()[:, -1], seen))  # [1, V]
                 self._reader.append(sample(q[-1], self.generator))
         return self._reader.ids[0, ids.shape[1] :], torch.cat(q)
 

@@ -79,7 +79,7 @@ def stream(
     ids = tokenizer.encode(prompt)
     text = TextStream(tokenizer, ids, stop=stop)
     ends = end_tokens(eos_token_id, model.config.vocab_size)
-    input_ids = torch.tensor([ids], dtype=torch.long, device=_device(model))  # 1 T
+    input_ids = torch.tensor([ids], dtype=torch.long, device=_device(model))  # [1, T]
     tokens = draw_tokens(model, input_ids, max_new_tokens=max_new_tokens, eos_token_id=ends, **options)
     return _pieces((int(token) for token in tokens), text, ends)
 

@@ -37,7 +37,7 @@ def two_stream_mask(order: Int[Tensor, "B T"]) -> Bool[Tensor, "B 1 TT TT"]:
     """Who may read whom among the content vectors of T places and, after them, their query vectors (TT = 2T)."""
     rank = order_ranks(order)
     reader, read = rank[:, :, None], rank[:, None, :]
-    to_content = torch.cat((read <= reader, read < reader), dim=1)  # B 2T T
+    to_content = torch.cat((read <= reader, read < reader), dim=1)  # [B, 2T, T]
     return torch.cat((to_content, torch.zeros_like(to_content)), dim=2)[:, None]
 
 
@@ -92,9 +92,9 @@ class TwoStreamLM(Counted):
             mask = mask & padding_mask(attention_mask.repeat(1, 2))
             positions = (attention_mask.long().cumsum(1) - 1).clamp(min=0)
         body = self.body
-        content = body.embeddings(input_ids, positions)  # B T C
+        content = body.embeddings(input_ids, positions)  # [B, T, C]
         query = body.embeddings(None, positions, inputs_embeds=self.query.expand_as(content))
-        x = torch.cat((content, query), dim=1)  # B 2T C
+        x = torch.cat((content, query), dim=1)  # [B, 2T, C]
         bias = None if body.position_bias is None else body.position_bias(n_places, n_places).repeat(1, 1, 2, 2)
         angles = None if body.rotary is None else body.rotary(positions.repeat(1, 2))
         for block in body.blocks:

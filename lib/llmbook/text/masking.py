@@ -43,7 +43,7 @@ class MaskTokens:
             raise ValueError(f"all {self.vocab_size} tokens are special: nothing can be chosen")
 
     def __call__(self, batch: dict[str, Tensor], generator: np.random.Generator) -> dict[str, Tensor]:
-        ids = batch["input_ids"]  # B T
+        ids = batch["input_ids"]  # [B, T]
         shape = tuple(ids.shape)
         chosen = torch.from_numpy(generator.random(shape) < self.probability)
         fate = torch.from_numpy(generator.random(shape))

@@ -14,7 +14,7 @@ def choose_prefix(batch: dict[str, Tensor], generator: np.random.Generator) -> d
 
     Raises ValueError for a row of fewer than 2 real tokens.
     """
-    ids = batch["input_ids"]  # B T+1
+    ids = batch["input_ids"]  # [B, T + 1]
     n_real = batch.get("attention_mask", torch.ones_like(ids)).sum(1).numpy()
     if n_real.min() < 2:
         raise ValueError(f"row {int(n_real.argmin())} has fewer than 2 tokens: one to read and one to predict")
@@ -38,7 +38,7 @@ class PermuteOrder:
             raise ValueError(f"predict={self.predict}: must be above 0 and at most 1")
 
     def __call__(self, batch: dict[str, Tensor], generator: np.random.Generator) -> dict[str, Tensor]:
-        ids = batch["input_ids"]  # B T
+        ids = batch["input_ids"]  # [B, T]
         n_tokens = ids.shape[1]
         order = torch.from_numpy(generator.permuted(np.tile(np.arange(n_tokens), (len(ids), 1)), axis=1))
         n_targets = max(round(n_tokens * self.predict), 1)

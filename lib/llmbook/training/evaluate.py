@@ -62,7 +62,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], *, runtime: Runtime | N
     with evaluating(model):
         for batch in batches:
             with runtime.autocast():
-                nats, scored = token_nats(model, runtime.to_device(batch))  # B T
+                nats, scored = token_nats(model, runtime.to_device(batch))  # [B, T]
             nats_sum = _add(nats_sum, nats.sum(0).cpu().double())
             counts = _add(counts, scored.sum(0).cpu())
     n_tokens = int(counts.sum())

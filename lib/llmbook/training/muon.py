@@ -38,13 +38,13 @@ def orthogonalise(
     """
     a, b, c = COEFFICIENTS
     tall = x.shape[-2] > x.shape[-1]
-    y = x.flatten(0, -3) if x.ndim > 2 else x[None]  # N R K
+    y = x.flatten(0, -3) if x.ndim > 2 else x[None]  # [N, R, K]
     y = y.to(dtype or (torch.bfloat16 if x.is_cuda else x.dtype))
     if tall:
         y = y.mT  # Y Yᵀ is then the smaller of the two squares
     y = y / y.norm(dim=(-2, -1), keepdim=True).clamp(min=EPS)  # no singular value above 1
     for _ in range(steps):
-        square = y @ y.mT  # N R R
+        square = y @ y.mT  # [N, R, R]
         polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)  # b YYᵀ + c (YYᵀ)²
         y = torch.baddbmm(y, polynomial, y, beta=a)  # a Y + (b YYᵀ + c (YYᵀ)²) Y
     return (y.mT if tall else y).to(x.dtype).reshape(x.shape)

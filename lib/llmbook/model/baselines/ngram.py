@@ -88,7 +88,7 @@ class NGramLM(nn.Module):
     def next_token_distribution(self, context: Sequence[int] | Int[Tensor, "T"]) -> Float[Tensor, "V"]:
         """The probability of every token after ``context``, which may be empty."""
         device = self.levels[0].keys.device
-        ids = torch.as_tensor(context, dtype=torch.long, device=device)[None]  # 1 T
+        ids = torch.as_tensor(context, dtype=torch.long, device=device)[None]  # [1, T]
         contexts = [torch.zeros(1, dtype=torch.long, device=device)]
         contexts += [nodes[:, -1] for nodes in self._contexts(ids)[1:] if ids.shape[1]]
         return self._distribution(contexts)[0]
@@ -96,7 +96,7 @@ class NGramLM(nn.Module):
     @torch.no_grad()
     def nats(self, tokens: Sequence[int] | Int[Tensor, "T"]) -> Float[Tensor, "T"]:
         """−log p of every token of a text after all before it, the first from no context, in nats."""
-        ids = torch.as_tensor(tokens, dtype=torch.long, device=self.levels[0].keys.device)[None]  # 1 T
+        ids = torch.as_tensor(tokens, dtype=torch.long, device=self.levels[0].keys.device)[None]  # [1, T]
         p = torch.full(ids.shape, 1 / self.config.vocab_size, device=ids.device)
         before = [nodes.roll(1, dims=1) for nodes in self._contexts(ids)]  # what precedes each token
         for k, (level, context) in enumerate(zip(self.levels, before, strict=True)):

@@ -65,9 +65,9 @@ def prefix_lm_loss(model: nn.Module, batch: Batch) -> Loss:
             f"give texts of at most {window} tokens"
         )
     real = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).long()
-    in_prefix = real.cumsum(1) <= prefix_len[:, None]  # B T+1; padding on the left is not counted
+    in_prefix = real.cumsum(1) <= prefix_len[:, None]  # [B, T + 1]; padding on the left is not counted
     past = causal_mask(inputs.shape[1], device=inputs.device)
-    may_attend = past | padding_mask(in_prefix[:, :-1])  # B 1 T T: a prefix_mask for each row
+    may_attend = past | padding_mask(in_prefix[:, :-1])  # [B, 1, T, T]: a prefix_mask for each row
     logits = model(inputs, attention_mask=mask, mask=may_attend).logits
     return summed(logits, targets.masked_fill(in_prefix[:, 1:], IGNORE))
 
@@ -92,7 +92,7 @@ def shifted(batch: Batch, ids_name: str, mask_name: str) -> tuple[Tensor, Tensor
 
     Raises ValueError for ids that are not [B, T+1] with T of 1 or more, and for labels or a mask of another shape.
     """
-    ids = batch[ids_name]  # B T+1
+    ids = batch[ids_name]  # [B, T + 1]
     labels, mask = batch.get("labels", ids), batch.get(mask_name)
     if ids.ndim != 2 or ids.shape[1] < 2:
         raise ValueError(

@@ -31,7 +31,7 @@ def info_nce(a: Float[Tensor, "B C"], b: Float[Tensor, "B C"], *, temperature: f
     if temperature <= 0:
         raise ValueError(f"temperature={temperature}: must be positive; 0.05 to 0.1 is usual")
     with torch.autocast(a.device.type, enabled=False):  # bfloat16's three digits over 0.05 are errors of 0.1 nats
-        similarity = F.normalize(a.float(), dim=-1) @ F.normalize(b.float(), dim=-1).T / temperature  # B B
+        similarity = F.normalize(a.float(), dim=-1) @ F.normalize(b.float(), dim=-1).T / temperature  # [B, B]
     partner = torch.arange(len(a), device=a.device)
     total = (nats(similarity, partner).sum() + nats(similarity.T, partner).sum()) / 2
     return Loss(total, torch.tensor(len(a), device=a.device))
@@ -55,5 +55,5 @@ class ContrastiveLoss:
         return info_nce(a, b, temperature=self.temperature)
 
     def _vector(self, model: nn.Module, ids: Tensor, mask: Tensor | None) -> Float[Tensor, "B C"]:
-        hidden = model(ids, attention_mask=mask).last_hidden_state  # B T C
+        hidden = model(ids, attention_mask=mask).last_hidden_state  # [B, T, C]
         return pool(hidden, mask, pooling=self.pooling)
