@@ -132,8 +132,9 @@ def _steps(reader: Reader, sampling: Sampling, max_new_tokens: int, min_new_toke
 
 def _one_by_one(model: nn.Module, steps: Iterator[Tensor]) -> Iterator[Tensor]:
     """Between two tokens the model and the gradients are as they were: whoever takes them may be training."""
+    modules = list(model.modules())
     while True:
-        with evaluating(model):
+        with evaluating(modules):
             token = next(steps, None)
         if token is None:
             return

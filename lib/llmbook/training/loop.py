@@ -210,7 +210,8 @@ class Trainer(Resumable):
                 raise TrainingError(f"step {step} has no target token: every label of its batch is -100")
             if not math.isfinite(loss) or not (math.isfinite(norm) or overflowed):
                 raise self._diverged(f"loss {loss}, gradient norm {norm} at step {step}", lr)
-            norm, seconds = 0.0 if overflowed else norm, now if step == self.step else seconds
+            norm = 0.0 if overflowed else norm
+            seconds = now if step == self.step else seconds  # the last step's includes the wait for the device
             self.history.add(step, loss, lr=lr, grad_norm=norm, n_targets=int(n), seconds=seconds)
         self._call("on_log", self.step)
 

@@ -4,7 +4,7 @@ The loop itself is in ``loop.py``. It moves this state on and decides when to wr
 """
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ class Resumable:
     """A run that can be written down and taken up again; its attributes are set and explained by ``Trainer``."""
 
     model: nn.Module
+    batches: Iterable[Batch]
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     config: TrainConfig
@@ -32,6 +33,9 @@ class Resumable:
     folder: Path | None
     history: History
     step: int
+    _trained_model: nn.Module  # the model as it is called: sharded, compiled or itself
+    _iterator: Iterator[Batch]
+    _to_be_tuned: bool  # nobody chose how to compute, and a long run is yet to measure it
 
     def save(self, name: str) -> None:
         """Write a checkpoint of this moment to ``folder/name``; without a folder, nothing."""

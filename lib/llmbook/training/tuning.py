@@ -54,7 +54,7 @@ def tuned(
     """
     plain, *others = candidates(runtime)
     with preserved_rng():
-        seconds = _compare([plain, *others], model, batch, objective)
+        seconds = compare([plain, *others], model, batch, objective)
         fastest = min(seconds, key=seconds.get)
         winner = fastest if seconds[fastest] <= WORTH_IT * seconds[plain] else plain
         share, tried = seconds[winner] / seconds[plain], f"measured {len(seconds)} choices on this model"
@@ -70,7 +70,7 @@ def tuned(
     return replace(winner, reason=f"{runtime.reason.split(';')[0]}; {tried}: {found}")
 
 
-def _compare(choices: Sequence[Runtime], model: nn.Module, batch: Batch, objective: Objective) -> dict[Runtime, float]:
+def compare(choices: Sequence[Runtime], model: nn.Module, batch: Batch, objective: Objective) -> dict[Runtime, float]:
     """Seconds each choice takes for the batch. In turns: what slows the machine for a while slows them all."""
     models = {runtime: torch.compile(model) if runtime.compile else model for runtime in choices}
     seconds = dict.fromkeys(choices, math.inf)
@@ -89,7 +89,7 @@ def _share_compiled(runtime: Runtime, model: nn.Module, batch: Batch, objective:
     """Share of its own time ``runtime`` takes through torch.compile; infinite where that does not work, why ever."""
     compiled = replace(runtime, compile=True)
     try:
-        seconds = _compare([runtime, compiled], model, batch, objective)
+        seconds = compare([runtime, compiled], model, batch, objective)
     except Exception as error:  # no compiler, one too old, a model it cannot follow: training goes on without it
         warnings.warn(f"torch.compile is not used: {type(error).__name__}: {error}".splitlines()[0], stacklevel=2)
         return math.inf
