@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from llmbook.model import DecoderLM, Encoder, SequenceClassifier, TokenClassifier, TransformerConfig, attend
-from llmbook.model.body import Embeddings
+from llmbook.model.embeddings import Embeddings
 from llmbook.model.layers import Block, make_attention
 from tests.model.helpers import random_ids, small_config, small_lm
 

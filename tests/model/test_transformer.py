@@ -204,6 +204,15 @@ def test_learned_positions_end():
     assert small_lm(positions="rope")(ids).logits.shape == (1, 40, 31)
 
 
+@pytest.mark.parametrize("stranger", [31, -1])
+def test_a_number_that_is_no_token_is_named(stranger):
+    """Catches "index out of range in self", which says neither which number nor what would be in range."""
+    ids = random_ids(2, 5)
+    ids[1, 3] = stranger
+    with pytest.raises(ValueError, match=rf"input_ids holds \[{stranger}\], but vocab_size=31 has tokens 0 … 30"):
+        small_lm(positions="rope")(ids)
+
+
 def test_a_text_is_a_batch_of_one():
     """Catches "tuple index out of range", the first error of everybody who forgets the batch."""
     unchecked = inspect.unwrap(Body.forward)  # as a reader calls it, without the tests' own check of shapes

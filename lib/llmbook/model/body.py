@@ -7,7 +7,6 @@ The choice this file makes: one body for encoder and decoder; an encoder is the 
 the decoder of an encoder–decoder the same with cross-attention in each block.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -17,13 +16,13 @@ from torch import Tensor, nn
 from llmbook.model.cache import Cache
 from llmbook.model.config import TransformerConfig
 from llmbook.model.counted import Counted
+from llmbook.model.embeddings import Embeddings
 from llmbook.model.initialise import initialise
 from llmbook.model.layers import Block
 from llmbook.model.linear import Linear
 from llmbook.model.masks import padding_mask, sliding_window_mask
 from llmbook.model.norms import make_norm
 from llmbook.model.position_bias import make_position_bias
-from llmbook.model.position_embeddings import make_positions
 from llmbook.model.rotary import Rotary
 
 AttentionMask = Bool[Tensor, "B S"] | Int[Tensor, "B S"]
@@ -47,36 +46,6 @@ class Output:
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     cross_attentions: tuple[Tensor, ...] | None = None
-
-
-class Embeddings(nn.Module):
-    """A vector for each token, plus one for its position and its segment where the model has them."""
-
-    def __init__(self, config: TransformerConfig):
-        super().__init__()
-        self.config = config
-        self.tokens = nn.Embedding(config.vocab_size, config.d_model)
-        self.positions = make_positions(config)
-        self.segments = nn.Embedding(config.n_segments, config.d_model) if config.n_segments else None
-        self.norm = make_norm(config) if config.embedding_norm else nn.Identity()
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(
-        self,
-        input_ids: Int[Tensor, "B T"] | None,
-        positions: Int[Tensor, "B T"],
-        *,
-        segment_ids: Int[Tensor, "B T"] | None = None,
-        inputs_embeds: Float[Tensor, "B T C"] | None = None,
-    ) -> Float[Tensor, "B T C"]:
-        x = self.tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        if self.config.scale_embeddings:
-            x = x * math.sqrt(self.config.d_model)
-        if self.positions is not None:
-            x = x + self.positions(positions).to(x.dtype)  # sinusoids are computed in float32
-        if self.segments is not None:
-            x = x + self.segments(torch.zeros_like(positions) if segment_ids is None else segment_ids)
-        return self.dropout(self.norm(x))
 
 
 class Body(Counted):
@@ -141,7 +110,8 @@ class Body(Counted):
             need_hidden: also return the residual stream after every block.
 
         Raises:
-            ValueError: the sequence is longer than learned positions or the cache allow, a mask does not fit,
+            ValueError: the sequence is longer than learned positions or the cache allow, a mask does not fit, an
+                entry of ``input_ids`` is no token (a GPU stops with an error of its own),
                 not exactly one of ``input_ids`` and ``inputs_embeds`` is given, ``input_ids`` without an axis for the
                 batch, ``memory_mask`` without ``memory``, a cache to an encoder, or ``mask`` to a model with short
                 convolutions, which it would not hold back.
