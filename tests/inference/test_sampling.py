@@ -173,3 +173,10 @@ def test_a_dial_out_of_range_is_named(logits, dial, value):
     """Catches a dial that is accepted and then yields NaN or an empty choice, or is refused for want of another."""
     with pytest.raises(ValueError, match=f"{dial}={value}: must "):
         to_distribution(logits, **{dial: value})
+
+
+@pytest.mark.parametrize(("dial", "value"), [("temperature", None), ("temperature", "0.7"), ("top_p", "0.9")])
+def test_a_dial_that_is_no_number_is_named(dial, value):
+    """Catches "'<=' not supported between instances of": a dial as it came from a form or a command line."""
+    with pytest.raises(ValueError, match=f"{dial}={value!r}: must be a number"):
+        Sampling(**{dial: value})

@@ -297,6 +297,11 @@ def test_sizes_that_no_longer_follow_are_refused():
         (dict(norm_eps=0.0), "norm_eps=0.0 must be positive"),
         (dict(rope_theta=-1.0), "rope_theta=-1.0"),
         (dict(logit_scale=math.nan), "logit_scale=nan"),
+        (dict(rope_theta="1e4"), "rope_theta='1e4' must be positive"),
+        (dict(attention_scale="0.1"), "attention_scale='0.1' must be positive"),
+        (dict(dropout=None), "dropout=None"),
+        (dict(n_segments="2"), "n_segments='2'"),
+        (dict(positions="t5", t5_buckets=32.0), "t5_buckets=32.0"),
         (dict(d_model=12, n_heads=4, positions="rope"), "d_head=3"),
         (dict(positions="rope", rope_scaling={"kind": "ntk"}), r"rope_scaling=\{'kind': 'ntk'\}: give a RopeScaling"),
         (
@@ -306,7 +311,7 @@ def test_sizes_that_no_longer_follow_are_refused():
     ],
 )
 def test_impossible_configs_are_refused_by_name(changes, message):
-    """A size or choice that cannot work, accepted until it fails somewhere else."""
+    """A size or choice that cannot work, accepted until it fails somewhere else; "'<' not supported" in its stead."""
     with pytest.raises(ValueError, match=message):
         TransformerConfig(**{**dict(vocab_size=10), **changes})
 
@@ -333,6 +338,7 @@ def test_an_encoder_refuses_what_only_a_decoder_has():
         dict(factor=0.5),
         dict(factor=math.nan),
         dict(factor=math.inf),
+        dict(factor="2"),
         dict(original_max_seq_len=8.5),
     ],
 )

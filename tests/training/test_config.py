@@ -23,7 +23,7 @@ def test_config_survives_json():
         ("min_lr_ratio", 1.5), ("weight_decay", -0.1), ("beta1", 1.0), ("beta2", -0.1), ("eps", 0.0),
         ("clip_norm", -1.0), ("accumulation_steps", 0), ("eval_every", 0), ("log_every", 0), ("checkpoint_every", -5),
         ("steps", 1.5), ("steps", True), ("steps", "3"), ("lr", None), ("lr", "1e-3"), ("eps", None),
-        ("log_every", None),
+        ("log_every", None), ("beta1", "0.9"), ("min_lr_ratio", None), ("weight_decay", "0"), ("warmup_steps", None),
     ],
 )  # fmt: skip
 def test_a_senseless_value_is_named(name, value):

@@ -41,6 +41,9 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self):
+        for name, value in vars(self).items():
+            if isinstance(value, str) or (value is None and name in ("temperature", "repetition_penalty")):
+                raise ValueError(f"{name}={value!r}: must be a number")
         if not (self.temperature == 0 or COLDEST <= self.temperature < math.inf):
             raise ValueError(
                 f"temperature={self.temperature}: must be 0 (always the likeliest token) or a number from {COLDEST} up"

@@ -78,7 +78,7 @@ class TransformerConfig:
     _derived: InitVar[tuple[str, ...]] = ()  # which sizes were; not to be given (``dataclasses.replace`` hands it on)
 
     def __post_init__(self, _derived: tuple[str, ...]):
-        for name in ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads"):
+        for name in ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads", "t5_buckets", "t5_max_distance"):
             _at_least_one(self, name)
         for name, value in self._derivable().items():
             if getattr(self, name) is None:
@@ -116,15 +116,15 @@ class TransformerConfig:
                 f"t5_buckets={self.t5_buckets} must lie between 4 and t5_max_distance={self.t5_max_distance}: half of "
                 "them hold one distance each"
             )
-        if self.attention_scale is not None and self.attention_scale <= 0:
-            raise ValueError(f"attention_scale={self.attention_scale} must be positive, or None for 1/sqrt(d_head)")
-        for name in ("rope_theta", "norm_eps", "init_std", "logit_scale"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive and finite")
-        if self.n_segments < 0:
-            raise ValueError(f"n_segments={self.n_segments} must be 0, for none, or more")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout={self.dropout} is not a probability below 1")
+        for name in ("rope_theta", "norm_eps", "init_std", "logit_scale", "attention_scale"):
+            value = getattr(self, name)
+            is_number = isinstance(value, int | float) and 0 < value < math.inf
+            if not is_number and not (value is None and name == "attention_scale"):
+                raise ValueError(f"{name}={value!r} must be positive and finite")
+        if not isinstance(self.n_segments, int) or self.n_segments < 0:
+            raise ValueError(f"n_segments={self.n_segments!r} must be 0, for none, or a whole number above")
+        if not (isinstance(self.dropout, int | float) and 0 <= self.dropout < 1):
+            raise ValueError(f"dropout={self.dropout!r} is not a probability below 1")
 
     @classmethod
     def vaswani(cls, **overrides: Any) -> "TransformerConfig":

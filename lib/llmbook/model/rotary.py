@@ -32,8 +32,8 @@ class RopeScaling:
     def __post_init__(self):
         if self.kind not in ("linear", "ntk", "yarn"):
             raise ValueError(f"kind={self.kind!r} is not one of 'linear', 'ntk', 'yarn'")
-        if not 1 <= self.factor < math.inf:
-            raise ValueError(f"factor={self.factor} cannot stretch a context; give a finite factor of at least 1")
+        if not (isinstance(self.factor, int | float) and 1 <= self.factor < math.inf):
+            raise ValueError(f"factor={self.factor!r} cannot stretch a context; give a finite factor of at least 1")
         if not isinstance(self.original_max_seq_len, int) or self.original_max_seq_len < 1:
             raise ValueError(f"original_max_seq_len={self.original_max_seq_len!r} must be a whole number of at least 1")
 

@@ -59,6 +59,9 @@ class TrainConfig:
             is_number = isinstance(value, int | float) and 0 < value < float("inf")
             if not is_number and not (value is None and name in _OPTIONAL):
                 raise ValueError(f"{name}={value!r}: must be positive and finite")
+        for name in ("beta1", "beta2", "min_lr_ratio", "weight_decay", "warmup_steps"):
+            if not isinstance(getattr(self, name), int | float):
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be a number")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must lie in [0, 1)")
