@@ -53,7 +53,8 @@ def test_the_ring_sends_what_the_formula_says(ranks):
 
 def test_tensor_parallel_logits_and_gradients_are_the_plain_model_s(ranks, plain):
     """Catches a bias added n times, a matrix cut the wrong way, a missing f (gradients before the layer are partial)
-    and an all-reduce in g's backward (gradients n times too large)."""
+    and an all-reduce in g's backward (gradients n times too large); of a short convolution, which every process
+    computes whole, a gradient from its own heads alone."""
     name, logits, gradients = plain
     for number, rank in enumerate(ranks):
         seen = rank["tensor"][name]
@@ -80,7 +81,7 @@ def test_tensor_parallel_talks_once_each_way(ranks, plain):
 @pytest.mark.parametrize("name", list(worker.SHAPES))
 def test_the_pipeline_is_the_plain_model(ranks, name, kind):
     """Catches micro-batches mixed up on their way, gradients of the last one alone, a mean of unequal means, and ends
-    (embeddings, last norm, logit scale) computed twice or never."""
+    (embeddings, last norm, logit scale) computed twice or never; short convolutions left behind by their blocks."""
     model = worker.model(name, tie_embeddings=False)
     batches = worker.micro_batches()
     n_targets = sum(ids[:, 1:].numel() for ids in batches)

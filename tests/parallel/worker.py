@@ -21,17 +21,18 @@ SHAPES = {
         logit_scale=0.5,
         sliding_window=4,
     ),
+    "conv": dict(positions="rope", norm="rmsnorm", feed_forward="relu2", bias=False, conv_width=4),
 }
 
 
 def model(name: str, **overrides) -> DecoderLM:
-    """Three blocks, six heads: everything divides by three processes. Biases and gains are random, too."""
+    """Three blocks, six heads: everything divides by three processes. Biases, gains and convolutions are random, too."""
     torch.manual_seed(0)
     values = dict(vocab_size=11, max_seq_len=8, d_model=24, n_layers=3, n_heads=6, d_ff=48, init_std=0.2)
     built = DecoderLM(TransformerConfig(**{**values, **SHAPES[name], **overrides}))
     with torch.no_grad():
-        for p in built.parameters():
-            p.add_(0.2 * torch.randn_like(p)) if p.ndim == 1 else None
+        for key, p in built.named_parameters():
+            p.add_(0.2 * torch.randn_like(p)) if p.ndim == 1 or "conv" in key else None
     return built
 
 

@@ -57,6 +57,16 @@ def test_gradients_are_those_of_one_process(two, kind):
 
 
 @BOTH
+def test_gradients_of_a_modern_model_are_those_of_one_process(two, kind):
+    """Catches a short convolution whose gradient does not travel, or whose rows, fewer than the processes could share
+    evenly, end on the wrong shard; and the same for the gains of queries and keys."""
+    alone = worker.gradients(shape=worker.MODERN)
+    assert all(gradient.abs().max() > 1e-3 for gradient in alone["gradients"])
+    for seen in (rank[kind]["modern step"] for rank in two):
+        torch.testing.assert_close(seen, alone, **CLOSE)
+
+
+@BOTH
 @pytest.mark.parametrize("mistake", worker.MISTAKES)
 def test_gradients_divided_wrongly_are_noticed(two, kind, mistake):
     """Catches the test above becoming blind: the division by the number of processes not taken back, or each process
@@ -176,8 +186,8 @@ def test_the_file_of_one_process_is_refused_by_shards(two):
 
 def test_muon_on_two_processes_is_muon_on_one(two):
     """Catches directions taken from one process's own gradient, which differ from rank to rank, and an optimiser with
-    two methods whose averages do not come back from the checkpoint in the middle."""
-    trainer = worker.make_trainer(optimizer="muon")
+    two methods whose averages do not come back from the checkpoint in the middle; short convolutions included."""
+    trainer = worker.make_trainer(optimizer="muon", shape=worker.MODERN)
     losses, expected = trainer.run().train_loss, worker.weights(trainer.model)
     for seen in (rank["ddp"]["muon"] for rank in two):
         assert seen[0] == 3

@@ -23,6 +23,10 @@ DIALS = dict(
 )
 
 
+# The parts of the modern preset; three rows of a convolution, which two processes cannot share evenly.
+MODERN = dict(positions="rope", norm="rmsnorm", feed_forward="relu2", bias=False, qk_norm=True, conv_width=3)
+
+
 class UnevenBatches:
     """Random tokens; the first half of the rows has about a fifth of the second half's targets."""
 
@@ -50,16 +54,14 @@ class UnevenBatches:
         self.step = state["step"]
 
 
-def small_model(seed: int = 0, dropout: float = 0.0) -> DecoderLM:
-    """Biases and gains moved away from 0 and 1; a tied table, so that one parameter has two names."""
+def small_model(seed: int = 0, **shape) -> DecoderLM:
+    """Biases, gains and convolutions moved away from 0 and 1; a tied table, so that one parameter has two names."""
     torch.manual_seed(seed)
-    config = TransformerConfig(
-        vocab_size=11, max_seq_len=SEQ_LEN, d_model=16, n_layers=2, n_heads=2, init_std=0.2, dropout=dropout
-    )
-    model = DecoderLM(config)
+    values = dict(vocab_size=11, max_seq_len=SEQ_LEN, d_model=16, n_layers=2, n_heads=2, init_std=0.2)
+    model = DecoderLM(TransformerConfig(**{**values, **shape}))
     with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.2 * torch.randn_like(p)) if p.ndim == 1 else None
+        for name, p in model.named_parameters():
+            p.add_(0.2 * torch.randn_like(p)) if p.ndim == 1 or "conv" in name else None
     return model
 
 
@@ -69,12 +71,13 @@ def make_trainer(
     *,
     seed=0,
     dropout=0.0,
+    shape=None,
     objective=causal_lm_loss,
     callbacks=(),
     runtime=CPU,
     **dials,
 ):
-    model = small_model(seed, dropout)
+    model = small_model(seed, dropout=dropout, **(shape or {}))
     torch.manual_seed(100 + seed)  # every process has its own dropout
     return Trainer(
         model,
@@ -107,9 +110,9 @@ class Capture(torch.optim.SGD):
 MISTAKES = {"world_size": 1, "sum": lambda *values: values}
 
 
-def gradients(parallel=ALONE, **mistake) -> dict:
+def gradients(parallel=ALONE, *, shape=None, **mistake) -> dict:
     """Of one step of two micro-batches, before any clipping; and the loss."""
-    model = parallel.wrap(small_model(seed=parallel.rank))
+    model = parallel.wrap(small_model(seed=parallel.rank, **(shape or {})))
     optimizer = Capture(model.parameters(), lr=1.0)
     batches = [parallel.rows(UnevenBatches().batch(step)) for step in (0, 1)]
     with patch.dict(vars(parallel), mistake):
@@ -186,6 +189,7 @@ def everything(folder: str) -> dict:
         rank = parallel.rank
         seen = found[kind] = {}
         seen["step"] = gradients(parallel)
+        seen["modern step"] = gradients(parallel, shape=MODERN)
         seen["mistaken"] = {name: gradients(parallel, **{name: wrong}) for name, wrong in MISTAKES.items()}
 
         counted = Counted()
@@ -216,11 +220,10 @@ def everything(folder: str) -> dict:
         seen["grown"] = (grown.run(resume=True).train_loss, weights(grown.model))
 
         if kind == "ddp":
-            halfway = make_trainer(
-                parallel, f"{folder}/muon", seed=rank, optimizer="muon", callbacks=[At(3, Trainer.stop)]
-            )
+            dials = dict(optimizer="muon", shape=MODERN)
+            halfway = make_trainer(parallel, f"{folder}/muon", seed=rank, callbacks=[At(3, Trainer.stop)], **dials)
             halfway.run()
-            whole = make_trainer(parallel, f"{folder}/muon", seed=rank + 9, optimizer="muon")
+            whole = make_trainer(parallel, f"{folder}/muon", seed=rank + 9, **dials)
             seen["muon"] = (halfway.step, whole.run(resume=True).train_loss, weights(whole.model))
 
     found["one file"] = error_of(lambda: grown.resume(f"{folder}/one/half.pt"))
