@@ -26,7 +26,7 @@ SHAPES = {
 
 
 def model(name: str, **overrides) -> DecoderLM:
-    """Three blocks, six heads: everything divides by three processes. Biases, gains and convolutions are random, too."""
+    """Three blocks, six heads: everything divides by three processes. Biases, gains, convolutions are random."""
     torch.manual_seed(0)
     values = dict(vocab_size=11, max_seq_len=8, d_model=24, n_layers=3, n_heads=6, d_ff=48, init_std=0.2)
     built = DecoderLM(TransformerConfig(**{**values, **SHAPES[name], **overrides}))
