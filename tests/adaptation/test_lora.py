@@ -284,6 +284,9 @@ def test_bad_arguments_are_named():
         add_lora(model, target_modules=["proj"])
     for arguments, message in (
         ({"r": 0}, "r=0"),
+        ({"r": 2.5}, "r=2.5: the rank of the correction must be a whole number"),
+        ({"lora_alpha": float("nan")}, "lora_alpha=nan"),
+        ({"lora_alpha": float("inf")}, "lora_alpha=inf"),
         ({"lora_alpha": 0}, "lora_alpha=0"),
         ({"lora_dropout": 1.0}, "lora_dropout=1.0"),
     ):

@@ -91,11 +91,12 @@ def test_divergence_is_not_symmetric():
     [
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"temperature": float("nan")}, "temperature=nan"),
+        ({"temperature": float("inf")}, "temperature=inf"),
         ({"soft_weight": 1.5}, "soft_weight=1.5"),
     ],
 )
 def test_impossible_dials_are_refused(options, message):
-    """Catches a division by zero and a negative share of the text."""
+    """Catches a division by zero, a loss of inf · 0, and a negative share of the text."""
     with pytest.raises(ValueError, match=message):
         Distillation(tiny_lm(), **options)
 

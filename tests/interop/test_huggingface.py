@@ -233,6 +233,7 @@ def test_foreign_weights_are_refused_by_name():
     [
         ({"model_type": "mamba"}, "'mamba'; known are gpt2, llama, bert, t5"),
         ({"model_type": "bert", "hidden_act": "relu"}, "bert with hidden_act='relu' is not supported, only 'gelu'"),
+        ({"model_type": "bert", "is_decoder": True}, "bert with is_decoder=True is not supported, only False"),
         ({"model_type": "gpt2", "scale_attn_weights": False}, "gpt2 with scale_attn_weights=False"),
         ({"model_type": "llama", "attention_bias": True}, "attention_bias=True"),
         ({"model_type": "llama", "rope_parameters": {"rope_type": "yarn"}}, "scaled rotary.*yarn"),

@@ -154,6 +154,8 @@ def test_evaluation_does_not_change_training():
         ([0.5, 1.5, 2.5], {}, "must be integers, got float64"),
         (list("text"), {}, "must be integers"),
         (TOKENS, {"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        (TOKENS, {"batch_size": 2.5}, "batch_size must be a whole number, got 2.5"),
+        (TOKENS, {"seq_len": "8"}, "seq_len must be a whole number, got '8'"),
         (TOKENS, {"seq_len": 0}, "seq_len must be at least 1, got 0"),
         (TOKENS, {"seed": -1}, "seed must be at least 0, got -1"),
     ],

@@ -69,10 +69,12 @@ def test_resume_is_exact():
     [
         (lambda: mixing_proportions({"a": 0}), "every task needs"),
         (lambda: mixing_proportions(SIZES, temperature=0), "temperature=0"),
+        (lambda: mixing_proportions(SIZES, temperature=float("nan")), "temperature=nan"),
         (lambda: mixing_proportions(SIZES, limit=0), "limit=0"),
         (lambda: mixture(seed=-1), "seed must be at least 0, got -1"),
         (lambda: mixture(proportions={"a": 0.5, "b": 0.5}), "must name the same"),
         (lambda: mixture(proportions={"a": 0.5, "b": 0.5, "c": 0.5}), "sum to 1"),
+        (lambda: mixture(proportions={"a": 0.5, "b": float("nan"), "c": 0.5}), "sum to 1"),
     ],
 )
 def test_impossible_mixtures_are_named(make, says):

@@ -8,6 +8,7 @@ name, and undoing is putting it back. B starts at zero, so the model starts as i
 rsLoRA (https://arxiv.org/abs/2312.03732), which does not fade as r grows, give ``lora_alpha = alpha * r ** 0.5``.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -26,15 +27,16 @@ class LoRALinear(nn.Module):
 
     ``base`` may be any module with ``in_features`` and ``out_features``. While ``merged``, the correction is part of
     the base's weight. While not ``enabled``, the layer computes what ``base`` alone would. Raises ValueError for an
-    ``r`` below 1, a ``lora_alpha`` that is not positive and a ``lora_dropout`` outside [0, 1).
+    ``r`` that is no whole number from 1, a ``lora_alpha`` that is not positive and finite, and a ``lora_dropout``
+    outside [0, 1).
     """
 
     def __init__(self, base: nn.Module, *, r: int, lora_alpha: float, lora_dropout: float = 0.0):
         super().__init__()
-        if r < 1:
-            raise ValueError(f"r={r}: the rank of the correction must be at least 1")
-        if lora_alpha <= 0:
-            raise ValueError(f"lora_alpha={lora_alpha}: must be positive, or the correction would count nothing")
+        if not isinstance(r, int) or r < 1:
+            raise ValueError(f"r={r!r}: the rank of the correction must be a whole number of at least 1")
+        if not 0 < lora_alpha < math.inf:
+            raise ValueError(f"lora_alpha={lora_alpha}: must be positive, or it would count nothing, and finite")
         if not 0 <= lora_dropout < 1:
             raise ValueError(f"lora_dropout={lora_dropout} is not a probability below 1")
         self.base = base

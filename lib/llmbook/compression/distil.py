@@ -12,6 +12,8 @@ summed over the targets. The soft term's gradient shrinks as 1/τ²; the factor 
 0 when the two agree.
 """
 
+import math
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -38,8 +40,8 @@ class Distillation:
     """
 
     def __init__(self, teacher: nn.Module, *, temperature: float = 2.0, soft_weight: float = 0.5):
-        if not temperature > 0:
-            raise ValueError(f"temperature={temperature}: must be greater than 0")
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature={temperature}: must be greater than 0 and finite")
         if not 0 <= soft_weight <= 1:
             raise ValueError(f"soft_weight={soft_weight}: must lie between 0 (text alone) and 1 (teacher alone)")
         self.teacher, self.temperature, self.soft_weight = teacher, temperature, soft_weight

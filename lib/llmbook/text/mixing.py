@@ -26,7 +26,7 @@ def mixing_proportions(
     """
     if not sizes or min(sizes.values()) < 1:
         raise ValueError(f"sizes={dict(sizes)}: every task needs at least one example")
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(f"temperature={temperature}: must be positive; 1 is proportional, large is equal")
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit}: must be at least 1, or None for no limit")
@@ -48,7 +48,7 @@ class MixedBatches:
     ):
         if set(sources) != set(proportions):
             raise ValueError(f"sources {sorted(sources)} and proportions {sorted(proportions)} must name the same")
-        if abs(sum(proportions.values()) - 1) > 1e-6 or min(proportions.values()) < 0:
+        if not (abs(sum(proportions.values()) - 1) <= 1e-6 and min(proportions.values()) >= 0):  # nan is refused, too
             raise ValueError(f"proportions={dict(proportions)} must not be negative and sum to 1")
         require_at_least(0, seed=seed)
         self.sources, self.seed, self.step = dict(sources), seed, 0

@@ -63,7 +63,9 @@ def require_same(state: dict[str, Any], identity: dict[str, Any]) -> None:
 
 
 def require_at_least(least: int, **values: int) -> None:
-    """Raise ValueError naming the first value below ``least``."""
+    """Raise ValueError naming the first value that is no whole number, or below ``least``."""
     for name, value in values.items():
+        if not isinstance(value, int | np.integer):
+            raise ValueError(f"{name} must be a whole number, got {value!r}")
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")

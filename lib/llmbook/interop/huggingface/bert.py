@@ -67,6 +67,7 @@ NAMES = {
 def ours(values: dict[str, Any]) -> TransformerConfig:
     """Our settings for theirs. Raises ValueError for one that asks for a part our model does not have."""
     require(values, "bert", hidden_act="gelu", position_embedding_type="absolute")
+    require(values, "bert", is_decoder=False, add_cross_attention=False)  # a decoder's attention is causal
     return TransformerConfig.bert(
         **our_sizes(values),
         n_segments=values["type_vocab_size"],
