@@ -138,9 +138,15 @@ def test_two_codes_in_a_byte_come_back_in_order():
         (lambda: quantise_groups(torch.ones(2, 33)), "33 inputs .* use quantise_absmax"),
         (lambda: pack_nibbles(torch.ones(2, 3, dtype=torch.uint8)), "3 codes do not pair up"),
         (lambda: pack_nibbles(torch.full((1, 2), 16, dtype=torch.uint8)), "code 16 does not fit"),
+        (
+            lambda: quantise_absmax(torch.full((2, 32), 1e8), dtype=torch.float16),
+            "too large for scales in torch.float16",
+        ),
+        (lambda: quantise_groups(torch.tensor([[-6e4, 6e4] * 16]).half()), "too large for scales in torch.float16"),
     ],
 )
 def test_what_cannot_be_quantised_is_refused_by_name(call, message):
-    """Catches odd sizes padded in silence and non-finite weights turned into arbitrary codes."""
+    """Catches odd sizes padded in silence, non-finite weights turned into arbitrary codes, and scales that
+    overflow, whose weights come back as nan."""
     with pytest.raises(ValueError, match=message):
         call()

@@ -72,7 +72,8 @@ def quantise_absmax(
         the scales that will be there to undo them.
 
     Raises:
-        ValueError: ``bits`` is not 2 to 8, ``per`` is unknown, or the weight is not finite.
+        ValueError: ``bits`` is not 2 to 8, ``per`` is unknown, the weight is not finite, or its scales are
+            beyond ``dtype``.
     """
     _check(weight, bits)
     if per not in ("tensor", "channel"):
@@ -80,6 +81,7 @@ def quantise_absmax(
     largest = weight.abs().amax(1, keepdim=True) if per == "channel" else weight.abs().amax().view(1, 1)
     end = 2 ** (bits - 1) - 1
     scales = (largest / end).to(weight.dtype if dtype is None else dtype)  # [N, 1] or [1, 1]
+    _check_range(scales)
     codes = (weight.double() / _divisor(scales)).round().clamp(-end, end)
     return Quantised(codes=codes.to(torch.int8), scales=scales, bits=bits)
 
@@ -92,8 +94,8 @@ def quantise_groups(
     dtype: of the stored scales and zeros, by default the weight's; rounded first, as in ``quantise_absmax``.
 
     Raises:
-        ValueError: ``bits`` is not 2 to 8, ``group_size`` not 32, 64 or 128 or no divisor of K, or the weight is not
-            finite.
+        ValueError: ``bits`` is not 2 to 8, ``group_size`` not 32, 64 or 128 or no divisor of K, the weight is not
+            finite, or its scales or zeros are beyond ``dtype``.
     """
     _check(weight, bits)
     check_groups(weight.shape[1], group_size)
@@ -101,6 +103,7 @@ def quantise_groups(
     low, high = grouped.aminmax(dim=2)  # [N, G]
     dtype = weight.dtype if dtype is None else dtype
     scales, zeros = ((high - low) / (2**bits - 1)).to(dtype), low.to(dtype)
+    _check_range(scales, zeros)
     steps = (grouped.double() - zeros[..., None]) / _divisor(scales)[..., None]
     codes = steps.round().clamp(0, 2**bits - 1).to(torch.uint8)
     return Quantised(codes=codes.flatten(1), scales=scales, zeros=zeros, group_size=group_size, bits=bits)
@@ -136,6 +139,16 @@ def check_groups(n_inputs: int, group_size: int) -> None:
 def _divisor(scales: Tensor) -> Tensor:
     """Where all numbers are equal the step is 0 and every code too; dividing by 1 finds just that."""
     return scales.double().masked_fill(scales == 0, 1)
+
+
+def _check_range(*stored: Tensor) -> None:
+    """An infinite scale would turn every weight it stands for into nan."""
+    for tensor in stored:
+        if not tensor.isfinite().all():
+            raise ValueError(
+                f"the weight's numbers are too large for scales in {tensor.dtype}: quantise weight.float(), with "
+                "dtype=torch.float32"
+            )
 
 
 def _check(weight: Tensor, bits: int) -> None:
