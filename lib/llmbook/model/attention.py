@@ -131,9 +131,7 @@ def attend(
         return sdpa_attention(q, k, v, mask=mask, bias=bias, causal=causal, scale=scale, dropout=dropout), None
     k, v = _for_each_head(q.shape[1], k, v)
     allowed, blind = _who_reads_what(q, k, mask, causal)
-    mixed, weights = eager_attention(
-        q, k, v, allowed=allowed, blind=blind, bias=bias, scale=scale, dropout=dropout
-    )  # fmt: skip
+    mixed, weights = eager_attention(q, k, v, allowed=allowed, blind=blind, bias=bias, scale=scale, dropout=dropout)
     return mixed, (weights if need_weights else None)
 
 
