@@ -85,7 +85,11 @@
       const axis = layout[key] = { gridcolor: c.line, zerolinecolor: c.line, linecolor: c.muted, automargin: true,
                                    ticks: "", fixedrange: coarse.matches, ...layout[key] };
       axis.title = { standoff: 8, ...axis.title };
-      if (narrow && key[0] === "x" && !axis.ticktext) axis.nticks ||= 5;
+      if (key[0] === "x" && axis.ticktext) axis.ticklabeloverflow = "allow"; // the margin makes room, none is dropped
+      if (narrow && key[0] === "x" && !axis.ticktext) {
+        axis.nticks ||= 5;
+        if (axis.type === "log" && axis.dtick === 1) delete axis.dtick; // every power would be set upright
+      }
     }
     thinTicks(figure, box);
     if (narrow) compact(figure, layout, foldBelow(figure, box) * 17 / (0.6 * box.clientHeight));
@@ -155,6 +159,18 @@
     for (const bar of bars) if (bar) Object.assign(bar, { thickness: 7, title: { text: "" }, tickfont: { size: 10 }, xpad: 4 });
   }
 
+  /* Names beside points: one that would lie upon an earlier one, or be cut, is left out. Hovering still says it. */
+  function sparseNames(plot) {
+    const box = plot.getBoundingClientRect(), kept = [];
+    for (const text of plot.querySelectorAll(".textpoint text")) {
+      const a = text.getBoundingClientRect();
+      const covers = kept.some((b) => a.left < b.right && b.left < a.right && a.top + 3 < b.bottom && b.top + 3 < a.bottom);
+      const out = covers || a.left < box.left || a.right > box.right;
+      text.style.visibility = out ? "hidden" : "";
+      if (!out) kept.push(a);
+    }
+  }
+
   // ---- one figure ----------------------------------------------------------------------------
   async function mount(el) {
     if (el.llm) return el.llm.ready;
@@ -217,6 +233,8 @@
       });
       addValues(el, frame);
       await draw();
+      sparseNames(plot);
+      plot.on?.("plotly_afterplot", () => sparseNames(plot));
       state.redraw = redraw;
       state.draw = draw;
       new ResizeObserver(() => { if (plot.clientWidth !== state.width) redraw(); }).observe(plot);
@@ -243,7 +261,8 @@
   }
 
   // ---- the numbers, as a table and as a file -------------------------------------------------
-  const number = (v) => v == null || Number.isNaN(v) ? "" : typeof v === "number" ? String(+v.toPrecision(5)) : plain(v);
+  const number = (v) => v == null || Number.isNaN(v) ? "" : typeof v === "number"
+    ? String(Number.isInteger(v) ? v : +v.toPrecision(5)) : plain(v);
   function rows(figure) {
     const out = [], { data, layout } = figure;
     for (const trace of data) {

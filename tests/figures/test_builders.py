@@ -12,6 +12,7 @@ import torch
 import llmbook.figures as figures
 from llmbook.figures import page, payload, theme
 from llmbook.figures.curves import _direct_labels
+from llmbook.figures.digits import luminance
 
 FE = figures.FigureError
 
@@ -54,6 +55,51 @@ def test_masked_cells_are_not_zeros():
     grey, shown = payload.plain(figures.attention_map(torch.full((3, 3), 0.0), list("abc"), mask=mask, alt="a"))["data"]
     np.testing.assert_array_equal(np.isnan(shown["z"]), ~mask.numpy())
     np.testing.assert_array_equal(np.isnan(grey["z"]), mask.numpy())
+
+
+@pytest.mark.parametrize("scale", ["sequential", "diverging"])
+def test_numbers_in_cells_can_be_read_on_every_colour(scale):
+    """Catches numbers of one colour, or of plotly's choice (3.5 : 1 on green), a number twice, and one for NaN."""
+    z = np.linspace(-1, 1, 200).reshape(10, 20)
+    z[3, 4] = np.nan
+    fig = figures.heatmap(z, alt="a", scale=scale, digits=2)
+    colours, *layers = payload.plain(fig)["data"]
+    assert "texttemplate" not in colours
+    written = np.stack([np.isfinite(layer["z"]) for layer in layers])
+    np.testing.assert_array_equal(written.sum(0), np.isfinite(z))
+    for layer, there in zip(layers, written, strict=True):
+        assert there.any()
+        np.testing.assert_array_equal(layer["z"][there], z[there])
+        assert (layer["texttemplate"], layer["hoverinfo"], layer["showscale"]) == ("%{z:.2f}", "skip", False)
+        colour = {"#000000": 0.0, "#ffffff": 1.0}[layer["textfont"]["color"]]
+        cells = luminance(z, list(theme.SEQUENTIAL if scale == "sequential" else theme.DIVERGING), -1, 1)[there]
+        bright, dark = np.maximum(cells, colour), np.minimum(cells, colour)
+        assert ((bright + 0.05) / (dark + 0.05)).min() >= 4.5
+
+
+def test_the_luminance_of_a_cell_is_that_of_its_colour():
+    """Catches steps mixed in the wrong order or between the wrong ends, and channels weighed alike."""
+    steps = ["#ff0000", "#00ff00", "#000000"]
+    mixed = 0.2126 * 0.214041 + 0.7152 * 0.214041  # half red, half green: 0.5 is 0.214 in linear light
+    found = luminance(np.array([[1.0, 1.5, 2, 3, 9]]), steps, 1.0, 3.0)
+    np.testing.assert_allclose(found, [[0.2126, mixed, 0.7152, 0, 0]], atol=1e-4)
+
+
+def test_masked_cells_stay_empty_under_numbers():
+    """Catches the grey of masked cells drawn over the weights or their numbers, and numbers in it."""
+    mask = torch.ones(3, 3).tril().bool()
+    fig = figures.attention_map(torch.full((3, 3), 0.25), list("abc"), mask=mask, digits=2, alt="a")
+    grey, shown, *layers = payload.plain(fig)["data"]
+    np.testing.assert_array_equal(np.isnan(grey["z"]), mask.numpy())
+    assert "reads" in shown["hovertemplate"]
+    np.testing.assert_array_equal(sum(np.isfinite(layer["z"]) for layer in layers), mask.numpy())
+
+
+def test_moved_ticks_of_a_log_axis_have_their_own_numbers():
+    """Catches the builder's texts kept beside other places, 1 at 10 and 2 at 100."""
+    axis = figures.curves({"a": ([1, 2, 4], [1, 2, 3])}, alt="a", log_x=True).update_xaxes(tickvals=[10, 100])
+    assert axis.layout.xaxis.ticktext is None
+    assert axis.layout.xaxis.tickformat == ".6~g"
 
 
 def test_the_first_query_is_at_the_top():

@@ -8,9 +8,10 @@ import subprocess
 from html import unescape
 from pathlib import Path
 
+import plotly.graph_objects as go
 import pytest
 
-from llmbook.figures import Sweep, bars, curves, page, stacked_bars, sweep
+from llmbook.figures import Sweep, bars, curves, describe, page, stacked_bars, sweep
 
 WEB = Path(__file__).resolve().parents[2] / "web"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -42,6 +43,15 @@ MEASURE = """
       over: labels.filter((a, i) =>
         labels.some((b, j) => i < j && a.top < b.bottom - 2 && b.top < a.bottom - 2)).length,
       texts: texts.map((text) => text.textContent),
+      below: [...plot.querySelectorAll(".xtick text")].filter((text) => {
+        const style = getComputedStyle(text);
+        return style.opacity > 0 && style.display !== "none" && style.visibility === "visible";
+      }).map((text) => {
+        const at = text.getBoundingClientRect();
+        return [text.textContent, at.width, at.height];
+      }),
+      names: [...plot.querySelectorAll(".textpoint text")]
+        .filter((text) => getComputedStyle(text).visibility === "visible").map((text) => text.textContent),
       plot: plot.querySelector(".nsewdrag").getBoundingClientRect().width,
       hidden: texts.flatMap((a, i) => texts.slice(i + 1).map((b) => [a, b]))
         .filter(([a, b]) => ![a, b].every((text) => text.closest(".xtick")))
@@ -107,8 +117,40 @@ def test_places_of_ticks_without_texts_are_drawn_and_listed(tmp_path):
     assert seen["rows"][1:] == [["0", "1"], ["5", "2"], ["10", "3"]]
 
 
+def test_ticks_of_a_log_axis_are_plain_numbers(tmp_path):
+    """Catches measured points written as powers or with digits of the logarithm, and moved ticks with old numbers."""
+    fig = curves({"a": ([64, 1024, 262144], [1, 2, 3])}, alt="a", log_x=True)
+    moved = curves({"a": ([64, 1024, 262144], [1, 2, 3])}, alt="a", log_x=True).update_xaxes(tickvals=[100, 0.5])
+    first, second = drawn(tmp_path, fig, moved)
+    assert {"64", "1024", "262144"} <= set(first["texts"])
+    assert "100" in second["texts"]
+    assert not {"64", "1024", "262144"} & set(second["texts"])
+    assert first["rows"][-1] == ["262144", "3"]
+
+
+def test_powers_on_a_phone_lie_flat(tmp_path):
+    """Catches a label for every power, which plotly then sets upright: taller than two lines of it are wide."""
+    fig = bars({"a": 0.5, "b": 1e-5}, alt="a", height=240)
+    fig.update_xaxes(type="log", range=[-6.5, 0.5], dtick=1, exponentformat="power")
+    (seen,) = drawn(tmp_path, fig)
+    powers = [size for text, *size in seen["below"] if text.startswith("10")]
+    assert len(powers) >= 3
+    assert all(wide > tall for wide, tall in powers)
+
+
+def test_names_of_points_do_not_lie_upon_each_other(tmp_path):
+    """Catches names of crowded points drawn over each other or past the edge, and names hidden without need."""
+    near = {"x": [0, 0.01, 0.02, 3], "y": [1, 1, 1, 2], "text": ["the first", "the second", "the third", "alone"]}
+    fig = describe(go.Figure(go.Scatter(**near, mode="markers+text", textposition="top center")), alt="a")
+    fig.update_xaxes(range=[-2, 5])
+    (seen,) = drawn(tmp_path, fig)
+    assert seen["names"] == ["the first", "alone"]
+    (wide,) = drawn(tmp_path, fig.update_traces(x=[-1, 1, 2.6, 4]), width=700)
+    assert wide["names"] == near["text"]
+
+
 def test_long_words_under_an_axis_fit_on_a_phone(tmp_path):
-    """Catches a name of the axis that is cut, or that the legend covers, and names of ticks that lie upon it."""
+    """Catches a name of the axis that is cut, or that the legend covers, and ticks whose names lie upon it or miss."""
     long = "times the last four characters had been read: share of text"
     names = ["never: 10%", "1 to 9: 20%", "10 to 99: 45%", "100 and more: 25%"]
     series = {name: [1, 3, 2, 4] for name in ("counts", "window", "recurrence", "attention")}
@@ -117,5 +159,8 @@ def test_long_words_under_an_axis_fit_on_a_phone(tmp_path):
     log = curves(series, alt="a", xlabel="short", log_y=True)
     for seen in drawn(tmp_path, fig, bar, log):
         assert (seen["state"], seen["cut"], seen["hidden"]) == ("figure", [], [])
+        if "never: 10%" in seen["texts"]:
+            there = [text for text, *_ in seen["below"]]
+            assert [text[:6] for text in there] == [name[:6] for name in names]
     (wide,) = drawn(tmp_path, fig, width=700)
     assert long in wide["texts"]

@@ -11,6 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from llmbook.figures.digits import digit_layers
 from llmbook.figures.theme import (
     DIVERGING,
     MASKED,
@@ -72,9 +73,11 @@ def heatmap(
         xgap=1 if columns <= 32 else 0,
         ygap=1 if rows <= 32 else 0,
     )
-    if digits is not None:
-        trace.update(texttemplate=f"%{{z:.{digits}f}}", textfont={"size": 12})
     fig = go.Figure(trace)
+    if digits is not None:
+        low = np.nanmin(z) if zmin is None else zmin
+        high = np.nanmax(z) if zmax is None else zmax
+        fig.add_traces(digit_layers(z.astype(float), _SCALES[scale], float(low), float(high), digits))
     fig.update_xaxes(**_labels(x, columns, "x"), title_text=xlabel)
     fig.update_yaxes(**_labels(y, rows, "y"), title_text=ylabel, autorange="reversed")
     if isinstance(fig.layout.xaxis.tickvals, tuple):
@@ -129,18 +132,15 @@ def attention_map(
         zmax=zmax if zmax is not None else float(np.nanmax(w, initial=1e-12)),
         digits=digits,
     )
-    fig.update_traces(hovertemplate="<b>%{y}</b> reads <b>%{x}</b>: %{z:.3f}<extra></extra>")
+    fig.data[0].hovertemplate = "<b>%{y}</b> reads <b>%{x}</b>: %{z:.3f}<extra></extra>"
     if mask is not None:
         fig.add_trace(_masked(allowed))
-        fig.data = (fig.data[1], fig.data[0])
+        fig.data = (fig.data[-1], *fig.data[:-1])
     size = float(np.clip(430 / max(w.shape), 9, 44))
     longest = max(len(str(t)) for t in keys)
     bottom = 60 + (0 if longest * 8 < size else min(7 * longest, 90))
     left = 50 + 8 * min(max(len(str(t)) for t in tokens), 14)
-    height, width = (
-        int(size * w.shape[0]) + bottom + 44,
-        int(size * w.shape[1]) + left + 90,
-    )
+    height, width = int(size * w.shape[0]) + bottom + 44, int(size * w.shape[1]) + left + 90
     fig.update_layout(height=max(height, 220), width=max(width, 300))
     return describe(fig, alt=alt, caption=caption, narrow_height=max(220, min(height, 250 + bottom)))
 
