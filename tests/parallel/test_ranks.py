@@ -14,6 +14,12 @@ def test_an_error_comes_back_with_its_rank():
         run_ranks("tests.parallel.worker:fail", 1)
 
 
+def test_a_crash_below_python_is_the_cause():
+    """Catches the broken connection of another rank taken for the cause, and a crash that does not say where it was."""
+    with pytest.raises(RankError, match=r"(?s)rank 1 of 2 failed .exit code -11.*Segmentation fault.* in crash"):
+        run_ranks(worker.crash, 2)
+
+
 def test_a_process_that_does_not_end_is_killed():
     """Catches a notebook that hangs, and children that live on."""
     started = time.monotonic()

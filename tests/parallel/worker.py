@@ -1,5 +1,7 @@
 """What the spawned processes compute; the asserts stand in the test files."""
 
+import os
+import signal
 import time
 
 import torch
@@ -125,6 +127,13 @@ def refusals() -> dict:
 
 def fail() -> None:
     raise ArithmeticError("rank 0 cannot count")
+
+
+def crash() -> None:
+    """Rank 1 dies below Python, while rank 0 waits for it and fails with an error of its own."""
+    if dist.get_rank() == 1:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    dist.barrier()
 
 
 def sleep() -> None:

@@ -6,6 +6,7 @@ the library that carries tensors between CPUs, over a file in a temporary folder
 (each process imports torch) and meant for learning and for tests; real runs are started by torchrun.
 """
 
+import faulthandler
 import importlib
 import pickle
 import subprocess
@@ -71,6 +72,7 @@ _CHILD = (
 
 def child(folder: str, rank: int, world_size: int) -> None:
     """What each process does: join the group, find the function, call it, leave the result in a file."""
+    faulthandler.enable()  # a crash below Python says where it was
     path = Path(folder)
     address, args, timeout = pickle.loads((path / "call.pickle").read_bytes())
     torch.set_num_threads(1)
@@ -104,11 +106,13 @@ def _wait(processes: list[subprocess.Popen], path: Path, deadline: float, timeou
     while (codes := [process.poll() for process in processes]) != [0] * len(processes):
         failed = [rank for rank, code in enumerate(codes) if code not in (None, 0)]
         if failed:
-            # A failing rank breaks the others' connections: the error that came first is the cause.
+            # A failing rank breaks the others' connections: the cause is who was killed, or else the first error.
+            killed = [rank for rank in failed if codes[rank] < 0]
             errors = sorted(path.glob("*.error"), key=lambda file: file.stat().st_mtime_ns)
-            rank = int(errors[0].stem) if errors else failed[0]
-            said = (errors[0] if errors else path / f"{rank}.log").read_text(encoding="utf-8", errors="replace")
-            raise RankError(f"rank {rank} of {len(processes)} failed (exit code {codes[rank]}):\n{said[-3000:]}")
+            rank = killed[0] if killed else int(errors[0].stem) if errors else failed[0]
+            file = path / f"{rank}.log" if killed or not errors else errors[0]
+            said = file.read_text(encoding="utf-8", errors="replace")
+            raise RankError(f"rank {rank} of {len(processes)} failed (exit code {codes[rank]}):\n{said[-8000:]}")
         if time.monotonic() > deadline:
             waiting = [rank for rank, code in enumerate(codes) if code is None]
             raise RankError(
