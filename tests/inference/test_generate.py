@@ -185,7 +185,7 @@ def test_a_cache_of_another_kind_and_a_cache_already_filled(prompt):
     filled = KVCache(model.config, batch_size=2)
     with torch.no_grad():
         model(prompt[:, :3], cache=filled)
-    filled.values[:, :, :, 2] *= -1  # only a reader of this cache can notice
+    filled.values[0][:, :, 2] *= -1  # only a reader of this cache can notice
     assert not torch.equal(generate(model, prompt, cache=filled, **options), expected)
     with pytest.raises(ValueError, match="the cache holds 16 positions and the text has 5"):
         generate(model, prompt, cache=sliding, **options)
@@ -201,7 +201,7 @@ def test_a_model_in_bfloat16_remembers_in_bfloat16(prompt):
         reader.logits()
         reader.append(prompt[:, 3:])
         torch.testing.assert_close(reader.logits(2), model(prompt).logits[:, -2:], atol=0.2, rtol=0)
-    assert reader.cache.keys.dtype == reader.cache.values.dtype == torch.bfloat16
+    assert {memory.dtype for memory in reader.cache.tensors()} == {torch.bfloat16}
 
 
 def test_pages_write_what_no_cache_writes():

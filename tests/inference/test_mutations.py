@@ -23,8 +23,9 @@ def bonus_from_the_last_guess(guesses, q, p, generator=None):
 
 
 def rows_stay(cache, rows):
-    times = len(rows) // cache.keys.shape[1]
-    cache.keys, cache.values = cache.keys.repeat_interleave(times, 1), cache.values.repeat_interleave(times, 1)
+    times = len(rows) // len(cache.keys[0])
+    cache.keys = [keys.repeat_interleave(times, 0) for keys in cache.keys]
+    cache.values = [values.repeat_interleave(times, 0) for values in cache.values]
 
 
 def not_divided(found, scores, texts):

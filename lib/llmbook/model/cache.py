@@ -46,8 +46,8 @@ class Cache(Protocol):
         """Count the tokens every layer has just appended."""
 
 
-def of_layer(memory: Tensor, index: int) -> Tensor:
-    """One layer of ``memory`` [L, …]. Raises ValueError for a model of more layers than the cache was made for."""
+def of_layer(memory: Tensor | list, index: int) -> Tensor | list:
+    """One layer of what is kept of all. Raises ValueError for a model of more layers than the cache was made for."""
     try:
         return memory[index]
     except IndexError:
@@ -82,13 +82,14 @@ def _each(x: Tensor) -> str:
 
 
 class KVCache:
-    """Keys and values of all layers, [L, B, Hk, max_len, D], of which the first ``length`` positions are filled.
+    """Keys and values, [B, Hk, max_len, D] for each layer, of which the first ``length`` positions are filled.
 
     ``model(ids, cache=cache)`` reads it, appends to it and advances it. It does not carry gradients. For a decoder
     that reads an encoder's output, ``memories`` keeps that output's keys and values, computed at the first step; empty
     the cache with ``crop(0)`` before it reads another. For one with short convolutions over K positions, ``inputs``
-    [L, 2, B, K - 1 + max_len, C] keeps what both of a block have read, behind K - 1 zeros (all of it, not the last
-    few, so that ``crop`` can go back). Raises ValueError for the configuration of an encoder–decoder's two stacks.
+    keeps, for each layer, what both of a block have read, [B, K - 1 + max_len, C] behind K - 1 zeros (all of it, not
+    the last few, so that ``crop`` can go back). No two layers share a tensor: only then does a compiled model write
+    in place. Raises ValueError for the configuration of an encoder–decoder's two stacks.
     """
 
     def __init__(
@@ -106,14 +107,17 @@ class KVCache:
                 "the cache from model.decoder.config"
             )
         self.max_len = config.max_seq_len if max_len is None else max_len
-        shape = (config.n_layers, batch_size, config.n_kv_heads, self.max_len, config.d_head)
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, device=device, dtype=dtype)
+
+        layers = range(config.n_layers)
+        self.keys = [zeros(batch_size, config.n_kv_heads, self.max_len, config.d_head) for _ in layers]
+        self.values = [torch.zeros_like(k) for k in self.keys]
         self.length = 0
-        self.memories: list[KeysValues | None] = [None] * config.n_layers
+        self.memories: list[KeysValues | None] = [None for _ in layers]
         n_before, width = (0, 0) if config.conv_width is None else (config.conv_width - 1, config.d_model)
-        shape = (config.n_layers, 2, batch_size, n_before + self.max_len, width)
-        self.inputs = torch.zeros(shape, device=device, dtype=dtype)
+        self.inputs = [[zeros(batch_size, n_before + self.max_len, width) for _ in range(2)] for _ in layers]
 
     def n_keys(self, q_len: int) -> int:
         return self.length + q_len
@@ -137,21 +141,25 @@ class KVCache:
 
     def begin_with(self, other: "KVCache") -> None:
         """Hold what ``other`` holds, its one row in every row here."""
-        n = self.length = other.length
-        self.keys[..., :n, :], self.values[..., :n, :] = other.keys[..., :n, :], other.values[..., :n, :]
-        n += self.inputs.shape[3] - self.max_len  # the zeros before the first
-        self.inputs[..., :n, :] = other.inputs[..., :n, :]
+        self.length = other.length
+        for new, old in zip(self.tensors(), other.tensors(), strict=True):
+            n = self.length + new.shape[-2] - self.max_len  # K - 1 more of what a convolution reads
+            new[..., :n, :] = old[..., :n, :]
 
     def reorder(self, rows: Int[Tensor, "B_new"]) -> None:
         """Row i becomes what row ``rows[i]`` was; rows may be repeated or left out, and their number may change."""
-        self.keys, self.values = self.keys[:, rows], self.values[:, rows]
-        self.inputs = self.inputs[:, :, rows]
+        self.keys, self.values = [k[rows] for k in self.keys], [v[rows] for v in self.values]
+        self.inputs = [[read[rows] for read in both] for both in self.inputs]
         self.memories = [m if m is None else (m[0][rows], m[1][rows]) for m in self.memories]
+
+    def tensors(self) -> list[Tensor]:
+        """All that is written from step to step, positions on the last axis but one."""
+        return [*self.keys, *self.values, *(read for both in self.inputs for read in both)]
 
     @property
     def n_bytes(self) -> int:
         remembered = sum(k.nbytes + v.nbytes for k, v in filter(None, self.memories))
-        return self.keys.nbytes + self.values.nbytes + self.inputs.nbytes + remembered
+        return sum(tensor.nbytes for tensor in self.tensors()) + remembered
 
 
 class FullLayerCache:
