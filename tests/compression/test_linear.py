@@ -1,6 +1,7 @@
 """Layers of whole numbers: what they compute, what they store, and a whole model of them."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -73,6 +74,19 @@ def test_a_saved_layer_is_small_and_loads_back(kind, options, kernel, tmp_path):
     n_weights = 128 * 48
     overhead = 48 * 4 + (48 * 2 if kind is Int8Linear else n_weights // options["group_size"] * 4)
     assert n_bytes == n_weights * (1 if kind is Int8Linear else 0.5) + overhead
+
+
+@pytest.mark.parametrize(("kind", "options"), LAYERS)
+def test_copies_and_pickles_leave_the_arrangement_behind(kind, options):
+    """Catches a whole layer saved with the packed kernel's second copy, in an order another processor misreads."""
+    layer = kind.from_linear(linear(), kernel="packed", **options)
+    fresh = len(pickle.dumps(layer))
+    out = layer(x := torch.randn(2, 128))
+    assert len(pickle.dumps(layer)) == fresh
+    for again in (pickle.loads(pickle.dumps(layer)), copy.deepcopy(layer)):
+        assert again._arranged is None
+        assert torch.equal(again(x), out)
+    assert layer._arranged is not None
 
 
 def test_gradients_reach_what_comes_before():

@@ -83,6 +83,10 @@ class QuantisedLinear(nn.Module):
         self._arranged = None  # other codes
         super()._load_from_state_dict(*args, **kwargs)
 
+    def __getstate__(self) -> dict:
+        """What copies and pickles take along: the arrangement belongs to this processor and is made again."""
+        return {**self.__dict__, "_arranged": None}
+
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}, kernel={self.kernel!r}"
 
