@@ -2,6 +2,7 @@
 
 import math
 
+import jaxtyping
 import pytest
 import torch
 
@@ -130,6 +131,8 @@ def test_two_codes_in_a_byte_come_back_in_order():
         (lambda: quantise_absmax(torch.tensor([[1.0, float("nan")]])), r"holds nan at \(0, 1\)"),
         (lambda: quantise_groups(torch.tensor([[float("inf")] * 32])), r"holds inf at \(0, 0\)"),
         (lambda: quantise_groups(torch.ones(2, 32), bits=16), "bits=16 is not"),
+        (lambda: quantise_groups(torch.ones(32)), r"shape \(32,\) and type torch.float32: give a matrix"),
+        (lambda: quantise_absmax(torch.ones(2, 4, dtype=torch.int64)), "type torch.int64: .* floating-point"),
         (lambda: quantise_groups(torch.ones(2, 48), group_size=48), "group_size=48 is not one of 32, 64, 128"),
         (
             lambda: quantise_groups(torch.ones(2, 64), group_size=128),
@@ -145,8 +148,9 @@ def test_two_codes_in_a_byte_come_back_in_order():
         (lambda: quantise_groups(torch.tensor([[-6e4, 6e4] * 16]).half()), "too large for scales in torch.float16"),
     ],
 )
-def test_what_cannot_be_quantised_is_refused_by_name(call, message):
-    """Catches odd sizes padded in silence, non-finite weights turned into arbitrary codes, and scales that
-    overflow, whose weights come back as nan."""
+def test_what_cannot_be_quantised_is_refused_by_name(call, message, monkeypatch):
+    """Catches odd sizes padded in silence, whole numbers whose scale rounds to 0, non-finite weights turned into
+    arbitrary codes, and scales that overflow, whose weights come back as nan."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as at a reader's: only tests check shapes
     with pytest.raises(ValueError, match=message):
         call()

@@ -1,5 +1,6 @@
 """Heads and channels removed: the smaller model is the large one with those parts masked to zero."""
 
+import jaxtyping
 import pytest
 import torch
 
@@ -152,6 +153,12 @@ def changed(how) -> DecoderLM:
         (lambda: keep_parts(lm(), heads=HEADS[:1]), r"heads has shape \(1, 2\): .* each of 2 layers"),
         (lambda: keep_parts(lm(), heads=HEADS + 1), "heads names 3: a layer has the numbers 0 to 2"),
         (lambda: keep_parts(lm(), channels=torch.tensor([[1, 1], [0, 1]])), r"channels names a part twice in \[1, 1\]"),
+        (lambda: keep_parts(lm(), heads=[[0], [1]]), "heads is of type list: give a tensor of whole numbers"),
+        (lambda: keep_parts(lm(), heads=HEADS.float()), "heads is of type torch.float32"),
+        (lambda: keep_parts(lm(), channels=torch.ones(2, 40, dtype=torch.bool)), "channels is of type torch.bool"),
+        (lambda: most_important(torch.ones(3), 1), r"scores have shape \(3,\)"),
+        (lambda: most_important(torch.ones(2, 3), 2.5), "keep=2.5 is not a whole number"),
+        (lambda: most_important(torch.tensor([[float("nan"), 1.0]]), 1), "some scores are nan"),
         (lambda: most_important(torch.ones(2, 3), 0), "keep=0"),
         (lambda: most_important(torch.ones(2, 3), 4), "keep=4"),
         (lambda: importance_by_gradient(lm(), []), "no batches"),
@@ -160,7 +167,9 @@ def changed(how) -> DecoderLM:
         (lambda: keep_parts(changed(add_adapters), heads=HEADS), "AdaptedLinear has no plain weight"),
     ],
 )
-def test_what_cannot_be_removed_is_refused(call, message):
-    """Catches negative numbers that index from the end, and parts kept twice."""
+def test_what_cannot_be_removed_is_refused(call, message, monkeypatch):
+    """Catches negative numbers that index from the end, parts kept twice, a mask read as numbers, and nan that
+    counts as the most important of all."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as at a reader's: only tests check shapes
     with pytest.raises(ValueError, match=message):
         call()

@@ -72,8 +72,8 @@ def quantise_absmax(
         the scales that will be there to undo them.
 
     Raises:
-        ValueError: ``bits`` is not 2 to 8, ``per`` is unknown, the weight is not finite, or its scales are
-            beyond ``dtype``.
+        ValueError: ``bits`` is not 2 to 8, ``per`` is unknown, the weight is no finite matrix of floats, or its
+            scales are beyond ``dtype``.
     """
     _check(weight, bits)
     if per not in ("tensor", "channel"):
@@ -94,8 +94,8 @@ def quantise_groups(
     dtype: of the stored scales and zeros, by default the weight's; rounded first, as in ``quantise_absmax``.
 
     Raises:
-        ValueError: ``bits`` is not 2 to 8, ``group_size`` not 32, 64 or 128 or no divisor of K, the weight is not
-            finite, or its scales or zeros are beyond ``dtype``.
+        ValueError: ``bits`` is not 2 to 8, ``group_size`` not 32, 64 or 128 or no divisor of K, the weight is no
+            finite matrix of floats, or its scales or zeros are beyond ``dtype``.
     """
     _check(weight, bits)
     check_groups(weight.shape[1], group_size)
@@ -152,6 +152,11 @@ def _check_range(*stored: Tensor) -> None:
 
 
 def _check(weight: Tensor, bits: int) -> None:
+    if weight.ndim != 2 or not weight.is_floating_point():
+        raise ValueError(
+            f"the weight has shape {tuple(weight.shape)} and type {weight.dtype}: give a matrix [outputs, inputs] of "
+            "floating-point numbers"
+        )
     if bits not in range(2, 9):
         raise ValueError(f"bits={bits!r} is not a whole number from 2 to 8")
     if not weight.isfinite().all():

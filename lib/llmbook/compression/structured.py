@@ -15,6 +15,7 @@ loses the same number, so that one configuration still describes the model.
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import torch
 from jaxtyping import Float, Int
@@ -75,8 +76,14 @@ def importance_by_gradient(
 def most_important(scores: Float[Tensor, "L n"], keep: int) -> Int[Tensor, "L keep"]:
     """The numbers of the ``keep`` parts of each layer with the highest scores, in their old order.
 
-    Raises ValueError unless ``keep`` lies between 1 and the n parts there are.
+    Raises ValueError unless ``keep`` is a whole number between 1 and the n parts there are, or if a score is nan.
     """
+    if scores.ndim != 2:
+        raise ValueError(f"scores have shape {tuple(scores.shape)}: give a row for each layer, a number for each part")
+    if isinstance(keep, bool) or not isinstance(keep, Integral):
+        raise ValueError(f"keep={keep!r} is not a whole number: how many parts shall stay in each layer?")
+    if scores.isnan().any():
+        raise ValueError("some scores are nan, which is neither more nor less than others: was the loss finite?")
     if not 1 <= keep <= scores.shape[1]:
         raise ValueError(f"keep={keep}: each layer has {scores.shape[1]} parts, of which at least 1 must stay")
     return scores.topk(keep, dim=1).indices.sort(dim=1).values
@@ -103,8 +110,8 @@ def keep_parts(
             f"positions={config.positions!r} gives head 0 of every layer one bias, head 1 the next, and so on: layers "
             "cannot lose different heads; remove channels only"
         )
-    heads = _every(config.n_layers, config.n_kv_heads) if heads is None else heads.cpu()
-    channels = _every(config.n_layers, config.d_ff) if channels is None else channels.cpu()
+    heads = _every(config.n_layers, config.n_kv_heads) if heads is None else heads
+    channels = _every(config.n_layers, config.d_ff) if channels is None else channels
     _check_parts("heads", heads, config.n_layers, config.n_kv_heads)
     _check_parts("channels", channels, config.n_layers, config.d_ff)
     smaller = config.replace(
@@ -164,6 +171,9 @@ def _every(n_layers: int, n_parts: int) -> Tensor:
 
 
 def _check_parts(name: str, keep: Tensor, n_layers: int, n_parts: int) -> None:
+    if not isinstance(keep, Tensor) or keep.dtype not in (torch.int64, torch.int32):
+        kind = keep.dtype if isinstance(keep, Tensor) else type(keep).__name__
+        raise ValueError(f"{name} is of type {kind}: give a tensor of whole numbers, as most_important makes")
     if keep.ndim != 2 or len(keep) != n_layers or keep.shape[1] == 0:
         raise ValueError(
             f"{name} has shape {tuple(keep.shape)}: give at least one number for each of {n_layers} layers"
