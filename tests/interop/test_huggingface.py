@@ -237,11 +237,13 @@ def test_foreign_weights_are_refused_by_name():
         ({"model_type": "gpt2", "scale_attn_weights": False}, "gpt2 with scale_attn_weights=False"),
         ({"model_type": "llama", "attention_bias": True}, "attention_bias=True"),
         ({"model_type": "llama", "rope_parameters": {"rope_type": "yarn"}}, "scaled rotary.*yarn"),
+        ({"model_type": "gpt2"}, "gpt2 configuration has no 'vocab_size'"),
+        ({"model_type": "t5"}, "t5 configuration has no 'num_layers'"),
         ({"model_type": "t5", "feed_forward_proj": "gated-relu"}, "feed_forward_proj='gated-relu'"),
     ],
 )
 def test_foreign_settings_are_refused_by_name(values, message):
-    """A model that would load and compute something else."""
+    """A model that would load and compute something else, and Python's KeyError for a setting that is missing."""
     with pytest.raises(ValueError, match=message):
         config_from_huggingface(values)
 

@@ -1,10 +1,12 @@
 """The page's file, opened in Python."""
 
+import json
+
 import pytest
 import torch
 
 from llmbook.figures import export_model, round_to_half
-from llmbook.interop.packed import read_packed
+from llmbook.interop.packed import MAGIC, read_packed
 from llmbook.model import DecoderLM, TransformerConfig
 from llmbook.text import BPETokenizer, CharTokenizer
 
@@ -52,6 +54,19 @@ def test_a_file_that_is_none_or_half_is_refused(tmp_path):
             read_packed(path)
     path.write_bytes(b"<!doctype html>")
     with pytest.raises(ValueError, match="not a model written by export_model"):
+        read_packed(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [({"bytes": 0}, "its header lacks config, tensors, tokenizer"), ([1], "damaged"), ({"bytes": None}, "damaged")],
+)
+def test_a_header_that_lacks_a_part_is_refused_by_name(header, message, tmp_path):
+    """Catches Python's KeyError and TypeError in place of the file's name and what to do."""
+    text = json.dumps(header).encode()
+    path = tmp_path / "m.bin"
+    path.write_bytes(MAGIC + len(text).to_bytes(4, "little") + text)
+    with pytest.raises(ValueError, match=rf"m\.bin is damaged.*{message}|m\.bin is {message}"):
         read_packed(path)
 
 

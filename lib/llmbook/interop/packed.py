@@ -25,7 +25,7 @@ PREFIX = len(MAGIC) + 4
 def read_packed(path: str | os.PathLike[str]) -> tuple[DecoderLM, Tokenizer]:
     """The model of such a file in evaluation mode, its weights as float32, and its tokenizer.
 
-    Raises ValueError if the file is none, or was cut short.
+    Raises ValueError if the file is none, was cut short, or its header lacks a part.
     """
     content = Path(path).read_bytes()
     header, start = _header(content, path)
@@ -49,10 +49,12 @@ def _header(content: bytes, path: Any) -> tuple[dict[str, Any], int]:
     try:
         header = json.loads(content[PREFIX:start])
         whole = start + header["bytes"]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):  # no JSON, or not such a header
         header, whole = {}, start
     if len(content) != whole or not header:
         raise ValueError(f"{path} is damaged: it has {len(content):,} bytes of {whole:,}; export or fetch it again")
+    if missing := {"config", "tensors", "tokenizer"} - header.keys():
+        raise ValueError(f"{path} is damaged: its header lacks {', '.join(sorted(missing))}; export or fetch it again")
     return header, start
 
 

@@ -45,12 +45,16 @@ def config_from_huggingface(values: dict[str, Any]) -> TransformerConfig:
     """Our configuration for the contents of their ``config.json``; dropout, which is for training, is left at 0.
 
     Raises:
-        ValueError: the architecture has no table of names, or uses a part our model does not have.
+        ValueError: the architecture has no table of names, uses a part our model does not have, or a setting is
+            missing that ours needs.
     """
     kind = values.get("model_type")
     if kind not in _MODULES:
         raise ValueError(f"no names for the architecture {kind!r}; known are {', '.join(_MODULES)}")
-    return _MODULES[kind].ours(values)
+    try:
+        return _MODULES[kind].ours(values)
+    except KeyError as missing:
+        raise ValueError(f"this {kind} configuration has no {missing}: is the config.json whole?") from None
 
 
 def config_to_huggingface(config: TransformerConfig, family: str) -> dict[str, Any]:
