@@ -8,7 +8,7 @@ from llmbook.adaptation import add_lora
 from llmbook.compression import Int8Linear, quantise_model
 from llmbook.inference import FusedDecoder, complete, fuse, generate
 from llmbook.inference.fused import wide_norm
-from llmbook.model import DecoderLM, KVCache, RopeScaling, TransformerConfig, attend
+from llmbook.model import DecoderLM, Encoder, KVCache, RopeScaling, TransformerConfig, attend
 from llmbook.text import CharTokenizer
 from tests.model.helpers import shake
 
@@ -152,6 +152,22 @@ def test_an_adapted_or_quantised_model_is_refused_by_name():
         change(model)
         with pytest.raises(ValueError, match=f"{name} has no plain weight"):
             fuse(model)
+
+
+def test_what_is_no_decoder_is_refused_by_name():
+    """Catches an attribute error in place of a word, and an encoder–decoder's settings read as one stack's."""
+    with pytest.raises(ValueError, match="Encoder cannot be fused: give a DecoderLM"):
+        fuse(Encoder(llama().config))
+    with pytest.raises(ValueError, match="n_decoder_layers=2"):
+        FusedDecoder(llama().config.replace(n_decoder_layers=2))
+
+
+def test_a_number_that_is_no_token_is_named():
+    """Catches torch's "index out of range in self", which says neither which number nor what the range is."""
+    model = llama()
+    strange = torch.tensor([[0, model.config.vocab_size + 7]])
+    with pytest.raises(ValueError, match=rf"input_ids holds \[{model.config.vocab_size + 7}\], but vocab_size="):
+        fuse(model)(strange)
 
 
 def test_padding_is_refused():

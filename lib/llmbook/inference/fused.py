@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from llmbook.model import DecoderLM, Output, Rotary, TransformerConfig, attend
 from llmbook.model.cache import Cache, LayerCache
 from llmbook.model.config import GATED
+from llmbook.model.embeddings import no_token
 from llmbook.model.layers import ACTIVATIONS
 from llmbook.model.parts import plain_weight
 
@@ -50,11 +51,15 @@ class FusedDecoder(nn.Module):
     def forward(
         self, input_ids: Int[Tensor, "B T"], *, attention_mask: Tensor | None = None, cache: Cache | None = None
     ) -> Output:
-        """As ``DecoderLM.forward``; raises ValueError for an ``attention_mask``, which padded batches need."""
+        """As ``DecoderLM.forward``; raises ValueError for an ``attention_mask``, which padded batches need, and for a
+        number that is no token (on a CPU)."""
         if attention_mask is not None:
             raise ValueError("a FusedDecoder reads texts without padding: give padded batches to the DecoderLM")
         (batch, q_len), n_past = input_ids.shape, 0 if cache is None else cache.length
-        x = self.tokens(input_ids).flatten(0, 1)  # [B·T, C]
+        try:
+            x = self.tokens(input_ids).flatten(0, 1)  # [B·T, C]
+        except IndexError:
+            raise no_token(input_ids, self.config.vocab_size) from None
         cos, sin = self.rotary(torch.arange(n_past, n_past + q_len, device=x.device)[None])  # [1, 1, T, D / 2]
         cos = torch.cat((cos, cos), dim=-1).to(x.dtype)  # [1, 1, T, D]
         sin = torch.cat((-sin, sin), dim=-1).to(x.dtype)
@@ -116,8 +121,11 @@ def fuse(model: DecoderLM) -> FusedDecoder:
     Token table and output projection are shared with ``model``, the rest is copied.
 
     Raises:
-        ValueError: the model has a part this road leaves out, or has been adapted or quantised; the message names it.
+        ValueError: the model is no ``DecoderLM``, has a part this road leaves out, or has been adapted or quantised;
+            the message names it.
     """
+    if not isinstance(model, DecoderLM):
+        raise ValueError(f"{type(model).__name__} cannot be fused: give a DecoderLM")
     _check(model.config)
     weight = model.body.embeddings.tokens.weight
     with torch.device("meta"):  # reserve nothing: every weight is assigned below
@@ -147,6 +155,7 @@ def _check(config: TransformerConfig) -> None:
     needed = dict(
         positions="rope", norm="rmsnorm", norm_position="pre", bias=False, qk_norm=False, embedding_norm=False,
         sliding_window=None, conv_width=None, scale_embeddings=False, logit_scale=1.0, n_segments=0,
+        n_decoder_layers=None,
     )  # fmt: skip
     for name, value in needed.items():
         if getattr(config, name) != value:

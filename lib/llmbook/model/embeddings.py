@@ -45,9 +45,13 @@ class Embeddings(nn.Module):
         try:
             return self.tokens(input_ids)
         except IndexError:
-            n = self.config.vocab_size
-            strangers = input_ids[(input_ids < 0) | (input_ids >= n)]
-            raise ValueError(
-                f"input_ids holds {strangers.unique().tolist()[:5]}, but vocab_size={n} has tokens 0 … {n - 1}: did "
-                "another model's tokenizer encode the text?"
-            ) from None
+            raise no_token(input_ids, self.config.vocab_size) from None
+
+
+def no_token(input_ids: Int[Tensor, "B T"], n: int) -> ValueError:
+    """What to say of ``input_ids`` that are not all below ``vocab_size`` n."""
+    strangers = input_ids[(input_ids < 0) | (input_ids >= n)]
+    return ValueError(
+        f"input_ids holds {strangers.unique().tolist()[:5]}, but vocab_size={n} has tokens 0 … {n - 1}: did "
+        "another model's tokenizer encode the text?"
+    )
