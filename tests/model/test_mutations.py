@@ -227,7 +227,7 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         lambda: test_transformer.test_cached_chunks_equal_one_pass(CONV),
     ),
     "a crop of the cache that forgets what convolutions read": (
-        cache.KVCache, "crop", lambda self, length: (setattr(self, "length", length), [both[0].zero_() for both in self.inputs]),
+        cache.KVCache, "crop", lambda self, n: (setattr(self, "length", n), [x.zero_() for x, _ in self.inputs]),
         test_short_conv.test_a_cache_can_go_back,
     ),
     "a sliding cache that forgets what convolutions read": (
