@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from llmbook.parallel import bytes_per_process, run_ranks
+from llmbook.parallel import bytes_per_process
 from tests.parallel import worker
+from tests.ranks import run_ranks_once_more
 
 pytestmark = pytest.mark.xdist_group("parallel")  # what a fixture of the module makes is dear: one worker
 
@@ -14,7 +15,7 @@ CLOSE = dict(rtol=1e-5, atol=1e-5)  # gradients of sums go into the tens
 
 @pytest.fixture(scope="module")
 def ranks():
-    return run_ranks(worker.everything, N)
+    return run_ranks_once_more(worker.everything, N)
 
 
 @pytest.fixture(scope="module", params=list(worker.SHAPES))

@@ -6,6 +6,7 @@ import pytest
 
 from llmbook.parallel import RankError, run_ranks
 from tests.parallel import worker
+from tests.ranks import run_ranks_once_more
 
 
 def test_an_error_comes_back_with_its_rank():
@@ -18,6 +19,18 @@ def test_a_crash_below_python_is_the_cause():
     """Catches the broken connection of another rank taken for the cause, and a crash that does not say where it was."""
     with pytest.raises(RankError, match=r"(?s)rank 1 of 2 failed .exit code -11.*Segmentation fault.* in crash"):
         run_ranks(worker.crash, 2)
+
+
+def test_a_crash_in_a_test_is_tried_once_more(tmp_path, recwarn):
+    """Catches a second try in what the first has left, one that says nothing, and one for errors in Python."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "begun").touch()
+    with pytest.warns(UserWarning, match="started once more: rank 1 of 2 failed .exit code -11"):
+        assert run_ranks_once_more(worker.crash_once, 2, str(folder), folder=folder) == [["begun"]] * 2
+    with pytest.raises(RankError, match="cannot count"):
+        run_ranks_once_more(worker.fail, 1)
+    assert not recwarn
 
 
 def test_a_process_that_does_not_end_is_killed():

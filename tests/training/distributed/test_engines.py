@@ -10,6 +10,7 @@ from llmbook.parallel.ranks import RankError, run_ranks
 from llmbook.training import CheckpointError, Runtime, TrainConfig
 from llmbook.training.distributed import engines, load_sharded, load_trained, make_parallel, process_group
 from llmbook.training.parallel import find_checkpoint
+from tests.ranks import run_ranks_once_more
 from tests.training.distributed import worker
 
 pytestmark = pytest.mark.xdist_group("engines")  # what a fixture of the module makes is dear: one worker
@@ -30,7 +31,7 @@ def two(folder, one):
     with pytest.raises(RankError, match="exit code -9"):
         run_ranks(worker.killed, 2, str(folder / "killed"))
     assert find_checkpoint(folder / "killed", "last").name == "last-000003.dcp"
-    return run_ranks(worker.everything, 2, str(folder), timeout=300)
+    return run_ranks_once_more(worker.everything, 2, str(folder), folder=folder, timeout=300)
 
 
 @pytest.fixture(scope="module")
