@@ -14,7 +14,7 @@ from torch import nn
 
 from llmbook.compression import quantise_model
 from llmbook.compression.linear import QuantisedLinear
-from llmbook.inference import draw_tokens, fuse, pack_linears
+from llmbook.inference import CompiledDecoder, draw_tokens, fuse, pack_linears
 from llmbook.interop import load_pretrained, to_huggingface
 from llmbook.model import evaluating
 from llmbook.text import Tokenizer, eval_windows, load_corpus, package_files
@@ -58,10 +58,14 @@ def _smollm2(dtype: torch.dtype, road: str):
     return model, tokenizer
 
 
-def _ours(dtype: torch.dtype, road: str) -> Decode:
+def _ours(dtype: torch.dtype, road: str, compiled: bool = False) -> Decode:
     model, tokenizer = _smollm2(dtype, road)
     ids = torch.tensor([tokenizer.encode(PROMPT)])
-    said = {"note": f"{_bits_per_byte(model, tokenizer):.3f}"}
+    said = {}
+    if compiled:  # the weights are those of the row without
+        model = CompiledDecoder(model)
+    else:
+        said["note"] = f"{_bits_per_byte(model, tokenizer):.3f}"
 
     def decode(n: int, tick: Callable[[int], None]) -> dict:
         with evaluating(model):
@@ -165,6 +169,10 @@ DECODERS: dict[str, Callable[[], Decode]] = {
     "ours, fused, int8": lambda: _ours(torch.bfloat16, "int8"),
     "ours, fused, int4 (head int8)": lambda: _ours(torch.bfloat16, "int4, head int8"),
     "ours, fused, int4": lambda: _ours(torch.bfloat16, "int4"),
+    "ours, fused and compiled, fp32": lambda: _ours(torch.float32, "fused", compiled=True),
+    "ours, fused and compiled, bf16": lambda: _ours(torch.bfloat16, "fused", compiled=True),
+    "ours, fused and compiled, int8": lambda: _ours(torch.bfloat16, "int8", compiled=True),
+    "ours, fused and compiled, int4": lambda: _ours(torch.bfloat16, "int4", compiled=True),
     "the products alone, packed, bf16": lambda: _products(torch.bfloat16, "packed"),
     "the products alone, int8": lambda: _products(torch.bfloat16, "int8"),
     "the products alone, int4 (head int8)": lambda: _products(torch.bfloat16, "int4, head int8"),

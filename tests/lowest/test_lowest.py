@@ -44,6 +44,7 @@ TESTS = [
 
 # The newest things of torch we call, and the version that has them first.
 TORCH = {
+    "torch.compiler.skip_guard_on_all_nn_modules_unsafe": "2.8",
     "torch.distributed.fsdp.fully_shard": "2.6",  # public there; in 2.5 it stood under _composable
     "torch._weight_int4pack_mm_for_cpu": "2.6",
     "torch.nn.functional.rms_norm": "2.4",

@@ -3,13 +3,14 @@
 Begin with ``sampling`` (from logits to a token) and ``generate`` (the loop). ``reader`` is how both read a text that
 grows; ``beam`` and ``speculative`` are other loops on the same reader; ``streaming`` and ``stopping`` turn tokens into
 text as they come; ``batching`` writes many texts at once, and ``server`` does so over HTTP; ``fused`` is a decoder in
-fewer operations, ``packed`` lays out matrices for single rows; ``choices`` asks which of a few tokens comes next, in
-one pass.
+fewer operations, ``packed`` lays out matrices for single rows, ``compiled`` makes one program of a step; ``choices``
+asks which of a few tokens comes next, in one pass.
 """
 
 from llmbook.inference.batching import Engine, Step
 from llmbook.inference.beam import Beams, beam_search
 from llmbook.inference.choices import choice_log_probs, last_states
+from llmbook.inference.compiled import CompiledDecoder
 from llmbook.inference.fused import FusedDecoder, fuse
 from llmbook.inference.generate import draw_tokens, generate, next_token_distribution
 from llmbook.inference.packed import PackedLinear, pack_linears
@@ -41,6 +42,7 @@ from llmbook.inference.streaming import TextStream, complete, stream
 
 __all__ = [
     "Beams",
+    "CompiledDecoder",
     "Completion",
     "Conditioned",
     "Draft",

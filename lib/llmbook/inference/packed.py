@@ -34,6 +34,8 @@ class PackedLinear(nn.Linear):
 
     def forward(self, x: Float[Tensor, "*P K"]) -> Float[Tensor, "*P N"]:
         weight, bias = self.weight, self.bias
+        if torch.compiler.is_compiling():  # torch lays it out itself
+            return F.linear(x, weight, bias)
         if torch.is_grad_enabled() or not x.is_cpu or x.dtype not in PACKABLE or torch.is_autocast_enabled("cpu"):
             return F.linear(x, weight, bias)
         version = 0 if weight.is_inference() else weight._version
