@@ -57,7 +57,8 @@ class CompiledDecoder(nn.Module):
         kind = (*memory.shape[:2], memory.dtype, memory.is_inference(), torch.is_inference_mode_enabled())
         if kind in self._compiled_for:
             return self._step(input_ids, cache)
-        with torch._inductor.config.patch(freezing=memory.device.type == "cpu"):
+        lengths = torch.compiler.config.patch(dynamic_sources=r"L\['cache'\].*")  # the only sizes that may vary
+        with lengths, torch._inductor.config.patch(freezing=memory.device.type == "cpu"):
             output = self._step(input_ids, cache)
         self._compiled_for.add(kind)
         return output
@@ -84,7 +85,7 @@ class CompiledDecoder(nn.Module):
 
 
 def _compile(model: nn.Module) -> Callable[[Tensor, KVCache], Output]:
-    """The step of ``model``, to be compiled when it is called: lengths may vary, the parts of the model may not."""
+    """The step of ``model``, to be compiled when it is called; no part of the model may change then."""
 
     def step(input_ids: Tensor, cache: KVCache) -> Output:
         return model(input_ids, cache=cache)
@@ -92,4 +93,4 @@ def _compile(model: nn.Module) -> Callable[[Tensor, KVCache], Output]:
     # torch finds what it has compiled by the code object: without one of its own, one model would answer for another.
     own = types.FunctionType(step.__code__.replace(), step.__globals__, "step", None, step.__closure__)
     guards = torch.compiler.skip_guard_on_all_nn_modules_unsafe
-    return torch.compile(own, dynamic=True, fullgraph=True, options={"guard_filter_fn": guards})
+    return torch.compile(own, fullgraph=True, options={"guard_filter_fn": guards})
