@@ -35,19 +35,20 @@ def eager_attention(
     scale: float,
     dropout: float,
 ) -> tuple[Float[Tensor, "B H T Dv"], Float[Tensor, "B H T S"]]:
-    """The formula; ``allowed`` [T, S] is True where a query may attend, ``blind`` [T, 1] where it may nowhere.
+    """The formula; also returns the weights, before dropout.
 
-    These two and ``bias`` may have leading axes for batch and heads. Also returns the weights, before dropout.
+    ``allowed`` [T, S] is True where a query may attend, ``blind`` [T, 1] where it may
+    nowhere. These two and ``bias`` may have leading axes for batch and heads.
     """
     scores = (q * scale) @ k.transpose(-2, -1)  # [B, H, T, S]
     if bias is not None:
         scores = scores + bias
     if allowed is not None:
-        barrier = torch.zeros_like(allowed, dtype=scores.dtype).masked_fill(~allowed, -math.inf)
-        scores = scores + barrier
+        barrier = torch.zeros_like(allowed, dtype=scores.dtype)
+        scores = scores + barrier.masked_fill(~allowed, -math.inf)
     weights = scores.softmax(dim=-1)
-    if blind is not None:
-        weights = weights.masked_fill(blind, 0.0)  # such a row was let read everything: of -inf alone softmax is NaN
+    if blind is not None:  # it was let read everything: softmax of -inf alone is NaN
+        weights = weights.masked_fill(blind, 0.0)
     kept = F.dropout(weights, dropout) if dropout else weights  # 0 would still copy
     return kept.to(v.dtype) @ v, weights  # a bias in float32 has widened the scores
 
