@@ -26,7 +26,7 @@ class LoRALinear(nn.Module):
     """A frozen linear layer ``base`` and its correction; see ``add_lora``.
 
     ``base`` may be any module with ``in_features`` and ``out_features``. While ``merged``, the correction is part of
-    the base's weight. While not ``enabled``, the layer computes what ``base`` alone would. Raises ValueError for an
+    the base's weight; the state dict holds the weight without it all the same. While not ``enabled``, the layer computes what ``base`` alone would. Raises ValueError for an
     ``r`` that is no whole number from 1, a ``lora_alpha`` that is not positive and finite, and a ``lora_dropout``
     outside [0, 1).
     """
@@ -49,6 +49,8 @@ class LoRALinear(nn.Module):
         nn.init.normal_(self.lora_A, std=self.in_features**-0.5)  # A x is then of the size of x
         self.enabled = True
         self._original: tuple[nn.Parameter, ...] = ()  # the base's weight while merged; a tuple hides it from torch
+        self.register_state_dict_post_hook(_save_unmerged)
+        self.register_load_state_dict_pre_hook(_require_unmerged)
 
     @property
     def merged(self) -> bool:
@@ -94,6 +96,20 @@ class LoRALinear(nn.Module):
         return f"r={self.r}, lora_alpha={self.lora_alpha}, merged={self.merged}"
 
 
+def _save_unmerged(layer: LoRALinear, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """A state dict cannot say that its weight is merged, and the correction would be added twice when it is loaded: so
+    it holds the weight from before."""
+    if layer.merged:
+        state[f"{prefix}base.weight"] = layer._original[0].detach().to(layer.base.weight)
+
+
+def _require_unmerged(layer: LoRALinear, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    if layer.merged and f"{prefix}base.weight" in state:
+        raise ValueError(
+            f"{prefix.rstrip('.') or 'the layer'} is merged: unmerge(model) before loading weights into it"
+        )
+
+
 def add_lora(
     model: nn.Module,
     *,
@@ -113,7 +129,8 @@ def add_lora(
         lora_dropout: probability with which an input of the correction is dropped in training.
 
     Raises:
-        ValueError: a target names no linear layer, or the model has LoRA already; then the model is as it was.
+        ValueError: a target names no linear layer, none is named, or the model has LoRA already; then the model is as
+            it was.
     """
     if any(isinstance(part, LoRALinear) for part in model.modules()):
         raise ValueError("the model has LoRA already; remove_lora(model) first")

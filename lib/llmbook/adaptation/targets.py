@@ -16,14 +16,17 @@ def find_targets(model: nn.Module, target_modules: str | Sequence[str]) -> dict[
     """The layers meant, by dotted name.
 
     Raises:
-        ValueError: a target matches no linear layer; the last names of those there are follow.
+        ValueError: no target is given, or one matches no linear layer; the last names of those there are follow.
     """
     layers: dict[str, nn.Module] = {}
     for name, part in model.named_modules():  # the outer before the inner
         if is_linear(part) and not any(name.startswith(f"{outer}.") for outer in layers):
             layers[name] = part
     found = {}
-    for target in [target_modules] if isinstance(target_modules, str) else target_modules:
+    targets = [target_modules] if isinstance(target_modules, str) else list(target_modules)
+    if not targets:
+        raise ValueError(f"target_modules={target_modules!r} names no layer: name at least one, as 'q_proj'")
+    for target in targets:
         hits = {name: part for name, part in layers.items() if matches(name, target)}
         if not hits:
             last_names = sorted({name.rpartition(".")[2] for name in layers})

@@ -23,11 +23,12 @@ from llmbook.model import DecoderLM, Output, Rotary, TransformerConfig, attend
 from llmbook.model.cache import Cache, LayerCache
 from llmbook.model.config import GATED
 from llmbook.model.embeddings import no_token
+from llmbook.model.language_model import LanguageModel
 from llmbook.model.layers import ACTIVATIONS
 from llmbook.model.parts import plain_weight
 
 
-class FusedDecoder(nn.Module):
+class FusedDecoder(LanguageModel):
     """Reads and writes like a ``DecoderLM`` of the same configuration, without padding, masks and training.
 
     ``fuse(model)`` makes one from a model. Built from a configuration it is what a saved state loads into.
@@ -36,10 +37,11 @@ class FusedDecoder(nn.Module):
         ValueError: the configuration has a part this road leaves out; the message names it.
     """
 
+    token_table = "tokens"
+
     def __init__(self, config: TransformerConfig):
-        super().__init__()
+        super().__init__(config)
         _check(config)
-        self.config = config
         self.tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.blocks = nn.ModuleList(FusedBlock(config) for _ in range(config.n_layers))
         self.final_gain = nn.Parameter(torch.ones(2 * config.d_model))

@@ -11,6 +11,7 @@ A training checkpoint (``llmbook.training.checkpoint``) is more: optimiser, rand
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from llmbook.model import (
     TokenClassifier,
     TransformerConfig,
 )
+from llmbook.model.language_model import config_of_weights
 from llmbook.text import Tokenizer, load_tokenizer
 from llmbook.training.checkpoint import load_checkpoint, restore_model
 
@@ -89,13 +91,13 @@ def load_model(folder: str | os.PathLike[str]) -> tuple[nn.Module, Tokenizer]:
             raise FileNotFoundError(f"{folder / name} is not there: a saved model is a folder of three files")
     values = _read_config(folder / CONFIG)
     tokenizer = load_tokenizer(folder / TOKENIZER)
-    with undrawn():
-        model = _build(values, folder / CONFIG)
-    _check_vocabulary(model.config, tokenizer, folder)
     weights = _read_weights(folder / WEIGHTS)
     for name, other in values["shared"].items():
         if other in weights:
             weights[name] = weights[other]
+    with undrawn():
+        model = _build(values, weights, folder / CONFIG)
+    _check_vocabulary(model.config, tokenizer, folder)
     for name, own in (*model.named_parameters(), *model.named_buffers()):
         if name in weights:
             own.data = own.data.to(weights[name].dtype)
@@ -119,7 +121,8 @@ def export_checkpoint(
     if checkpoint.model_config is None:
         raise ValueError(f"{path} keeps no configuration of its model: build the model, load it and use save_model")
     with undrawn():
-        model = model_class(TransformerConfig.from_dict(checkpoint.model_config))
+        config = TransformerConfig.from_dict(checkpoint.model_config)
+        model = model_class(config_of_weights(config, checkpoint.model))
     restore_model(model, checkpoint.model, source=path)
     save_model(folder, model.eval(), tokenizer)
     return model
@@ -144,9 +147,9 @@ def _settings(model: nn.Module) -> dict[str, Any]:
     return values
 
 
-def _build(values: dict[str, Any], path: Path) -> nn.Module:
+def _build(values: dict[str, Any], weights: Mapping[str, Tensor], path: Path) -> nn.Module:
     try:
-        config = TransformerConfig.from_dict(values["config"])
+        config = config_of_weights(TransformerConfig.from_dict(values["config"]), weights)
         if values["class"] in _CLASSIFIERS:
             head = dict(values["head"])
             causal = head.pop("causal", False)  # older files do not say: their bodies were encoders
@@ -160,7 +163,7 @@ def _build(values: dict[str, Any], path: Path) -> nn.Module:
 def _check_parts(model: nn.Module, settings: dict[str, Any]) -> None:
     """Refuse now what ``load_model`` could not put together again."""
     with torch.device("meta"):  # names without memory
-        names = _build(settings, Path(CONFIG)).state_dict().keys()
+        names = _build(settings, {}, Path(CONFIG)).state_dict().keys()
     if changed := sorted(names ^ model.state_dict().keys()):
         raise ValueError(
             f"the parts of this {type(model).__name__} are not those of its class: {', '.join(changed[:3])} "

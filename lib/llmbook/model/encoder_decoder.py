@@ -17,15 +17,16 @@ from torch import Tensor
 from llmbook.model.body import AttentionMask, Body, Output, vocab_logits, vocab_projection
 from llmbook.model.cache import Cache
 from llmbook.model.config import TransformerConfig
-from llmbook.model.counted import Counted
+from llmbook.model.language_model import LanguageModel
 
 
-class EncoderDecoderLM(Counted):
+class EncoderDecoderLM(LanguageModel):
     """p(next token | the whole input, the output so far), as logits at every output position."""
 
+    token_table = "encoder.embeddings.tokens"
+
     def __init__(self, config: TransformerConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         stack = config.replace(n_decoder_layers=None)
         self.encoder = Body(stack, causal=False)
         self.decoder = Body(

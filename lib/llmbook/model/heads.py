@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from llmbook.model.body import AttentionMask, Body, Output, vocab_logits
 from llmbook.model.config import TransformerConfig
 from llmbook.model.counted import Counted
+from llmbook.model.language_model import LanguageModel
 from llmbook.model.layers import ACTIVATIONS
 from llmbook.model.linear import Linear
 from llmbook.model.norms import make_norm
@@ -50,15 +51,16 @@ def pool(
     return hidden[torch.arange(len(hidden), device=hidden.device), index]
 
 
-class MaskedLM(Counted):
+class MaskedLM(LanguageModel):
     """An encoder that guesses the token at each position from both sides (BERT's head).
 
     The guess goes through one more layer and norm before it meets the token table, and has a bias per token.
     """
 
+    token_table = "encoder.embeddings.tokens"
+
     def __init__(self, config: TransformerConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.encoder = Encoder(config)
         self.transform = Linear(config.d_model, config.d_model)
         self.activation = ACTIVATIONS["gelu"]

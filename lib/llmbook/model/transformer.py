@@ -15,15 +15,16 @@ from torch import Tensor
 from llmbook.model.body import AttentionMask, Body, Output, vocab_logits, vocab_projection
 from llmbook.model.cache import Cache
 from llmbook.model.config import TransformerConfig
-from llmbook.model.counted import Counted
+from llmbook.model.language_model import LanguageModel
 
 
-class DecoderLM(Counted):
+class DecoderLM(LanguageModel):
     """A causal language model: p(next token | all before it), as logits at every position."""
 
+    token_table = "body.embeddings.tokens"
+
     def __init__(self, config: TransformerConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.body = Body(config, causal=True)
         self.lm_head = vocab_projection(config, self.body.embeddings.tokens)
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from llmbook.model.body import AttentionMask, Body, Output, vocab_logits, vocab_projection
 from llmbook.model.config import TransformerConfig
-from llmbook.model.counted import Counted
+from llmbook.model.language_model import LanguageModel
 from llmbook.model.masks import padding_mask
 
 
@@ -41,17 +41,18 @@ def two_stream_mask(order: Int[Tensor, "B T"]) -> Bool[Tensor, "B 1 TT TT"]:
     return torch.cat((to_content, torch.zeros_like(to_content)), dim=2)[:, None]
 
 
-class TwoStreamLM(Counted):
+class TwoStreamLM(LanguageModel):
     """p(token at a place | tokens earlier in an order), as logits at every place.
 
     Raises ValueError for a sliding window.
     """
 
+    token_table = "body.embeddings.tokens"
+
     def __init__(self, config: TransformerConfig):
-        super().__init__()
+        super().__init__(config)
         if config.sliding_window is not None:
             raise ValueError(f"sliding_window={config.sliding_window}: a distance means nothing in an arbitrary order")
-        self.config = config
         self.body = Body(config, causal=False)
         self.query = nn.Parameter(torch.randn(config.d_model) * config.init_std)  # stands for the unknown token
         self.lm_head = vocab_projection(config, self.body.embeddings.tokens)
