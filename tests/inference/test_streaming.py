@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import decoders, models, normalizers
 from torch import nn
 
 from llmbook.inference import StopStrings, TextStream, complete, generate, stream
@@ -13,6 +15,21 @@ from tests.inference.helpers import fill
 
 TEXT = "Löwen, 狮子 und 🦁: ein Löwe 🦁 frisst kein 草。 Löwen 👩‍👩‍👧 schlafen.\n"
 BEFORE_LION = TEXT[: TEXT.index("🦁 f")]
+
+
+def llama_like(text: str) -> HFTokenizer:
+    """A tokenizer of Llama 2's and Mistral's kind: words begin with ▁, and what it has no token for is spelled in
+    bytes, which are decoded a whole run at a time."""
+    tokens = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *sorted(set("▁" + text.replace(" ", "▁")))]
+    backend = RustTokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, [], unk_token="<unk>", byte_fallback=True))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return HFTokenizer(backend)
+
+
+FALLBACK = llama_like("Lwen und frisst kein schlafen:,\n.")
 TOKENIZERS = {
     "byte": ByteTokenizer(),
     "char": CharTokenizer.train(TEXT),
@@ -207,3 +224,41 @@ def test_bad_arguments_are_named_at_once(call, message):
     """Catches an error that comes only when the first piece is asked for, after a server has said 200."""
     with pytest.raises(ValueError, match=message):
         call(byte_model(), ByteTokenizer())
+
+
+def pieces_of(tokenizer, ids: list[int], prompt: list[int] = ()) -> list[str]:
+    text = TextStream(tokenizer, prompt)
+    return [*(text.push(token) for token in ids), text.finish()]
+
+
+@pytest.mark.parametrize("text", ["🙂🙂", "中文", "é中🙂", "Löwe 🙂🙂 und 中文中文 ende", "中" * 40])
+def test_neighbouring_unknown_characters_survive(text):
+    """One unfinished character makes a byte-fallback decoder call the whole run of bytes before it unreadable:
+    '🙂🙂' was streamed as '🙂����'."""
+    tokenizer = FALLBACK
+    ids = tokenizer.encode(text)
+    assert "".join(pieces_of(tokenizer, ids)) == text
+    reference = decoders.DecodeStream(skip_special_tokens=False)
+    theirs = [reference.step(tokenizer.backend, token) or "" for token in ids]
+    assert pieces_of(tokenizer, ids)[:-1] == theirs
+    for cut in range(1, len(ids)):  # also behind a prompt that ends within the run
+        if "\N{REPLACEMENT CHARACTER}" not in (before := tokenizer.decode(ids[:cut])):
+            assert "".join(pieces_of(tokenizer, ids[cut:], ids[:cut])) == text[len(before) :]
+
+
+def test_bytes_that_are_no_text_are_shown_once():
+    """A stray byte between characters: it is neither lost nor held back for ever, and its neighbours survive."""
+    tokenizer = FALLBACK
+    smile, stray = tokenizer.encode("🙂")[1:], tokenizer.backend.token_to_id("<0x80>")
+    end = tokenizer.encode("e")[-1:]
+    pieces = pieces_of(tokenizer, [*smile, stray, *end])
+    assert "".join(pieces) == "🙂\N{REPLACEMENT CHARACTER}e"
+    assert "".join(pieces_of(tokenizer, [stray] * 9)) == "\N{REPLACEMENT CHARACTER}" * 9
+
+
+def test_a_stop_string_of_unknown_characters_is_found():
+    """A stop string that came out as U+FFFD and so never matched."""
+    tokenizer = FALLBACK
+    text = TextStream(tokenizer, stop="🙂🙂")
+    written = "".join(text.push(token) for token in tokenizer.encode("ein 🙂🙂 ende"))
+    assert (written, text.stopped) == ("ein ", "🙂🙂")

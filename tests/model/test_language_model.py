@@ -142,7 +142,7 @@ def test_a_training_checkpoint_exports_its_head(untie, ids, tmp_path):
     from llmbook.training.checkpoint import Checkpoint, save_checkpoint
 
     model = untied(untie)
-    empty = dict.fromkeys(("optimizer", "scaler", "rng", "data", "history", "train_config"), {})
+    empty = {part: {} for part in ("optimizer", "scaler", "rng", "data", "history", "train_config")}
     for settings in (model.config, config()):  # as the trainer writes it today, and before this was checked
         save_checkpoint(
             tmp_path / "last.pt", Checkpoint(step=1, model=model.state_dict(), model_config=settings.to_dict(), **empty)

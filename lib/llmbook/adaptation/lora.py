@@ -26,9 +26,9 @@ class LoRALinear(nn.Module):
     """A frozen linear layer ``base`` and its correction; see ``add_lora``.
 
     ``base`` may be any module with ``in_features`` and ``out_features``. While ``merged``, the correction is part of
-    the base's weight; the state dict holds the weight without it all the same. While not ``enabled``, the layer computes what ``base`` alone would. Raises ValueError for an
-    ``r`` that is no whole number from 1, a ``lora_alpha`` that is not positive and finite, and a ``lora_dropout``
-    outside [0, 1).
+    the base's weight; the state dict holds the weight without it all the same. While not ``enabled``, the layer
+    computes what ``base`` alone would. Raises ValueError for an ``r`` that is no whole number from 1, a ``lora_alpha``
+    that is not positive and finite, and a ``lora_dropout`` outside [0, 1).
     """
 
     def __init__(self, base: nn.Module, *, r: int, lora_alpha: float, lora_dropout: float = 0.0):

@@ -17,6 +17,16 @@ from llmbook.text import Tokenizer
 
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # what tokenizers decode bytes to that are not UTF-8, or not yet
 LONGEST = 3  # a character has at most four bytes, so an unfinished one shows as at most three of these
+PROMPT_END = 16  # tokens of a prompt that can matter for how the text goes on
+
+
+def _settled(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
+    """The last tokens of a text that are needed to decode what follows: the shortest end of ``ids`` that is readable
+    by itself, or all of them. One token is not always enough, since a character may be spelled by several."""
+    for n in range(1, min(len(ids), LONGEST + 1) + 1):
+        if UNREADABLE not in tokenizer.decode(ids[-n:]):
+            return list(ids[-n:])
+    return list(ids)
 
 
 class TextStream:
@@ -30,7 +40,7 @@ class TextStream:
 
     def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = (), *, stop: str | Sequence[str] = ()):
         self.tokenizer, self._stops = tokenizer, StopStrings(stop)
-        self._known = list(prompt_ids[-1:])  # the last token whose text is settled
+        self._known = _settled(tokenizer, prompt_ids[-PROMPT_END:])  # the last tokens whose text is settled
         self._new: list[int] = []  # the tokens after it
         self._given = 0  # characters of their text given out
 
@@ -47,7 +57,7 @@ class TextStream:
         piece = text[self._given : len(text) - unfinished]
         self._given += len(piece)
         if not unfinished:  # a character ends with this token: no need to decode it again
-            self._known, self._new, self._given = [token], [], 0
+            self._known, self._new, self._given = _settled(self.tokenizer, self._known + self._new), [], 0
         return self._stops.push(piece)
 
     def finish(self) -> str:
@@ -58,7 +68,11 @@ class TextStream:
 
     def _decode(self) -> str:
         before = self.tokenizer.decode(self._known)
-        return self.tokenizer.decode(self._known + self._new)[len(before) :]
+        text = self.tokenizer.decode(self._known + self._new)
+        if text.startswith(before):
+            return text[len(before) :]
+        # Byte-fallback decoders make all neighbouring bytes unreadable as long as one character of them is unfinished.
+        return self.tokenizer.decode(self._new)
 
 
 def stream(
