@@ -135,6 +135,15 @@ def test_bad_templates_and_messages_are_named(template, messages, message):
         render(messages, template)
 
 
+@pytest.mark.parametrize("template", ["{{ bos_token }}a", "{{ bos_token + 'a' }}", "{{ [eos_token] | join }}"])
+def test_a_special_token_that_is_not_known_is_refused(template):
+    """Mistral's prompt without its <s>: another conversation than the model was trained on, and nothing says so."""
+    with pytest.raises(ValueError, match="_token' is undefined"):
+        render([], template)
+    assert "<s>" in render([], template, bos_token="<s>", eos_token="<s>")
+    assert render([], "{% if bos_token is defined %}{{ bos_token }}{% endif %}{{ tools }}") == ""
+
+
 def test_dates_come_from_the_clock():
     """Catches a template of a model that is told the date, refused for an unknown function."""
     assert render([], "{{ strftime_now('%Y') }}").startswith("20")

@@ -177,3 +177,63 @@ def test_what_is_not_read_is_named(tmp_path):
         config_from_gguf(file)
     with pytest.raises(ValueError, match=r"tokenizer of kind \('llama', None\)"):
         tokenizer_from_gguf(file)
+
+
+def test_tokens_of_users_and_templates_are_kept(tmp_path):
+    """Tokens that are found as they are written cut into pieces; a chat template without the tokens it writes."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    tokens = [*sorted(ByteLevel.alphabet()), "<s>", "</s>", "two words", "狮子"]
+    file = small_file(
+        tmp_path / "t.gguf", tokenizer__ggml__tokens=tokens, tokenizer__ggml__merges=["\u0120 a"],
+        tokenizer__ggml__token_type=[1] * 256 + [3, 3, 4, 4], tokenizer__ggml__model="gpt2",
+        tokenizer__ggml__pre="smollm", tokenizer__ggml__bos_token_id=256, tokenizer__ggml__eos_token_id=257,
+        tokenizer__chat_template="{{ bos_token }}",
+    )[1]  # fmt: skip
+    file.values["tokenizer.ggml.merges"] = []
+    tokenizer = tokenizer_from_gguf(file)
+    assert tokenizer.encode("two words狮子</s>") == [258, 259, 257]
+    assert tokenizer.special_tokens_map == {"bos_token": "<s>", "eos_token": "</s>"}
+    del file.values["tokenizer.ggml.merges"]
+    with pytest.raises(ValueError, match=r"t\.gguf has a damaged tokenizer: KeyError at 'tokenizer\.ggml\.merges'"):
+        tokenizer_from_gguf(file)
+
+
+@pytest.mark.parametrize("alignment", [0, "x", "an array", 0.5])
+def test_an_alignment_that_is_none_is_refused(alignment, tmp_path):
+    """A division by zero, or a type nobody expects, in place of a word about the file."""
+    path = write(tmp_path / "d.gguf", {}, a__number=1)
+    content = path.read_bytes().replace(b"a.number", b"general.alignment")
+    name = len(b"general.alignment").to_bytes(8, "little")
+    kinds = {0: (4, (0).to_bytes(4, "little")), "x": (8, (1).to_bytes(8, "little") + b"x"), 0.5: (6, b"\0\0\0?")}
+    kind, value = kinds.get(alignment, (9, (4).to_bytes(4, "little") + (0).to_bytes(8, "little")))
+    head = content[:8] + (0).to_bytes(8, "little") + (1).to_bytes(8, "little")
+    path.write_bytes(head + name + b"general.alignment" + kind.to_bytes(4, "little") + value)
+    with pytest.raises(ValueError, match=r"d\.gguf has general\.alignment"):
+        read_gguf(path)
+
+
+def test_arrays_in_arrays_end(tmp_path):
+    """A few kilobytes of nested arrays that end in Python's own limit of recursion."""
+    head = b"GGUF" + (3).to_bytes(4, "little") + (0).to_bytes(8, "little") + (1).to_bytes(8, "little")
+    nested = ((9).to_bytes(4, "little") + (1).to_bytes(8, "little")) * 5000
+    path = tmp_path / "n.gguf"
+    path.write_bytes(head + (1).to_bytes(8, "little") + b"a" + (9).to_bytes(4, "little") + nested)
+    with pytest.raises(ValueError, match=r"n\.gguf is not all of a GGUF file: an array lies in 8 others"):
+        read_gguf(path)
+
+
+def test_what_is_said_twice_is_refused(tmp_path):
+    """Two tensors of one name, of which the last was taken."""
+    numbers = np.ones((1, 32), np.float32)
+    path = write(tmp_path / "two.gguf", {"t.a": (numbers, "F32"), "t.b": (numbers, "F32")}, a__a=1, a__b=2)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"t.b", b"t.a"))
+    with pytest.raises(ValueError, match=r"holds t\.a twice"):
+        read_gguf(path)
+    path.write_bytes(content.replace(b"a.b", b"a.a"))
+    with pytest.raises(ValueError, match=r"says a\.a twice"):
+        read_gguf(path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match="is empty"):
+        read_gguf(path)

@@ -216,7 +216,7 @@ def test_a_config_that_ties_nothing_is_read_as_untied():
 def test_foreign_weights_are_refused_by_name():
     """A checkpoint of another model loaded in part."""
     ours, theirs = pair("gpt2")
-    with pytest.raises(ValueError, match=r"not the weights of a LlamaForCausalLM with 3 layers.*model\.embed_tokens"):
+    with pytest.raises(ValueError, match=r"not the weights of a LlamaForCausalLM with 3 layers.*model\.norm"):
         from_huggingface(theirs.state_dict(), "llama", n_layers=3)
     with pytest.raises(
         ValueError, match=r"no LlamaForCausalLM with 3 layers: missing \[\'body.blocks.0.feed_forward.gate"
@@ -262,3 +262,68 @@ def test_settings_theirs_cannot_have_are_refused_by_name(family, changes, messag
     config = TransformerConfig.gpt2(vocab_size=31, d_model=24, n_layers=3, n_heads=4, **changes)
     with pytest.raises(ValueError, match=message):
         config_to_huggingface(config, family)
+
+
+def respelled(family: str, weights: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """The same weights as files on the Hub spell them: what is other in each changes nothing that is computed."""
+    zeros = torch.zeros(1, 1, 4, 4)
+    match family:
+        case "gpt2":
+            bare = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}
+            masks = {f"h.{i}.attn.{name}": zeros for i in range(3) for name in ("bias", "masked_bias")}
+            del bare["lm_head.weight"]
+            return {"without its prefix": bare, "with its masks": bare | masks, "untouched": weights}
+        case "llama":
+            angles = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(3) for i in range(3)}
+            bare = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+            return {"with its angles": weights | angles, "without its prefix": bare}
+        case "bert" | "bert-masked-lm" | "bert-classifier" | "bert-token-classifier":
+            bare = {name.removeprefix("bert."): tensor for name, tensor in weights.items()}
+            full = {name if name.startswith(("cls.", "classifier.")) else f"bert.{name}": t for name, t in bare.items()}
+            old = {
+                name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): tensor
+                for name, tensor in full.items()
+            }
+            heads = {"cls.seq_relationship.weight": zeros, "cls.seq_relationship.bias": zeros}
+            pooler = {"bert.pooler.dense.weight": zeros, "bert.pooler.dense.bias": zeros} | old
+            return {"bare": bare, "prefixed": full, "from TensorFlow": old, "of pre-training": heads | pooler}
+        case "t5" | "t5-gated":
+            extra = {"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": zeros}
+            without = {name: tensor for name, tensor in weights.items() if name != "shared.weight"}
+            return {"with an unused bias": weights | extra, "without shared": without}
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_names_that_change_nothing_are_read(family):
+    """Famous files refused: GPT-2's without its prefix and with its masks, BERT's with gamma and beta, Llama's with its
+    angles, T5's with a bias it never used."""
+    ours, theirs = pair(family)
+    expected = ours.state_dict()
+    for spelling, weights in respelled(family, theirs.state_dict()).items():
+        got = from_huggingface(weights, family, **DEPTH[family])
+        assert got.keys() == expected.keys(), spelling
+        assert all(torch.equal(got[name], expected[name]) for name in got), spelling
+
+
+def test_two_tensors_that_are_one_here_are_not_merged():
+    """A file whose two biases of one projection differ, of which one would have been dropped."""
+    _, theirs = pair("bert-masked-lm")
+    weights = theirs.state_dict()
+    weights["cls.predictions.decoder.bias"] = weights["cls.predictions.bias"] + 1
+    with pytest.raises(ValueError, match=r"cls\.predictions.*bias differs from another tensor"):
+        from_huggingface(weights, "bert-masked-lm", n_layers=3)
+
+
+def test_a_tensor_under_two_spellings_is_refused():
+    """One of two that would have won by its place in the file."""
+    _, theirs = pair("llama")
+    weights = theirs.state_dict()
+    weights["norm.weight"] = weights["model.norm.weight"] + 1
+    with pytest.raises(ValueError, match=r"model\.norm\.weight under two names"):
+        from_huggingface(weights, "llama", n_layers=3)
+
+
+def test_a_depth_that_cannot_be_is_refused_at_once():
+    """A damaged configuration of a thousand million layers, for each of which names would be made."""
+    with pytest.raises(ValueError, match="1000000000 layers cannot lie in 1 tensors"):
+        from_huggingface({"norm.weight": torch.ones(1)}, "llama", n_layers=10**9)

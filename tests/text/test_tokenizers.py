@@ -6,8 +6,11 @@ import random
 import numpy as np
 import pytest
 import torch
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as RustTokenizer
 
 from llmbook.text import BPETokenizer, ByteTokenizer, CharTokenizer, HFTokenizer, load_tokenizer
+from llmbook.text.tokenizers.protocol import printable
 from tests.text.samples import EVERYTHING, TEXTS
 
 SPECIAL = ["<|endoftext|>", "<|end|>"]
@@ -172,3 +175,109 @@ def test_end_tokens_are_found_by_their_usual_names():
     assert special.end_tokens == (1, 2)
     assert ByteTokenizer().end_tokens == ()
     assert CharTokenizer("abc").end_tokens == ()
+
+
+def holed(**tokens: int) -> HFTokenizer:
+    """A byte-level tokenizer whose last id is higher than the number of its tokens."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = RustTokenizer(models.BPE({token: i for i, token in enumerate(alphabet)} | tokens, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return HFTokenizer(backend)
+
+
+def test_a_vocabulary_with_holes_reaches_to_its_highest_id():
+    """Entries counted in place of ids: a model made of that size has no row for the last token."""
+    tokenizer = holed(Ġend=300)
+    assert (len(tokenizer.backend.get_vocab()), tokenizer.vocab_size) == (257, 301)
+    assert tokenizer.decode([300]) == " end"
+    assert (tokenizer.token(300), tokenizer.token(299), tokenizer.decode([299])) == ("␣end", "⟨unused 299⟩", "")
+    with pytest.raises(ValueError, match=r"id 301 at position 0 .*\(0 to 300\)"):
+        tokenizer.decode([301])
+
+
+@pytest.mark.parametrize("text", ["two words", "狮子", "<|x|>", "\n\n"])
+@pytest.mark.parametrize("special", [True, False])
+def test_added_tokens_stand_as_they_are_written(text, special):
+    """An added token is no sequence of byte characters: `two words` was a KeyError where a figure wrote it."""
+    tokenizer = holed()
+    tokenizer.backend.add_tokens([AddedToken(text, special=special, normalized=False)])
+    tokenizer = HFTokenizer(tokenizer.backend)
+    (index,) = tokenizer.encode(text)
+    assert tokenizer.decode([index]) == text
+    assert tokenizer.token(index) == printable(text.encode())
+
+
+def test_the_size_is_not_counted_at_every_id():
+    """A backend that counts its vocabulary when asked (12 ms in some versions) and is asked for every token."""
+
+    class Counting:
+        def __init__(self, backend):
+            self.backend, self.asked = backend, 0
+
+        def __getattr__(self, name):
+            self.asked += "vocab" in name
+            return getattr(self.backend, name)
+
+    tokenizer = holed()
+    tokenizer.backend = Counting(tokenizer.backend)
+    for _ in range(20):
+        tokenizer.decode(list(range(200)))
+        tokenizer.token(5)
+    assert tokenizer.backend.asked == 0
+
+
+def gpt2_files(folder, ids: dict[str, int], merges: list[str]) -> BPETokenizer:
+    (folder / "vocab.json").write_text(json.dumps(ids))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
+    return BPETokenizer.from_gpt2(folder / "vocab.json", folder / "merges.txt")
+
+
+def test_gpt2_files_with_holes_keep_their_ids(tmp_path):
+    """Ids that move together because one in the middle is missing: every later token is read as its neighbour."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    ids = {token: i for i, token in enumerate(alphabet)} | {"th": 300, "the": 302, "<|endoftext|>": 305}
+    merges = ["t h", "th e"]
+    ours = gpt2_files(tmp_path, ids, merges)
+    reference = RustTokenizer(models.BPE(ids, [tuple(m.split()) for m in merges]))
+    reference.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    assert ours.encode("the thorn") == reference.encode("the thorn").ids
+    assert (ours.vocab_size, ours.encode("<|endoftext|>"), ours.token(301)) == (306, [305], "⟨unused 301⟩")
+    again = BPETokenizer.from_dict(json.loads(json.dumps(ours.to_dict())))
+    assert again.encode("the thorn<|endoftext|>") == ours.encode("the thorn<|endoftext|>")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"), [({"th": 0}, "vocab.json"), ({"th": -1}, "vocab.json"), ({"th": 1.5}, "vocab.json")]
+)
+def test_gpt2_files_with_strange_ids_are_refused(tmp_path, change, says):
+    """Two tokens with one id, and ids that are no place in a table."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    with pytest.raises(ValueError, match=says):
+        gpt2_files(tmp_path, {token: i for i, token in enumerate(alphabet)} | change, ["t h"])
+    with pytest.raises(ValueError, match=r"merges\.txt holds 't h e'"):
+        gpt2_files(tmp_path, {token: i for i, token in enumerate(alphabet)}, ["t h e"])
+
+
+def test_a_folder_brings_what_chats_need(tmp_path):
+    """A template without the special tokens it writes, or the other way round."""
+    holed().backend.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "special_tokens_map.json").write_text('{"pad_token": "<p>", "eos_token": "</old>"}')
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({
+            "bos_token": {"content": "<s>", "special": True}, "eos_token": "</s>", "unk_token": None,
+            "add_bos_token": True,
+            "chat_template": [{"name": "tool", "template": "x"}, {"name": "default", "template": "y"}],
+        })
+    )  # fmt: skip
+    tokenizer = HFTokenizer.from_folder(tmp_path)
+    assert tokenizer.special_tokens_map == {"pad_token": "<p>", "eos_token": "</s>", "bos_token": "<s>"}
+    assert tokenizer.chat_template == "y"
+    tokenizer.save(tmp_path / "ours.json")
+    assert load_tokenizer(tmp_path / "ours.json").special_tokens_map == tokenizer.special_tokens_map
+    (tmp_path / "chat_template.jinja").write_text("z")
+    assert HFTokenizer.from_folder(tmp_path).chat_template == "z"
+    for damaged in ("[]", "{", '{"chat_template": [1]}'):
+        (tmp_path / "tokenizer_config.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"tokenizer_config\.json is damaged"):
+            HFTokenizer.from_folder(tmp_path)

@@ -41,10 +41,11 @@ def render(
         messages: one dictionary a turn, with its ``"role"`` (system, user, assistant) and ``"content"``.
         template: the model's template.
         add_generation_prompt: end with the marks that open the assistant's next turn, so that the model writes it.
-        variables: what else the template uses, such as ``bos_token="<s>"``.
+        variables: what else the template uses, such as ``bos_token="<s>"`` (``tokenizer.special_tokens_map``).
 
     Raises:
-        ValueError: a message has no role, or the template is invalid or refuses these messages; its words are given.
+        ValueError: a message has no role, the template is invalid or refuses these messages (its words are given), or
+            it writes a special token that is not among the variables.
     """
     for number, message in enumerate(messages):
         if not isinstance(message, Mapping) or "role" not in message:
@@ -61,11 +62,21 @@ def render(
 @lru_cache(maxsize=16)
 def _compiled(template: str) -> jinja2.Template:
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols], undefined=_Missing
     )
     environment.filters["tojson"] = _to_json
     environment.globals |= {"raise_exception": _raise_exception, "strftime_now": _now}
     return environment.from_string(template)
+
+
+class _Missing(jinja2.Undefined):
+    """What the template asks for and was not given: nothing, but for a special token, without which the model would
+    read another conversation than the one it was trained on."""
+
+    def __str__(self) -> str:
+        if str(self._undefined_name).endswith("_token"):
+            self._fail_with_undefined_error()
+        return super().__str__()
 
 
 class Generation(Extension):

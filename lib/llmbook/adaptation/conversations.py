@@ -56,7 +56,7 @@ def encode_chat(
         template: the tokenizer's own (``tokenizer.chat_template``) unless given, or ChatML if it has none.
         learn: all turns of the assistant, or only the last.
         max_len: what lies beyond is cut off at the end; the beginning is what will be read at use.
-        variables: what else the template uses.
+        variables: what else the template uses; the tokenizer's special tokens are there.
 
     Raises:
         ValueError: an option is out of range; nothing is left to learn; the conversation's beginning gets other tokens
@@ -67,6 +67,7 @@ def encode_chat(
     if max_len is not None and max_len < 2:
         raise ValueError(f"max_len={max_len}: one token to read and one to learn are the least")
     template = template or getattr(tokenizer, "chat_template", None) or CHATML
+    variables = getattr(tokenizer, "special_tokens_map", {}) | variables
     ids = tokenizer.encode(render(messages, template, **variables))
     labels = [IGNORE] * len(ids)
     turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]

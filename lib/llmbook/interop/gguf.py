@@ -21,6 +21,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 ALIGNMENT = 32
+MOST_DIMENSIONS, DEEPEST = 4, 8  # of a tensor, by the format; of arrays within arrays, by nobody's file
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 
@@ -52,27 +53,42 @@ def read_gguf(path: str | os.PathLike[str]) -> GGUF:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not GGUF of version 2 or 3, is cut short, or holds a kind of block that is not read here.
+        ValueError: it is not GGUF of version 2 or 3, is cut short or damaged, says a thing twice, or holds a kind of
+            block that is not read here.
     """
     path = Path(path)
     size = path.stat().st_size
+    if not size:
+        raise ValueError(f"{path} is empty")
     content = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
     head = _Head(memoryview(content.numpy()))
     try:
         magic, version, n_tensors, n_values = head.numbers("4sIQQ")
         if magic != b"GGUF" or version not in (2, 3):
             raise ValueError(f"{path} is not a GGUF file of version 2 or 3: it begins with {magic!r}, {version}")
-        values = {head.string(): head.value() for _ in range(n_values)}
+        values: dict[str, Any] = {}
+        for _ in range(n_values):
+            name = head.string()
+            if name in values:
+                raise ValueError(f"{path} says {name} twice")
+            values[name] = head.value()
         found = [head.tensor() for _ in range(n_tensors)]
     except (struct.error, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not all of a GGUF file: {error}") from None
     alignment = values.get("general.alignment", ALIGNMENT)
-    data = math.ceil(head.at / alignment) * alignment
-    tensors = {}
+    if type(alignment) is not int or alignment < 1:
+        raise ValueError(f"{path} has general.alignment={alignment!r}: expected a whole number of bytes")
+    data = -(-head.at // alignment) * alignment
+    tensors: dict[str, StoredTensor] = {}
     for name, shape, kind, offset in found:
+        if name in tensors:
+            raise ValueError(f"{path} holds {name} twice")
         if kind not in _BY_NUMBER:
             raise ValueError(f"{name} in {path} is of type {kind}; read are {', '.join(_FORMATS)}")
-        begin, n_bytes = data + offset, _FORMATS[_BY_NUMBER[kind]].n_bytes(math.prod(shape))
+        form = _FORMATS[_BY_NUMBER[kind]]
+        if shape[-1] % form.block:
+            raise ValueError(f"{name} in {path} has rows of {shape[-1]}, which are no blocks of {form.block}")
+        begin, n_bytes = data + offset, form.n_bytes(math.prod(shape))
         if begin + n_bytes > size:
             raise ValueError(f"{path} is cut short: {name} would end at byte {begin + n_bytes:,} of {size:,}")
         tensors[name] = StoredTensor(_BY_NUMBER[kind], shape, content[begin : begin + n_bytes])
@@ -97,7 +113,7 @@ class _Head:
             raise struct.error(f"a text of {length} bytes goes beyond its end")
         return bytes(self.content[self.at - length : self.at]).decode()
 
-    def value(self, kind: int | None = None) -> Any:
+    def value(self, kind: int | None = None, depth: int = 0) -> Any:
         if kind is None:
             (kind,) = self.numbers("I")
         if kind == _STRING:
@@ -106,7 +122,9 @@ class _Head:
             kind, length = self.numbers("IQ")
             if kind in _NUMBERS:
                 return list(self.numbers(f"{length}{_NUMBERS[kind]}"))
-            return [self.value(kind) for _ in range(length)]
+            if depth == DEEPEST:
+                raise struct.error(f"an array lies in {DEEPEST} others")
+            return [self.value(kind, depth + 1) for _ in range(length)]
         if kind not in _NUMBERS:
             raise struct.error(f"there is no type {kind}")
         return self.numbers(_NUMBERS[kind])[0]
@@ -114,7 +132,11 @@ class _Head:
     def tensor(self) -> tuple[str, tuple[int, ...], int, int]:
         """Name, shape, number of the format, first byte in the data. The file names the fastest dimension first."""
         name, (n_dims,) = self.string(), self.numbers("I")
+        if not 1 <= n_dims <= MOST_DIMENSIONS:
+            raise struct.error(f"{name} has {n_dims} dimensions")
         shape = self.numbers(f"{n_dims}Q")[::-1]
+        if 0 in shape:
+            raise struct.error(f"{name} has shape {shape}")
         return name, shape, *self.numbers("IQ")
 
 

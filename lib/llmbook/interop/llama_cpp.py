@@ -20,6 +20,8 @@ _SIZES = (
     "llama.attention.head_count", "llama.feed_forward_length", "llama.attention.layer_norm_rms_epsilon",
 )  # fmt: skip
 CONTROL = 3  # the type of a token that never comes from text: <|im_start|>, <|endoftext|>
+USER_DEFINED = 4  # the type of a token that is found in text as it is written, before anything is merged
+_TEMPLATE_TOKENS = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 
 _NAMES = Family(
     architecture="GGUF llama",
@@ -94,13 +96,20 @@ def half_split(weight: Float[Tensor, "HD C"], *, n_heads: int) -> Float[Tensor, 
 
 
 def tokenizer_from_gguf(file: GGUF) -> HFTokenizer:
-    """The byte-level BPE tokenizer of the file, with the chat template at ``.chat_template`` if there is one.
+    """The byte-level BPE tokenizer of the file, with what chats need: its template and its special tokens.
 
     Only the rule "smollm" for cutting text before the merges is known here: every digit alone, then GPT-2's pattern.
 
     Raises:
-        ValueError: the file's tokenizer is of another kind.
+        ValueError: the file's tokenizer is of another kind, or a part of it is missing or damaged.
     """
+    try:
+        return _tokenizer(file)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file.path.name} has a damaged tokenizer: {type(error).__name__} at {error}") from None
+
+
+def _tokenizer(file: GGUF) -> HFTokenizer:
     values = file.values
     kind = values.get("tokenizer.ggml.model"), values.get("tokenizer.ggml.pre")
     if kind != ("gpt2", "smollm"):
@@ -112,8 +121,14 @@ def tokenizer_from_gguf(file: GGUF) -> HFTokenizer:
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     backend.decoder = decoders.ByteLevel()
-    control = [t for t, kind in zip(tokens, values["tokenizer.ggml.token_type"], strict=True) if kind == CONTROL]
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
+    kinds = list(zip(tokens, values["tokenizer.ggml.token_type"], strict=True))
+    control = [AddedToken(token, special=True, normalized=False) for token, kind in kinds if kind == CONTROL]
+    plain = [AddedToken(token, special=False, normalized=False) for token, kind in kinds if kind == USER_DEFINED]
+    backend.add_special_tokens(control)
+    backend.add_tokens(plain)
     tokenizer = HFTokenizer(backend)
     tokenizer.chat_template = values.get("tokenizer.chat_template")
+    for name, theirs in _TEMPLATE_TOKENS.items():
+        if (index := values.get(f"tokenizer.ggml.{theirs}_token_id")) is not None:
+            tokenizer.special_tokens_map[name] = tokens[index]
     return tokenizer

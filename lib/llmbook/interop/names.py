@@ -4,6 +4,7 @@ No weight is changed on the way but for layout: a file may hold a matrix transpo
 """
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -29,8 +30,9 @@ class Family:
         architecture: their class, as ``config.json`` names it.
         outside: tensors outside the layers.
         layer: tensors of layer ``{i}``; ``decoder_layer``: the same of a second stack.
-        copies: a tensor that a file may leave out because it is another one (tied weights): name → the other's name.
-        unused: tensors that have no place in ours and change nothing we compute.
+        copies: a tensor that is another one (tied weights): name → the other's name. A file may leave out either.
+        prefix: what their names begin with in some files and not in others ("transformer.").
+        unused: tensors that have no place in ours and change nothing we compute; ``*`` stands for any characters.
     """
 
     architecture: str
@@ -38,6 +40,7 @@ class Family:
     layer: tuple[Entry, ...]
     decoder_layer: tuple[Entry, ...] = ()
     copies: dict[str, str] = field(default_factory=dict)
+    prefix: str = ""
     unused: tuple[str, ...] = ()
 
     def entries(self, n_layers: int, n_decoder_layers: int | None = None) -> list[Entry]:
@@ -56,6 +59,9 @@ class Family:
         return [*self.outside, *layers]
 
 
+_OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # of norms, in files that come from TensorFlow
+
+
 def pairs(*names: tuple[str, str], parameters: tuple[str, ...] = ("weight", "bias")) -> tuple[Entry, ...]:
     """Modules that carry the same parameters under two names."""
     return tuple(Entry(f"{theirs}.{p}", (f"{ours}.{p}",)) for theirs, ours in names for p in parameters)
@@ -69,28 +75,59 @@ def prefixed(entries: tuple[Entry, ...], theirs: str, ours: str) -> tuple[Entry,
 def translate(weights: dict[str, Tensor], family: Family, **depth: int | None) -> dict[str, Tensor]:
     """Their state dict under our names; ``depth`` is ``n_layers`` and for a second stack ``n_decoder_layers``.
 
+    Files of one model differ in names that change nothing: with or without the prefix, ``gamma`` for ``weight``,
+    buffers that are computed. They are read alike.
+
     Raises:
-        ValueError: a tensor is missing or unknown; the first names are given.
+        ValueError: a tensor is missing or unknown, one cannot be split as ours are, or two that are one here differ;
+            the first names are given.
     """
-    left = dict(weights)
-    for copy, original in family.copies.items():
+    if max(n or 0 for n in depth.values()) > len(weights):
+        raise ValueError(f"{max(n or 0 for n in depth.values())} layers cannot lie in {len(weights)} tensors")
+    entries = family.entries(**depth)
+    left = _usual_names(weights, family, {entry.theirs for entry in entries})
+    for copy, original in (*family.copies.items(), *((o, c) for c, o in family.copies.items())):
         if copy not in left and original in left:
             left[copy] = left[original]
     ours, missing = {}, []
-    for entry in family.entries(**depth):
+    for entry in entries:
         tensor = left.pop(entry.theirs, None)
         if tensor is None:
             missing.append(entry.theirs)
             continue
-        tensor = tensor.t() if entry.transposed else tensor
-        ours.update(zip(entry.ours, tensor.chunk(len(entry.ours)), strict=True))
-    unknown = [name for name in left if name not in family.unused]
+        tensor = tensor.t() if entry.transposed and tensor.ndim == 2 else tensor
+        parts = tensor.chunk(len(entry.ours)) if tensor.ndim else ()
+        if len(parts) != len(entry.ours):
+            raise ValueError(f"{entry.theirs} has shape {tuple(tensor.shape)}, which holds no {len(entry.ours)} parts")
+        for name, part in zip(entry.ours, parts, strict=True):
+            if name in ours and not torch.equal(ours[name], part):
+                raise ValueError(f"{entry.theirs} differs from another tensor of the file that is the same {name} here")
+            ours[name] = part
+    unknown = [name for name in left if not any(fnmatchcase(name, pattern) for pattern in family.unused)]
     if missing or unknown:
         raise ValueError(
             f"not the weights of a {family.architecture} with {depth['n_layers']} layers: "
             f"missing {missing[:4]}, unknown {unknown[:4]} ({len(missing)} and {len(unknown)} in all)"
         )
     return {name: tensor.contiguous() for name, tensor in ours.items()}
+
+
+def _usual_names(weights: dict[str, Tensor], family: Family, known: set[str]) -> dict[str, Tensor]:
+    """The file's tensors under the names of the table, where another spelling of one is there."""
+
+    def usual(name: str) -> str:
+        stem, _, last = name.rpartition(".")
+        plain = f"{stem}.{_OLD_NAMES.get(last, last)}"
+        forms = (name, plain, family.prefix + plain, plain.removeprefix(family.prefix))
+        return next((form for form in forms if form in known), name)
+
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        new = usual(name)
+        if new in renamed:
+            raise ValueError(f"the file holds {new} under two names, one of them {name}")
+        renamed[new] = tensor
+    return renamed
 
 
 def translate_back(weights: dict[str, Tensor], family: Family, **depth: int | None) -> dict[str, Tensor]:

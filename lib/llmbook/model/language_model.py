@@ -65,10 +65,13 @@ def _same(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one, other.to(one), rtol=0, atol=0, equal_nan=True)
 
 
-def _require_tied(module: "LanguageModel", state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
-    head, table = f"{prefix}{HEAD}", f"{prefix}{module.token_table}.weight"
-    if module._is_tied() and {head, table} <= state.keys() and not _same(state[head], state[table]):
-        raise ValueError(
-            f"{head} and {table} differ, but this {type(module).__name__} has one tensor for both and would keep only "
-            "one of them: build it with tie_embeddings=False"
-        )
+def _require_tied(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
+    first: dict[nn.Parameter, str] = {}
+    for name, own in module.named_parameters(remove_duplicate=False):
+        one, other = first.setdefault(own, prefix + name), prefix + name
+        if {one, other} <= state.keys() and not _same(state[one], state[other]):
+            advice = ": build it with tie_embeddings=False" if HEAD in (name, one.removeprefix(prefix)) else ""
+            raise ValueError(
+                f"{one} and {other} differ, but this {type(module).__name__} has one tensor for both and would keep "
+                f"only one of them{advice}"
+            )

@@ -107,7 +107,8 @@ class CompletionServer:
         if self.chat_template is None:
             raise ApiError(400, f"{self.name!r} has no chat template; use /v1/completions", code="no_chat_template")
         try:
-            return render(order.messages, self.chat_template, add_generation_prompt=True)
+            known = getattr(self.tokenizer, "special_tokens_map", {})
+            return render(order.messages, self.chat_template, add_generation_prompt=True, **known)
         except ValueError as error:
             raise ApiError(400, str(error), param="messages") from None
 

@@ -9,6 +9,9 @@ from typing import Any
 from llmbook.interop.names import Entry, Family, our_sizes, pairs, prefixed, require, their_sizes
 from llmbook.model import TransformerConfig
 
+# One file often holds the heads of pre-training, whatever its reader wants; position_ids count from 0.
+_OF_OTHER_HEADS = ("*pooler.dense.*", "cls.*", "*embeddings.position_ids")
+
 
 def _encoder() -> Family:
     theirs, ours = "encoder.layer.{i}", "blocks.{i}"
@@ -27,8 +30,7 @@ def _encoder() -> Family:
         parameters=("weight",),
     )
     outside = tables + pairs(("embeddings.LayerNorm", "embeddings.norm"))
-    unused = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
-    return Family(architecture="BertModel", outside=outside, layer=layer, unused=unused)
+    return Family(architecture="BertModel", outside=outside, layer=layer, prefix="bert.", unused=_OF_OTHER_HEADS)
 
 
 def _with_head(architecture: str, head: tuple[Entry, ...], copies: dict[str, str] | None = None) -> Family:
@@ -37,7 +39,8 @@ def _with_head(architecture: str, head: tuple[Entry, ...], copies: dict[str, str
         outside=prefixed(_ENCODER.outside, "bert.", "encoder.") + head,
         layer=prefixed(_ENCODER.layer, "bert.", "encoder."),
         copies=copies or {},
-        unused=("bert.embeddings.position_ids",),
+        prefix="bert.",
+        unused=_OF_OTHER_HEADS,
     )
 
 

@@ -28,6 +28,8 @@ def _names() -> Family:
         outside=outside,
         layer=weights + biases + norms,
         copies={"lm_head.weight": "transformer.wte.weight"},
+        prefix="transformer.",
+        unused=("*h.*.attn.bias", "*h.*.attn.masked_bias"),  # the causal mask, as buffers
     )
 
 

@@ -29,6 +29,8 @@ def _names() -> Family:
         outside=pairs(*outside, parameters=only),
         layer=pairs(*attention, *feed_forward, *norms, parameters=only),
         copies={"lm_head.weight": "model.embed_tokens.weight"},
+        prefix="model.",
+        unused=("*.rotary_emb.inv_freq",),
     )
 
 

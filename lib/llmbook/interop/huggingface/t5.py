@@ -49,6 +49,9 @@ def _names(feed_forward: dict[str, str]) -> Family:
         layer=_stack("encoder", feed_forward),
         decoder_layer=_stack("decoder", feed_forward),
         copies=dict.fromkeys(copied, "shared.weight"),
+        unused=(
+            "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
+        ),  # never used, by theirs either
     )
 
 

@@ -30,9 +30,10 @@ CACHED_WORDS = 100_000
 class BPETokenizer(Tokenizer):
     """A tokenizer that starts from bytes and applies learned merges.
 
-    ``vocab[id]`` is the bytes of a token, ``merges`` the pairs of byte strings in the order they were learned
-    (position = rank), ``special_tokens`` the ids of strings that stand for themselves and are never cut.
-    Special tokens in the text given to :meth:`encode` are recognised. Raises ValueError if a byte has no token.
+    ``vocab[id]`` is the bytes of a token, none for an id that is not used; ``merges`` the pairs of byte strings in the
+    order they were learned (position = rank); ``special_tokens`` the ids of strings that stand for themselves and are
+    never cut. Special tokens in the text given to :meth:`encode` are recognised. Raises ValueError if a byte has no
+    token.
     """
 
     kind = "bpe"
@@ -91,19 +92,24 @@ class BPETokenizer(Tokenizer):
 
     @classmethod
     def from_gpt2(cls, vocab_json: str | os.PathLike[str], merges_txt: str | os.PathLike[str]) -> Self:
-        """Read a pair of files in GPT-2's own format; entries of the vocabulary no merge makes are special."""
+        """Read a pair of files in GPT-2's own format; entries of the vocabulary no merge makes are special.
+
+        Every token keeps its id, also where the file skips some. Raises ValueError for an id that is no whole number
+        from 0 or stands for two tokens, and for a line that is no merge.
+        """
         ids = json.loads(Path(vocab_json).read_text(encoding="utf-8"))
         lines = Path(merges_txt).read_text(encoding="utf-8").splitlines()
         pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+        if wrong := next((pair for pair in pairs if len(pair) != 2), None):
+            raise ValueError(f"{merges_txt} holds {' '.join(wrong)!r}, which is no pair of tokens")
+        by_id = {index: token for token, index in ids.items()}
+        if len(by_id) < len(ids) or not all(isinstance(i, int) and i >= 0 for i in by_id):
+            raise ValueError(f"{vocab_json} does not give each token a whole number of its own, from 0 on")
         merges = [(from_characters(left), from_characters(right)) for left, right in pairs]
         made = {to_characters(left + right) for left, right in merges} | set(byte_characters().values())
         special = {token: index for token, index in ids.items() if token not in made}
-        by_id = sorted(ids, key=ids.__getitem__)
-        return cls(
-            [utf8(t) if t in special else from_characters(t) for t in by_id],
-            merges,
-            special,
-        )
+        pieces = [by_id.get(index, "") for index in range(max(by_id) + 1)]
+        return cls([utf8(t) if t in special else from_characters(t) for t in pieces], merges, special)
 
     def prefix(self, vocab_size: int) -> Self:
         """The tokenizer as it was when its training had made ``vocab_size`` tokens (all, if it never made so many).
@@ -147,7 +153,7 @@ class BPETokenizer(Tokenizer):
 
     def token(self, index: int) -> str:
         (index,) = self._checked([index])
-        return printable(self.vocab[index])
+        return printable(self.vocab[index]) or f"⟨unused {index}⟩"
 
     def to_dict(self) -> dict[str, Any]:
         special = set(self.special_tokens.values())

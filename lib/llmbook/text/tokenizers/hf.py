@@ -19,17 +19,27 @@ from llmbook.text.tokenizers.protocol import Tokenizer, printable, utf8
 
 
 class HFTokenizer(Tokenizer):
-    """A ``tokenizers.Tokenizer`` (at ``.backend``). Truncation and padding its file asks for are switched off:
-    a text's ids are the ids of the whole text, and batches are padded where batches are made."""
+    """A ``tokenizers.Tokenizer`` (at ``.backend``), to which nothing is added later.
+
+    Truncation and padding its file asks for are switched off: a text's ids are the ids of the whole text, and batches
+    are padded where batches are made.
+
+    Attributes:
+        chat_template: Jinja, how its model was shown conversations, if it was.
+        special_tokens_map: the texts of the tokens that templates call ``bos_token``, ``eos_token`` and so on.
+    """
 
     kind = "hf"
-    chat_template: str | None = None  # Jinja: how its model was shown conversations, if it was
+    chat_template: str | None = None
 
     def __init__(self, backend: RustTokenizer):
         backend.no_truncation()
         backend.no_padding()
         self.backend = backend
-        self._special = {i for i, added in backend.get_added_tokens_decoder().items() if added.special}
+        self.special_tokens_map: dict[str, str] = {}
+        self._added = set(backend.get_added_tokens_decoder())
+        # Asked once: the backend counts its vocabulary at every call. A vocabulary may skip numbers.
+        self._vocab_size = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         state = json.loads(backend.to_str())
         self._byte_level = '"ByteLevel"' in json.dumps(state["decoder"])
 
@@ -78,9 +88,39 @@ class HFTokenizer(Tokenizer):
         """A tokenizer from a ``tokenizer.json`` on disk."""
         return cls.from_json(Path(path).read_text(encoding="utf-8"))
 
+    @classmethod
+    def from_folder(cls, folder: str | os.PathLike[str]) -> Self:
+        """The tokenizer of a model's folder: ``tokenizer.json``, and beside it, where they are there,
+        ``tokenizer_config.json`` and ``chat_template.jinja`` with what chats need.
+
+        Raises FileNotFoundError without ``tokenizer.json``, ValueError if a file is damaged.
+        """
+        folder = Path(folder)
+        tokenizer = cls.from_file(folder / "tokenizer.json")
+        for name in ("special_tokens_map.json", "tokenizer_config.json"):
+            if (folder / name).is_file():
+                try:
+                    values = json.loads((folder / name).read_text(encoding="utf-8"))
+                    tokenizer._configure(values)
+                except (ValueError, TypeError, KeyError, AttributeError) as error:
+                    raise ValueError(f"{folder / name} is damaged: {error}") from None
+        if (folder / "chat_template.jinja").is_file():
+            tokenizer.chat_template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+        return tokenizer
+
+    def _configure(self, values: dict[str, Any]) -> None:
+        for name, token in values.items():
+            text = token.get("content") if isinstance(token, dict) else token
+            if name.endswith("_token") and isinstance(text, str):
+                self.special_tokens_map[name] = text
+        template = values.get("chat_template")
+        if isinstance(template, list):  # several, by name
+            template = {entry["name"]: entry["template"] for entry in template}.get("default")
+        self.chat_template = template or self.chat_template
+
     @property
     def vocab_size(self) -> int:
-        return self.backend.get_vocab_size(with_added_tokens=True)
+        return self._vocab_size
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """The ids of ``text``; with ``add_special_tokens``, framed as its model expects ([CLS] … [SEP])."""
@@ -95,16 +135,21 @@ class HFTokenizer(Tokenizer):
         text = self.backend.id_to_token(index)
         if text is None:  # a vocabulary may skip numbers
             return f"⟨unused {index}⟩"
-        if self._byte_level and index not in self._special:
+        if self._byte_level and index not in self._added:  # what was added stands as it is written
             return printable(from_characters(text))
         return printable(utf8(text))
 
     def to_dict(self) -> dict[str, Any]:
         state = {"tokenizer": json.loads(self.backend.to_str())}
-        return state if self.chat_template is None else {**state, "chat_template": self.chat_template}
+        if self.chat_template is not None:
+            state["chat_template"] = self.chat_template
+        if self.special_tokens_map:
+            state["special_tokens_map"] = self.special_tokens_map
+        return state
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Self:
         tokenizer = cls.from_json(json.dumps(state["tokenizer"]))
         tokenizer.chat_template = state.get("chat_template")
+        tokenizer.special_tokens_map = dict(state.get("special_tokens_map", {}))
         return tokenizer

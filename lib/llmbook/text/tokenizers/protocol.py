@@ -1,7 +1,7 @@
 """What every tokenizer of the book can do: text to ids, ids to text, and a JSON file that holds all of it.
 
 One small interface, four implementations (characters, bytes, byte-level BPE, and Hugging Face's library), so
-that a model never knows which of them fed it. Ids are 0 … vocab_size − 1 without holes.
+that a model never knows which of them fed it. Ids are below ``vocab_size``; a vocabulary from elsewhere may skip some.
 """
 
 import json
@@ -27,7 +27,7 @@ class Tokenizer(ABC):
     @property
     @abstractmethod
     def vocab_size(self) -> int:
-        """Number of ids: the width of a model's output layer."""
+        """The highest id and one: the least width of a model's output layer."""
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -85,12 +85,13 @@ class Tokenizer(ABC):
 
     def _checked(self, ids: Iterable[int]) -> list[int]:
         ids = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+        vocab_size = self.vocab_size
         for position, index in enumerate(ids):
             if isinstance(index, list):
                 raise ValueError("decode takes one sequence of ids; got a batch: decode its rows one by one")
-            if not 0 <= index < self.vocab_size:
+            if not 0 <= index < vocab_size:
                 raise ValueError(
-                    f"id {index} at position {position} is outside the vocabulary (0 to {self.vocab_size - 1}): "
+                    f"id {index} at position {position} is outside the vocabulary (0 to {vocab_size - 1}): "
                     "was it made by another tokenizer?"
                 )
         return ids
