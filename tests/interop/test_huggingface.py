@@ -236,7 +236,7 @@ def test_foreign_weights_are_refused_by_name():
         ({"model_type": "bert", "is_decoder": True}, "bert with is_decoder=True is not supported, only False"),
         ({"model_type": "gpt2", "scale_attn_weights": False}, "gpt2 with scale_attn_weights=False"),
         ({"model_type": "llama", "attention_bias": True}, "attention_bias=True"),
-        ({"model_type": "llama", "rope_parameters": {"rope_type": "yarn"}}, "scaled rotary.*yarn"),
+        ({"model_type": "llama", "rope_parameters": {"rope_type": "su"}}, "kind 'su' are not read"),
         ({"model_type": "gpt2"}, "gpt2 configuration has no 'vocab_size'"),
         ({"model_type": "t5"}, "t5 configuration has no 'num_layers'"),
         ({"model_type": "t5", "feed_forward_proj": "gated-relu"}, "feed_forward_proj='gated-relu'"),
@@ -327,3 +327,56 @@ def test_a_depth_that_cannot_be_is_refused_at_once():
     """A damaged configuration of a thousand million layers, for each of which names would be made."""
     with pytest.raises(ValueError, match="1000000000 layers cannot lie in 1 tensors"):
         from_huggingface({"norm.weight": torch.ones(1)}, "llama", n_layers=10**9)
+
+
+ROPES = {
+    "linear": {"rope_type": "linear", "factor": 4.0},
+    "linear, as it was spelled": {"type": "linear", "factor": 4.0},
+    "llama3": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16,
+    },
+    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+    "yarn, spelled out": {
+        "type": "yarn", "factor": 2.0, "original_max_position_embeddings": 16, "beta_fast": 32, "beta_slow": 1,
+    },
+    "default": {"rope_type": "default"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize("rope", ROPES)
+def test_stretched_positions_are_read_in_every_spelling(rope, place):
+    """``{"type": "linear"}`` dropped in silence: logits that are wrong by 4 to 14, and no error."""
+    sizes = {**CONFIGS["llama"].to_dict(), "head_dim": 12, "hidden_size": 48, "max_position_embeddings": 64}
+    del sizes["rope_parameters"]
+    values = {**sizes, "rope_theta": 100.0, place: {**ROPES[rope], "rope_theta": 100.0}}
+    theirs = shake(transformers.LlamaForCausalLM(transformers.LlamaConfig(**values)), 0.3)
+    config = config_from_huggingface(values)
+    ours = DecoderLM(config).eval()
+    ours.load_state_dict(from_huggingface(theirs.state_dict(), "llama", n_layers=3))
+    ids = random_ids(2, 60)
+    torch.testing.assert_close(ours(ids).logits, theirs(ids).logits, atol=1e-4, rtol=0)
+    assert (config.rope_scaling is None) == (rope == "default")
+    assert config_from_huggingface(config_to_huggingface(config, "llama")) == config
+
+
+@pytest.mark.parametrize(
+    ("rope", "says"),
+    [
+        ({"type": "dynamic", "factor": 2.0}, "'dynamic' are not read"),
+        ({"rope_type": "longrope", "short_factor": [1.0]}, "'longrope' are not read"),
+        ({"rope_type": "yarn", "type": "linear", "factor": 2.0}, "'linear' and 'yarn'"),
+        ({"rope_type": "yarn", "factor": 2.0, "beta_fast": 16}, "beta_fast=16"),
+        ({"rope_type": "yarn", "factor": 2.0, "attention_factor": 1.5}, "attention_factor=1.5"),
+        ({"rope_type": "linear"}, "no 'factor'"),
+        ({"rope_type": "llama3", "factor": 8.0}, "no 'low_freq_factor'"),
+        ({"rope_type": "linear", "factor": "two"}, "factor='two'"),
+        ("linear", "no object"),
+    ],
+)
+def test_stretching_that_is_not_computed_is_refused(rope, says):
+    """A kind or a number that is read by halves."""
+    values = CONFIGS["llama"].to_dict() | {"rope_scaling": rope, "rope_parameters": None}
+    with pytest.raises(ValueError, match=says):
+        config_from_huggingface(values)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from llmbook.interop.gguf import GGUF
 from llmbook.interop.names import Family, pairs, translate
-from llmbook.model import TransformerConfig
+from llmbook.model import RopeScaling, TransformerConfig
 from llmbook.text import HFTokenizer
 
 _SIZES = (
@@ -58,8 +58,14 @@ def config_from_gguf(file: GGUF) -> TransformerConfig:
         raise ValueError(f"{file.path.name} holds a {architecture!r} model; only 'llama' has a table of names")
     if missing := [name for name in _SIZES if name not in values]:
         raise ValueError(f"{file.path.name} does not say {', '.join(missing)}")
-    if any(key.startswith("llama.rope.scaling") for key in values) or "rope_freqs.weight" in file.tensors:
-        raise ValueError(f"{file.path.name} stretches its rotary positions, which is not read from a GGUF file")
+    try:
+        return _config(file)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{file.path.name} has a damaged setting: {error}") from None
+
+
+def _config(file: GGUF) -> TransformerConfig:
+    values = file.values
     return TransformerConfig.llama(
         vocab_size=len(values["tokenizer.ggml.tokens"]),
         max_seq_len=values["llama.context_length"],
@@ -70,13 +76,41 @@ def config_from_gguf(file: GGUF) -> TransformerConfig:
         d_head=values.get("llama.attention.key_length"),
         d_ff=values["llama.feed_forward_length"],
         rope_theta=values.get("llama.rope.freq_base", 10_000.0),
+        rope_scaling=_rope_scaling(file),
         norm_eps=values["llama.attention.layer_norm_rms_epsilon"],
         tie_embeddings="output.weight" not in file.tensors,
     )
 
 
+def _rope_scaling(file: GGUF) -> RopeScaling | None:
+    """Only "linear" is read; the key was once ``llama.rope.scale_linear``."""
+    values, name = file.values, "llama.rope.scaling."
+    kind = values.get(f"{name}type", "linear" if f"{name}factor" in values else "none")
+    factor = values.get(f"{name}factor", values.get("llama.rope.scale_linear", 1.0))
+    if kind not in ("none", "linear") or "rope_freqs.weight" in file.tensors:
+        what = kind if kind not in ("none", "linear") else "rope_freqs.weight"
+        raise ValueError(f"{file.path.name} stretches its rotary positions by {what!r}, which is not read")
+    if f"{name}type" not in values and "llama.rope.scale_linear" in values:
+        kind = "linear"
+    if kind == "none" or factor in (0, 1):  # llama.cpp takes 0 for "not said"
+        return None
+    length = values.get(f"{name}original_context_length") or values["llama.context_length"]
+    return RopeScaling(kind="linear", factor=factor, original_max_seq_len=length)
+
+
 def from_gguf(file: GGUF, config: TransformerConfig) -> dict[str, Tensor]:
-    """The weights as float32 under our names, ready for ``DecoderLM(config).load_state_dict``."""
+    """The weights as float32 under our names, ready for ``DecoderLM(config).load_state_dict``.
+
+    Raises:
+        ValueError: a tensor is missing, unknown, or of another size than ``config`` says.
+    """
+    try:
+        return _weights(file, config)
+    except RuntimeError as error:  # a matrix whose rows are no heads
+        raise ValueError(f"{file.path.name} holds tensors that are not of the sizes it says: {error}") from None
+
+
+def _weights(file: GGUF, config: TransformerConfig) -> dict[str, Tensor]:
     stored = {name: tensor.dequantise() for name, tensor in file.tensors.items()}
     weights = translate(stored, _NAMES, n_layers=config.n_layers)
     for name, weight in weights.items():

@@ -22,16 +22,30 @@ class RopeScaling:
 
     ``linear`` divides every position by ``factor`` (https://arxiv.org/abs/2306.15595); ``ntk`` raises the base so
     that the slowest rotation is stretched by ``factor`` and the fastest hardly at all; ``yarn`` interpolates by
-    wavelength and sharpens the scores (https://arxiv.org/abs/2309.00071).
+    wavelength and sharpens the scores (https://arxiv.org/abs/2309.00071); ``llama3`` interpolates by wavelength as
+    Llama 3.1 does (https://arxiv.org/abs/2407.21783): pairs that turn more than ``high_freq_factor`` times over the
+    original length are kept, those that turn less than ``low_freq_factor`` times are stretched, and between them a
+    ramp is linear in the turns. Only "llama3" takes, and needs, the two factors.
     """
 
-    kind: Literal["linear", "ntk", "yarn"]
+    kind: Literal["linear", "ntk", "yarn", "llama3"]
     factor: float
     original_max_seq_len: int
+    low_freq_factor: float | None = None
+    high_freq_factor: float | None = None
 
     def __post_init__(self):
-        if self.kind not in ("linear", "ntk", "yarn"):
-            raise ValueError(f"kind={self.kind!r} is not one of 'linear', 'ntk', 'yarn'")
+        if self.kind not in ("linear", "ntk", "yarn", "llama3"):
+            raise ValueError(f"kind={self.kind!r} is not one of 'linear', 'ntk', 'yarn', 'llama3'")
+        bounds = self.low_freq_factor, self.high_freq_factor
+        if self.kind != "llama3" and bounds != (None, None):
+            raise ValueError(f"low_freq_factor and high_freq_factor are for 'llama3'; kind={self.kind!r} has none")
+        if self.kind == "llama3":
+            numbers = all(isinstance(bound, int | float) for bound in bounds)
+            if not (numbers and 0 < self.low_freq_factor < self.high_freq_factor < math.inf):
+                raise ValueError(
+                    f"low_freq_factor, high_freq_factor={bounds}: give two positive numbers, the lower first"
+                )
         if not (isinstance(self.factor, int | float) and 1 <= self.factor < math.inf):
             raise ValueError(f"factor={self.factor!r} cannot stretch a context; give a finite factor of at least 1")
         if not isinstance(self.original_max_seq_len, int) or self.original_max_seq_len < 1:
@@ -56,7 +70,16 @@ def rope_frequencies(d_head: int, *, base: float = 10_000.0, scaling: RopeScalin
         return theta
     if scaling.kind == "linear":
         return theta / scaling.factor
+    if scaling.kind == "llama3":
+        return _llama3(theta, scaling)
     return _yarn(theta, d_head, base, scaling)
+
+
+def _llama3(theta: Tensor, scaling: RopeScaling) -> Tensor:
+    turns = scaling.original_max_seq_len * theta / (2 * math.pi)  # [R], over the original length
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    keep = ((turns - low) / (high - low)).clamp(0, 1)  # 0 interpolates, 1 keeps
+    return theta / scaling.factor * (1 - keep) + theta * keep
 
 
 def _yarn(theta: Tensor, d_head: int, base: float, scaling: RopeScaling, fast=32.0, slow=1.0) -> Tensor:

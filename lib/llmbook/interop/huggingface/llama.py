@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from llmbook.interop.huggingface.rope import rope_settings, their_rope
 from llmbook.interop.names import Family, our_sizes, pairs, require, their_sizes
 from llmbook.model import TransformerConfig
 
@@ -40,15 +41,11 @@ NAMES = {"llama": _names()}
 def ours(values: dict[str, Any]) -> TransformerConfig:
     """Our settings for theirs. Raises ValueError for one that asks for a part our model does not have."""
     require(values, "llama", hidden_act="silu", attention_bias=False, mlp_bias=False)
-    rope = values.get("rope_parameters") or {}
-    scaling = values.get("rope_scaling") or {}
-    if {rope.get("rope_type", "default"), scaling.get("rope_type", "default")} != {"default"}:
-        raise ValueError(f"scaled rotary positions are not read from a config: {rope or scaling}")
     return TransformerConfig.llama(
         **our_sizes(values),
         n_kv_heads=values.get("num_key_value_heads"),
         d_head=values.get("head_dim"),
-        rope_theta=values.get("rope_theta") or rope.get("rope_theta", 10_000.0),
+        **rope_settings(values),
         norm_eps=values["rms_norm_eps"],
         tie_embeddings=values.get("tie_word_embeddings", False),
     )
@@ -61,8 +58,7 @@ def theirs(config: TransformerConfig) -> dict[str, Any]:
         "num_key_value_heads": config.n_kv_heads,
         "head_dim": config.d_head,
         "hidden_act": "silu",
-        "rope_theta": config.rope_theta,  # one name before transformers 5, the other since
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        **their_rope(config),
         "rms_norm_eps": config.norm_eps,
         "attention_dropout": config.dropout,
         "tie_word_embeddings": config.tie_embeddings,
