@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from llmbook.adaptation import add_lora
+from llmbook.compression import quantise_model
 from llmbook.inference import choice_log_probs, last_states
 from llmbook.model import DecoderLM, TransformerConfig
 
@@ -72,3 +74,16 @@ def test_what_cannot_be_read_is_named(model):
     for choice in (31, -1):
         with pytest.raises(ValueError, match=f"choices holds {choice}, outside the vocabulary 0…30"):
             choice_log_probs(model, [[1]], [4, choice])
+
+
+@pytest.mark.parametrize("change", ["quantised", "adapted"])
+def test_a_head_without_a_plain_weight_is_read_too(model, change):
+    """AttributeError for a model whose output projection is quantised or has a LoRA."""
+    rows, choices = [[1, 2, 3], [4, 5]], [7, 8]
+    before = choice_log_probs(model, rows, choices)
+    if change == "quantised":
+        quantise_model(model, bits=8, skip=())
+    else:
+        add_lora(model, target_modules="lm_head")
+    assert not hasattr(model.lm_head, "weight")
+    torch.testing.assert_close(choice_log_probs(model, rows, choices), before, atol=0.2, rtol=0)

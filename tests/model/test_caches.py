@@ -334,3 +334,23 @@ def test_a_paged_cache_refuses_what_it_would_get_wrong():
         PagedCache(pool, [])
     with pytest.raises(ValueError, match="page_size=0"):
         PagePool(model.config, n_pages=4, page_size=0)
+
+
+def test_reserving_twice_writes_into_no_shared_page():
+    """A page that was shared while more had been reserved behind it: the next write went into the twin's memory."""
+    pool = PagePool(small_config(), n_pages=8, page_size=4)
+    first = pool.new_sequence()
+    pool.reserve([first], [3])
+    first.length = 3
+    pool.reserve([first], [4])  # a second page, and no pass that fills it
+    twin = pool.fork(first)
+    shared = list(first.pages)
+    assert pool.pages_missing([twin], [2]) == 2
+    pool.reserve([twin], [2])
+    assert not set(twin.pages) & set(shared)
+    assert first.pages == shared
+    pool.reserve([first], [2])  # the last reader keeps its pages
+    assert first.pages == shared
+    pool.free(first)
+    pool.free(twin)
+    assert pool.n_free == 8

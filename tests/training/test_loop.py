@@ -20,6 +20,7 @@ from llmbook.training import (
     Callback,
     CheckpointError,
     Loss,
+    ProgressBar,
     Runtime,
     TrainConfig,
     Trainer,
@@ -299,18 +300,41 @@ def test_the_advice_after_divergence_works(tmp_path):
     assert history.valid_loss[-1] < history.valid_loss[0] < good.history["valid_loss"][0]
 
 
-def test_a_step_without_targets_is_named():
+class Ignored(CountingBatches):
+    """Batches of which some have no target."""
+
+    def __init__(self, ignored):
+        super().__init__()
+        self.ignored, self.number = ignored, 0
+
+    def __next__(self):
+        batch = super().__next__()
+        self.number += 1
+        hidden = torch.full_like(batch["input_ids"], -100)
+        return {**batch, "labels": hidden} if self.ignored(self.number) else batch
+
+
+def test_a_run_without_targets_is_named():
     """Catches 0 / 0 reported as divergence (the fault is in the data), and a model that is NaN once it is reported."""
-
-    class AllIgnored(CountingBatches):
-        def __next__(self):
-            batch = super().__next__()
-            return {**batch, "labels": torch.full_like(batch["input_ids"], -100)}
-
-    trainer = tiny_trainer(batches=AllIgnored())
-    with pytest.raises(TrainingError, match="step 1 has no target token"):
+    trainer = tiny_trainer(batches=Ignored(lambda number: True))
+    with pytest.raises(TrainingError, match=r"the \d+ steps up to step \d+ have no target token"):
         trainer.run()
     assert same_parameters(trainer.model, tiny_model())
+
+
+@pytest.mark.parametrize("log_every", [1, 4])
+def test_a_step_without_targets_does_no_harm(log_every):
+    """A masked language model whose small batch happens to hide nothing: the run died of it."""
+    trainer = tiny_trainer(
+        batches=Ignored(lambda number: number in (1, 2, 5)),
+        log_every=log_every,
+        accumulation_steps=1,
+        callbacks=[ProgressBar(lines=100)],
+    )
+    history = trainer.run()
+    steps = trainer.config.steps
+    assert history.steps == [step for step in range(1, steps + 1) if step not in (1, 2, 5)]
+    assert all(map(math.isfinite, history.train_loss))
 
 
 @pytest.mark.parametrize(

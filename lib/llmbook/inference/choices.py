@@ -38,7 +38,7 @@ def last_states(
         raise ValueError(
             f"prefix and longest row have {longest} tokens, more than max_seq_len={model.config.max_seq_len}"
         )
-    place = {"device": next(model.parameters()).device}
+    place = {"device": _stream(model).device}
     states = torch.empty(len(rows), model.config.d_model)
     with evaluating(model):
         beginning = _read(model, prefix, place)
@@ -68,23 +68,27 @@ def choice_log_probs(
     if outside := [choice for choice in choices if not 0 <= choice < vocab_size]:
         raise ValueError(f"choices holds {outside[0]}, outside the vocabulary 0…{vocab_size - 1}")
     states = last_states(model, rows, prefix=prefix, batch_size=batch_size)
-    weight = model.lm_head.weight
     with evaluating(model):
-        logits = vocab_logits(model, states.to(weight)).float().cpu()  # [N, V]
+        logits = vocab_logits(model, states.to(_stream(model))).float().cpu()  # [N, V]
     return logits.log_softmax(-1)[:, list(choices)]
+
+
+def _stream(model: DecoderLM) -> Tensor:
+    """A tensor of the device and type the model computes in: the head may be quantised or adapted, the table is not."""
+    return model.body.embeddings.tokens.weight
 
 
 def _read(model: DecoderLM, prefix: Sequence[int], place: dict) -> KVCache | None:
     if not len(prefix):
         return None
-    cache = KVCache(model.config, max_len=len(prefix), dtype=model.lm_head.weight.dtype, **place)
+    cache = KVCache(model.config, max_len=len(prefix), dtype=_stream(model).dtype, **place)
     model.body(torch.tensor([list(prefix)], **place), cache=cache)
     return cache
 
 
 def _behind(model: DecoderLM, beginning: KVCache | None, n_rows: int, max_len: int, place: dict) -> KVCache:
     """A cache with room for ``max_len`` positions that begins with ``beginning`` in each row."""
-    dtype = model.lm_head.weight.dtype
+    dtype = _stream(model).dtype
     cache = KVCache(model.config, batch_size=n_rows, max_len=max_len, dtype=dtype, **place)
     if beginning is not None:
         cache.begin_with(beginning)

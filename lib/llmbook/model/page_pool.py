@@ -123,9 +123,8 @@ class PagePool:
         missing, writers = 0, Counter()
         for sequence, n in zip(sequences, n_new, strict=True):
             missing += max(self.pages_for(sequence.length + n) - len(sequence.pages), 0)
-            if self._writes_into_last(sequence):
-                writers[sequence.pages[-1]] += 1
-        # Of several who read a page and write into it, each takes a copy, but the last reader keeps the page itself.
+            writers.update(sequence.pages[i] for i in self._written(sequence, n))
+        # Of several that read a page and write into it, each takes a copy, but the last reader keeps the page itself.
         return missing + sum(min(n, self._readers[page] - 1) for page, n in writers.items())
 
     def reserve(self, sequences: Sequence[PagedSequence], n_new: Sequence[int]) -> None:
@@ -138,8 +137,9 @@ class PagePool:
         if missing > self.n_free:
             raise OutOfPages(f"{missing} pages of {self.page_size} positions are needed and {self.n_free} are free")
         for sequence, n in zip(sequences, n_new, strict=True):
-            if self._writes_into_last(sequence) and self._readers[sequence.pages[-1]] > 1:
-                self._copy_last_page(sequence)
+            for i in self._written(sequence, n):
+                if self._readers[sequence.pages[i]] > 1:
+                    self._copy_page(sequence, i)
             while len(sequence.pages) < self.pages_for(sequence.length + n):
                 sequence.pages.append(self._take())
 
@@ -164,15 +164,16 @@ class PagePool:
             filled=sum(filled.values()) * bytes_per_position,
         )
 
-    def _writes_into_last(self, sequence: PagedSequence) -> bool:
-        """Whether the next position falls into the last page, and not behind it."""
-        return sequence.length % self.page_size != 0
+    def _written(self, sequence: PagedSequence, n_new: int) -> range:
+        """Which of the sequence's pages the next ``n_new`` positions fall into; more may be reserved than filled."""
+        end = min(self.pages_for(sequence.length + n_new), len(sequence.pages))
+        return range(sequence.length // self.page_size, end if n_new else 0)
 
-    def _copy_last_page(self, sequence: PagedSequence) -> None:
-        shared, own = sequence.pages[-1], self._take()
+    def _copy_page(self, sequence: PagedSequence, i: int) -> None:
+        shared, own = sequence.pages[i], self._take()
         self.keys[:, own], self.values[:, own] = self.keys[:, shared], self.values[:, shared]
         self._release(shared)
-        sequence.pages[-1] = own
+        sequence.pages[i] = own
 
     def _take(self) -> int:
         page = self._free.pop()

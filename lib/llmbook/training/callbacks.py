@@ -81,7 +81,8 @@ class ProgressBar(Callback):
         history = trainer.history
         tokens, seconds = (now - then for now, then in zip(_progress(trainer), self._start, strict=True))
         valid = f"  valid {history.valid_loss[-1]:.3f}" if history.valid_loss else ""
-        return f"loss {history.train_loss[-1]:.3f}{valid}  {tokens / max(seconds, 1e-9):,.0f} tokens/s"
+        loss = f"loss {history.train_loss[-1]:.3f}" if history.train_loss else "no target yet"
+        return f"{loss}{valid}  {tokens / max(seconds, 1e-9):,.0f} tokens/s"
 
     def _seconds_left(self, trainer: "Trainer", step: int) -> float:
         elapsed = _progress(trainer)[1] - self._start[1]

@@ -8,7 +8,7 @@ from typing import Self
 
 @dataclass(kw_only=True)
 class History:
-    """One entry per optimiser step, and one per evaluation.
+    """One entry per optimiser step that had a target, and one per evaluation.
 
     steps: 1, 2, 3, … train_loss: nats per target of that step. lr: its learning rate. grad_norm: the norm of the
     gradient before clipping (0 where a float16 step overflowed and was skipped). tokens: targets seen so far.

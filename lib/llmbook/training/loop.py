@@ -26,7 +26,7 @@ from llmbook.training.rng import preserved_rng
 from llmbook.training.runtime import Runtime, choose_device
 from llmbook.training.saving import Resumable, largest_weight, require_position
 from llmbook.training.step import StepResult, train_step
-from llmbook.training.trouble import EVALUATING, TrainingError, diverged, memory_advice
+from llmbook.training.trouble import EVALUATING, TrainingError, diverged, memory_advice, require_targets
 from llmbook.training.tuning import tuned, worth_measuring
 
 
@@ -79,6 +79,7 @@ class Trainer(Resumable):
         self.step = 0
         self.history = History()
         self._iterator = iter(batches)
+        self._targetless = 0  # steps in a row, up to the last one read
         self._unread: list[tuple[int, float, float, StepResult]] = []  # steps whose loss is still on the device
         self._last_shape: tuple[int, ...] | None = None
         self._stop = False
@@ -206,8 +207,9 @@ class Trainer(Resumable):
         unread, self._unread = self._unread, []
         for (step, lr, seconds, _), loss, n, norm in zip(unread, losses, n_targets, norms, strict=True):
             overflowed = self.scaler.is_enabled() and not math.isfinite(norm)  # its step was skipped: no harm
+            self._targetless = require_targets(n, step, self._targetless, n_steps=self.config.steps)
             if n == 0:
-                raise TrainingError(f"step {step} has no target token: every label of its batch is -100")
+                continue  # nothing has moved, and there is no loss
             if not math.isfinite(loss) or not (math.isfinite(norm) or overflowed):
                 raise self._diverged(f"loss {loss}, gradient norm {norm} at step {step}", lr)
             norm = 0.0 if overflowed else norm

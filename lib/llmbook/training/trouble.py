@@ -6,6 +6,8 @@ from pathlib import Path
 
 from llmbook.training.parallel import find_checkpoint
 
+MOST_TARGETLESS = 100  # steps in a row
+
 
 class TrainingError(RuntimeError):
     """A run that cannot go on; the message says at which step, why, and what to try."""
@@ -56,3 +58,17 @@ def memory_advice(where: Callable[[], str], advice: str = LEARNING) -> Iterator[
         if isinstance(error, TrainingError) or not known:  # the first: said already, further inside
             raise
         raise TrainingError(f"out of memory {where()}: {advice}") from error
+
+
+def require_targets(n_targets: float, step: int, before: int, *, n_steps: int) -> int:
+    """How many steps in a row, up to this one, had no target token; ``before`` of them came before it.
+
+    It happens that a small batch of a masked language model hides no token. It does not happen a hundred times in a
+    row, or in all of a run's ``n_steps``: then TrainingError is raised.
+    """
+    in_a_row = before + 1 if n_targets == 0 else 0
+    if in_a_row >= min(MOST_TARGETLESS, n_steps):
+        raise TrainingError(
+            f"the {in_a_row} steps up to step {step} have no target token: every label of their batches is -100"
+        )
+    return in_a_row

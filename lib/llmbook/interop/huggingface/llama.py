@@ -41,11 +41,12 @@ NAMES = {"llama": _names()}
 def ours(values: dict[str, Any]) -> TransformerConfig:
     """Our settings for theirs. Raises ValueError for one that asks for a part our model does not have."""
     require(values, "llama", hidden_act="silu", attention_bias=False, mlp_bias=False)
+    rope = rope_settings(values)
     return TransformerConfig.llama(
         **our_sizes(values),
         n_kv_heads=values.get("num_key_value_heads"),
         d_head=values.get("head_dim"),
-        **rope_settings(values),
+        **rope,
         norm_eps=values["rms_norm_eps"],
         tie_embeddings=values.get("tie_word_embeddings", False),
     )
