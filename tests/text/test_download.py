@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import socket
+import threading
 
 import pytest
 
@@ -98,3 +100,51 @@ def test_refusals_say_why(server, target):
         download(server.url, target)
     with pytest.raises(DownloadError, match="refused"):
         download("http://127.0.0.1:1/file.txt", target)
+
+
+@pytest.fixture
+def answering():
+    """answering(bytes) is the address of a server that sends them to every client and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answer = b""
+
+        def serve():
+            while True:
+                try:
+                    client, _ = listener.accept()
+                except OSError:
+                    return
+                with client:
+                    client.recv(65536)
+                    client.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+
+        def start(content):
+            nonlocal answer
+            answer = content
+            thread.start()
+            return f"http://127.0.0.1:{listener.getsockname()[1]}/file.txt"
+
+        yield start
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"nonsense\r\n\r\n",
+        b"",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+    ],
+)
+def test_a_server_that_speaks_no_http_is_a_download_error(answering, target, answer):
+    """IncompleteRead, BadStatusLine and their like, which are no OSError, seen by the reader of a chapter."""
+    with pytest.raises(DownloadError, match=r"\S"):
+        download(answering(answer), target, sha256=SHA256)
+    assert not target.exists()

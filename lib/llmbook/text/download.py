@@ -5,6 +5,7 @@ right SHA-256 is renamed to ``NAME``.
 """
 
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -60,8 +61,8 @@ def _complete(url: str, part: Path) -> None:
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
                 resumed = response.status == 206
-                length = response.headers.get("Content-Length")
-                total = (have if resumed else 0) + int(length) if length else None
+                length = response.length  # None if the server did not say it, or no number
+                total = None if length is None else (have if resumed else 0) + length
                 got = _append(response, part, resumed, have if resumed else 0, total)
             if total is None or got == total:
                 return
@@ -73,7 +74,7 @@ def _complete(url: str, part: Path) -> None:
                 return
             part.unlink()
             reason = "the partial file was longer than the source"
-        except (OSError, urllib.error.URLError) as error:
+        except (OSError, http.client.HTTPException) as error:  # a broken body, an answer that is no HTTP
             reason = str(getattr(error, "reason", error)) or type(error).__name__
             if have == 0 and not part.exists():
                 break  # no contact at all: trying again at once will not help

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,4 +199,7 @@ def _read_archive(archive: Path, patterns: Sequence[str]) -> dict[str, bytes]:
         names = _matching(opened.namelist(), patterns)
         if not names:
             raise KeyError(f"{archive.name} holds nothing like {patterns[0]}")
-        return {name: opened.read(name) for name in names}
+        try:
+            return {name: opened.read(name) for name in names}
+        except (zlib.error, EOFError, NotImplementedError, RuntimeError) as error:  # damaged, or packed in another way
+            raise zipfile.BadZipFile(f"{archive.name}: {error}") from None

@@ -34,7 +34,8 @@ def test_a_full_queue_says_so_and_empties():
         model.let(100)
         assert read_stream(first_response)[-1] == read_stream(second_response)[-1] == "[DONE]"
         assert complete(server, prompt="x", max_tokens=4)["choices"][0]["text"] == "abcd"
-        assert ask(server, *completion(prompt=["x"] * 3))[0] == 429  # all of them or none
+        status, _, answer = ask(server, *completion(prompt=["x"] * 3))  # more than could ever be taken
+        assert (status, answer["error"]["code"]) == (400, "too_many_texts")
         first.close()
         second.close()
 

@@ -86,6 +86,7 @@ def test_bodies_of_the_wrong_size_or_kind(server):
         ({"Content-Type": "text/plain"}, 415),
         ({"Content-Type": "application/json", "Transfer-Encoding": "chunked"}, 411),
         ({"Content-Type": "application/json", "Content-Length": "-1"}, 400),
+        ({"Content-Type": "application/json", "Content-Length": "9" * 5000}, 413),  # more digits than int() reads
     ]:
         assert ask(server, "POST", "/v1/completions", b"" if expected != 415 else b"{}", headers)[0] == expected
     with socket.create_connection(server._http.server_address[:2], timeout=20) as raw:

@@ -95,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
             "/v1/completions": ("POST", lambda: self._complete(chat=False)),
             "/v1/chat/completions": ("POST", lambda: self._complete(chat=True)),
         }
-        self.unread = int(length) if (length := self.headers.get("Content-Length", "")).isdecimal() else 0
+        self.unread = _length(self.headers.get("Content-Length", "")) or 0
         if path not in routes:
             raise ApiError(404, f"nothing at {path}; there is {', '.join(sorted(routes))}", code="unknown_url")
         method, serve = routes[path]
@@ -196,16 +196,16 @@ class Handler(BaseHTTPRequestHandler):
         given, limit = self.headers.get("Content-Length"), self.server.app.limits.max_body
         if given is None:
             raise ApiError(411, "the request must say how long its body is, in Content-Length")
-        if not given.isdecimal():
+        if (length := _length(given)) is None:
             raise ApiError(400, f"Content-Length: {given!r} is not a number of bytes")
-        if int(given) > limit:
-            raise ApiError(413, f"the body has {int(given)} bytes; at most {limit} are read", code="body_too_large")
+        if length > limit:
+            raise ApiError(413, f"the body has {length} bytes; at most {limit} are read", code="body_too_large")
         self.unread = 0
         try:
-            body = self.rfile.read(int(given))
+            body = self.rfile.read(length)
         except TimeoutError:
             raise ApiError(408, f"the body did not come within {self.timeout:g} seconds") from None
-        if len(body) < int(given):
+        if len(body) < length:
             raise ConnectionAbortedError
         return body
 
@@ -237,6 +237,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send_event(self, value: dict[str, Any]) -> None:
         self.wfile.write(f"data: {json.dumps(value)}\n\n".encode())
+
+
+def _length(header: str) -> int | None:
+    """The number of bytes a client announces; None if it is no number. More than a disk holds is all the same."""
+    digits = header.lstrip("0") or header[-1:]
+    return int(digits[:18]) if digits.isdecimal() else None
 
 
 def _usage(ticket: Ticket) -> Usage:

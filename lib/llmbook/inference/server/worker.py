@@ -75,11 +75,19 @@ class Worker:
         """Let requests wait for their turn: all of them or none.
 
         Raises:
-            ApiError: 429 when too many wait already, 503 when the server is shutting down.
+            ApiError: 400 for more than could ever wait, 429 when too many wait already, 503 when the server is
+                shutting down.
             ValueError: a request could never be written.
         """
         for request in requests:
             self.engine.check(request)  # reads what never changes
+        if len(requests) > self.max_open:
+            raise ApiError(
+                400,
+                f"{len(requests)} texts are asked for at once, and at most {self.max_open} may be written or wait: send "
+                "fewer at a time",
+                code="too_many_texts",
+            )
         with self._lock:
             if self._closing:
                 raise ApiError(503, "the server is shutting down", code="shutting_down")
