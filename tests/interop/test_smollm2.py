@@ -8,7 +8,7 @@ from transformers import GPT2Tokenizer, LlamaConfig, LlamaForCausalLM
 from transformers.modeling_gguf_pytorch_utils import LlamaTensorProcessor
 
 from llmbook.interop import config_to_huggingface, load_pretrained, read_gguf
-from llmbook.interop.undrawn import undrawn
+from llmbook.interop.building import skip_init
 from llmbook.model import KVCache
 from tests.weights import real_weights
 
@@ -33,7 +33,7 @@ def theirs(loaded):
     """transformers' model, its weights found, permuted and dequantised by other people's code alone."""
     file, ours, _ = loaded
     values = config_to_huggingface(ours.config, "llama")
-    with undrawn():
+    with skip_init():
         model = LlamaForCausalLM(LlamaConfig(**values)).eval()
     processor = LlamaTensorProcessor(config=values)
     their_name = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, values["num_hidden_layers"])

@@ -16,6 +16,7 @@ from llmbook.adaptation.targets import is_linear
 from llmbook.text.files import whole_file
 
 FORMAT = "llmbook lora"
+_CONFIG = ("r", "lora_alpha", "lora_dropout", "target_modules")
 
 
 def lora_state_dict(model: nn.Module) -> dict[str, Tensor]:
@@ -85,7 +86,14 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
         raise ValueError(f"{path} cannot be read as safetensors: {error}") from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is no LoRA of this library: its format is {metadata.get('format')!r}")
-    return tensors, json.loads(metadata["config"])
+    try:
+        config = json.loads(metadata["config"])
+        targets = config["target_modules"]
+        if set(config) != set(_CONFIG) or not isinstance(targets, list) or not all(isinstance(t, str) for t in targets):
+            raise ValueError(f"it says {config!r}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not say how its LoRA was made: {error}") from None
+    return tensors, config
 
 
 def _check_fits(here: dict, there: dict, path) -> None:

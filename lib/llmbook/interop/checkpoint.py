@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llmbook.interop.undrawn import undrawn
+from llmbook.interop.building import build_for
 from llmbook.model import (
     Body,
     DecoderLM,
@@ -95,8 +95,9 @@ def load_model(folder: str | os.PathLike[str]) -> tuple[nn.Module, Tokenizer]:
     for name, other in values["shared"].items():
         if other in weights:
             weights[name] = weights[other]
-    with undrawn():
-        model = _build(values, weights, folder / CONFIG)
+    config = _config(values, weights, folder / CONFIG)
+    shapes = {name: tensor.shape for name, tensor in weights.items()}
+    model = build_for(lambda: _build(values, config, folder / CONFIG), config, shapes, source=folder / WEIGHTS)
     _check_vocabulary(model.config, tokenizer, folder)
     for name, own in (*model.named_parameters(), *model.named_buffers()):
         if name in weights:
@@ -120,9 +121,9 @@ def export_checkpoint(
     checkpoint = load_checkpoint(path)
     if checkpoint.model_config is None:
         raise ValueError(f"{path} keeps no configuration of its model: build the model, load it and use save_model")
-    with undrawn():
-        config = TransformerConfig.from_dict(checkpoint.model_config)
-        model = model_class(config_of_weights(config, checkpoint.model))
+    config = config_of_weights(TransformerConfig.from_dict(checkpoint.model_config), checkpoint.model)
+    shapes = {name: tensor.shape for name, tensor in checkpoint.model.items()}
+    model = build_for(lambda: model_class(config), config, shapes, source=path)
     restore_model(model, checkpoint.model, source=path)
     save_model(folder, model.eval(), tokenizer)
     return model
@@ -147,23 +148,29 @@ def _settings(model: nn.Module) -> dict[str, Any]:
     return values
 
 
-def _build(values: dict[str, Any], weights: Mapping[str, Tensor], path: Path) -> nn.Module:
+def _config(values: dict[str, Any], weights: Mapping[str, Tensor], path: Path) -> TransformerConfig:
     try:
-        config = config_of_weights(TransformerConfig.from_dict(values["config"]), weights)
+        return config_of_weights(TransformerConfig.from_dict(values["config"]), weights)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} does not describe a model of this library: {error}") from None
+
+
+def _build(values: dict[str, Any], config: TransformerConfig, path: Path) -> nn.Module:
+    try:
         if values["class"] in _CLASSIFIERS:
             head = dict(values["head"])
             causal = head.pop("causal", False)  # older files do not say: their bodies were encoders
             body = Body(config, causal=True) if causal else Encoder(config)
             return _CLASSIFIERS[values["class"]](body, **head)
         return _PLAIN[values["class"]](config)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} does not describe a model of this library: {error}") from None
 
 
 def _check_parts(model: nn.Module, settings: dict[str, Any]) -> None:
     """Refuse now what ``load_model`` could not put together again."""
     with torch.device("meta"):  # names without memory
-        names = _build(settings, {}, Path(CONFIG)).state_dict().keys()
+        names = _build(settings, model.config, Path(CONFIG)).state_dict().keys()
     if changed := sorted(names ^ model.state_dict().keys()):
         raise ValueError(
             f"the parts of this {type(model).__name__} are not those of its class: {', '.join(changed[:3])} "
@@ -185,6 +192,11 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} has version {values.get('version')}, this llmbook reads {VERSION}")
     if missing := {"class", "config", "shared"} - values.keys():
         raise ValueError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}")
+    kinds = {"class": str, "config": dict, "shared": dict}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(values[name], kind)]:
+        raise ValueError(f"{path} is damaged: {wrong[0]} is {values[wrong[0]]!r}")
+    if not all(isinstance(other, str) for other in values["shared"].values()):
+        raise ValueError(f"{path} is damaged: shared names which tensor is which, and holds {values['shared']!r}")
     return values
 
 

@@ -139,7 +139,9 @@ def tokenizer_from_gguf(file: GGUF) -> HFTokenizer:
     """
     try:
         return _tokenizer(file)
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # the Rust side raises bare Exception
         raise ValueError(f"{file.path.name} has a damaged tokenizer: {type(error).__name__} at {error}") from None
 
 

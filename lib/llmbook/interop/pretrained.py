@@ -1,16 +1,18 @@
 """Trained models by name, ready to be looked into: those of others in our modules, and the book's own."""
 
 import json
+from pathlib import Path
 
 import torch
+from torch import nn
 
 from llmbook.checkpoints import manifest, weights_path
+from llmbook.interop.building import build_for
 from llmbook.interop.gguf import read_gguf
 from llmbook.interop.huggingface import config_from_huggingface, from_huggingface
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
 from llmbook.interop.packed import read_packed
-from llmbook.interop.undrawn import undrawn
-from llmbook.model import DecoderLM, Encoder
+from llmbook.model import DecoderLM, Encoder, TransformerConfig
 from llmbook.text import HFTokenizer, Tokenizer, package_files
 
 
@@ -45,9 +47,7 @@ def _minilm() -> tuple[Encoder, HFTokenizer]:
     files = package_files("minilm")
     config = config_from_huggingface(json.loads(files["config.json"].read_text(encoding="utf-8")))
     weights = from_huggingface(load_file(files["model.safetensors"]), "bert", n_layers=config.n_layers)
-    with undrawn():
-        model = Encoder(config)
-    model.load_state_dict(weights)
+    model = _filled(lambda: Encoder(config), config, weights, source=files["model.safetensors"])
     return model, HFTokenizer.from_file(files["tokenizer.json"])
 
 
@@ -55,10 +55,14 @@ def _smollm2() -> tuple[DecoderLM, HFTokenizer]:
     (path,) = package_files("smollm2").values()
     file = read_gguf(path)
     config = config_from_gguf(file)
-    with undrawn():
-        model = DecoderLM(config)
-    model.load_state_dict(from_gguf(file, config))
+    model = _filled(lambda: DecoderLM(config), config, from_gguf(file, config), source=path)
     return model, tokenizer_from_gguf(file)
+
+
+def _filled(make, config: TransformerConfig, weights: dict[str, torch.Tensor], *, source: Path) -> nn.Module:
+    model = build_for(make, config, {name: weight.shape for name, weight in weights.items()}, source=source)
+    model.load_state_dict(weights)
+    return model
 
 
 _LOADERS = {"minilm": _minilm, "smollm2": _smollm2}

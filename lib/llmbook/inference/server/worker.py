@@ -84,7 +84,7 @@ class Worker:
         if len(requests) > self.max_open:
             raise ApiError(
                 400,
-                f"{len(requests)} texts are asked for at once, and at most {self.max_open} may be written or wait: send "
+                f"{len(requests)} texts are asked for at once; at most {self.max_open} may be written or wait: send "
                 "fewer at a time",
                 code="too_many_texts",
             )

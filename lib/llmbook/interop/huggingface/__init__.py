@@ -49,12 +49,14 @@ def config_from_huggingface(values: dict[str, Any]) -> TransformerConfig:
             missing that ours needs.
     """
     kind = values.get("model_type")
-    if kind not in _MODULES:
+    if not isinstance(kind, str) or kind not in _MODULES:
         raise ValueError(f"no names for the architecture {kind!r}; known are {', '.join(_MODULES)}")
     try:
         return _MODULES[kind].ours(values)
     except KeyError as missing:
         raise ValueError(f"this {kind} configuration has no {missing}: is the config.json whole?") from None
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"this {kind} configuration has an entry of a strange type: {error}") from None
 
 
 def config_to_huggingface(config: TransformerConfig, family: str) -> dict[str, Any]:

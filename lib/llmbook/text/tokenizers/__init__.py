@@ -45,9 +45,11 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
 
 def tokenizer_from_dict(state: dict[str, Any]) -> Tokenizer:
     """The tokenizer whose ``kind`` and ``to_dict()`` are given together. Raises ValueError if that is none of ours."""
-    if state.get("kind") not in _KINDS:
+    if not isinstance(state.get("kind"), str) or state["kind"] not in _KINDS:
         raise ValueError(f"a tokenizer of unknown kind {state.get('kind')!r}; known: {list(_KINDS)}")
     try:
         return _KINDS[state["kind"]].from_dict(state)
     except KeyError as error:
         raise ValueError(f"the tokenizer lacks {error} or holds a wrong token: save it again") from None
+    except (TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"the tokenizer holds an entry of a wrong type: {error}; save it again") from None

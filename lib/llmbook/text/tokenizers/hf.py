@@ -17,6 +17,8 @@ from llmbook.text.tokenizers.bpe import check_training
 from llmbook.text.tokenizers.pretokenize import from_characters, split_special
 from llmbook.text.tokenizers.protocol import Tokenizer, printable, utf8
 
+HIGHEST_ID = 10_000_000
+
 
 class HFTokenizer(Tokenizer):
     """A ``tokenizers.Tokenizer`` (at ``.backend``), to which nothing is added later.
@@ -77,6 +79,7 @@ class HFTokenizer(Tokenizer):
     @classmethod
     def from_json(cls, text: str) -> Self:
         """A tokenizer from the contents of a ``tokenizer.json``. Raises ValueError if they are not one."""
+        _check_ids(text)
         try:
             backend = RustTokenizer.from_str(text)
         except Exception as error:  # the Rust side raises bare Exception
@@ -153,3 +156,20 @@ class HFTokenizer(Tokenizer):
         tokenizer.chat_template = state.get("chat_template")
         tokenizer.special_tokens_map = dict(state.get("special_tokens_map", {}))
         return tokenizer
+
+
+def _check_ids(text: str) -> None:
+    """Raise ValueError for an id that no vocabulary has: the Rust side takes memory up to it, and ends the process."""
+    try:
+        state = json.loads(text)
+    except ValueError:
+        return  # which is said better by the Rust side
+    if not isinstance(state, dict):
+        return
+    model, added = state.get("model"), state.get("added_tokens")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    ids = list(vocab.values()) if isinstance(vocab, dict) else []
+    ids += [token.get("id") for token in added if isinstance(token, dict)] if isinstance(added, list) else []
+    for index in ids:
+        if type(index) is int and index > HIGHEST_ID:
+            raise ValueError(f"not a tokenizer.json: a token has id {index:,}; none goes beyond {HIGHEST_ID:,}")
