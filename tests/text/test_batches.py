@@ -1,5 +1,8 @@
 """Windows for training and evaluation: the right ones, every one, and the same ones after a resume."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -191,3 +194,30 @@ def test_stored_file_keeps_its_name(tmp_path):
     save_tokens(tmp_path / "sub" / "train.bin", [1, 2], vocab_size=3)
     assert [p.name for p in (tmp_path / "sub").iterdir()] == ["train.bin"]
     assert as_tokens(load_tokens(tmp_path / "sub" / "train.bin")).tolist() == [1, 2]
+
+
+def test_a_mapped_corpus_is_not_loaded(tmp_path):
+    """All of a mapped file read, and masks as long as it made, to check ids of which a batch needs a few."""
+    path = tmp_path / "tokens.npy"
+    mapped = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=(50_000_000,))  # 100 MB of zeros
+    mapped[40_000_000] = 999
+    del mapped
+    program = (
+        "import resource, sys\n"
+        "from llmbook.text import LMBatches\n"
+        "from llmbook.text.batches import load_tokens\n"
+        "import numpy, torch\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "numpy.ones(8) > 0, torch.ones(8).long()\n"
+        "tokens = load_tokens(sys.argv[1])\n"
+        "before = peak()\n"
+        "batches = LMBatches(tokens, batch_size=4, seq_len=64, vocab_size=900)\n"
+        "next(batches)\n"
+        "print((peak() - before) // 1024)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 30, f"{done.stdout} MB for a batch of 260 tokens"
+    batches = LMBatches(load_tokens(path), batch_size=1, seq_len=10, vocab_size=900)
+    batches.starts = lambda step: np.array([39_999_995])
+    with pytest.raises(ValueError, match=r"id 999 at position 40,000,000 is outside the vocabulary \(0 to 899\)"):
+        batches.batch(0)

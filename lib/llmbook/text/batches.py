@@ -19,9 +19,13 @@ from llmbook.text.files import whole_file
 from llmbook.text.labels import IGNORE
 from llmbook.text.numbered import NumberedBatches, numbered_generator, require_at_least
 
+CHECKED_AT_ONCE = 1 << 20  # ids
+
 
 def as_tokens(tokens: Sequence[int] | np.ndarray | Tensor, *, vocab_size: int | None = None) -> np.ndarray:
     """Ids as a 1-D array: uint16 where ``vocab_size`` allows it, else int32. Integer arrays are not copied.
+
+    A memory-mapped array is taken as it is and its ids are not looked at, since that would load all of it.
 
     Raises ValueError for ids that are not a non-empty flat list of integers, and for the first id outside
     0 … ``vocab_size`` − 1, naming it and its position.
@@ -34,25 +38,40 @@ def as_tokens(tokens: Sequence[int] | np.ndarray | Tensor, *, vocab_size: int | 
         raise ValueError("there are no tokens: the text was empty")
     if array.dtype.kind not in "iu":
         raise ValueError(f"tokens must be integers, got {array.dtype}: encode the text first")
-    limit = np.iinfo(np.int32).max + 1 if vocab_size is None else vocab_size
-    outside = (array < 0) | (array >= limit)
-    if outside.any():
-        position = int(outside.argmax())
-        raise ValueError(
-            f"id {array[position]} at position {position:,} is outside the vocabulary (0 to {limit - 1}): "
-            "the tokens were made by another tokenizer"
-        )
+    limit = _limit(vocab_size)
+    if isinstance(array, np.memmap):
+        return array
+    for start in range(0, len(array), CHECKED_AT_ONCE):
+        _require_below(limit, array[start : start + CHECKED_AT_ONCE], start)
     if isinstance(given, np.ndarray) and vocab_size is None:
         return array
     return array.astype(np.uint16 if limit <= 2**16 else np.int32, copy=False)
+
+
+def _limit(vocab_size: int | None) -> int:
+    return np.iinfo(np.int32).max + 1 if vocab_size is None else vocab_size
+
+
+def _require_below(limit: int, ids: np.ndarray, first: int | np.ndarray = 0) -> None:
+    """Raise ValueError for an id outside 0 … ``limit`` − 1; ``first`` is the position of each row's first."""
+    if ids.min() >= 0 and ids.max() < limit:
+        return
+    place = np.unravel_index(int(((ids < 0) | (ids >= limit)).argmax()), ids.shape)
+    position = int(place[-1] + (first[place[0]] if isinstance(first, np.ndarray) else first))
+    raise ValueError(
+        f"id {ids[place]} at position {position:,} is outside the vocabulary (0 to {limit - 1}): "
+        "the tokens were made by another tokenizer"
+    )
 
 
 class LMBatches(NumberedBatches):
     """An endless iterator of random windows for language modelling.
 
     Each item is ``{"input_ids": LongTensor[B, T+1]}``. ``tokens`` may be a list, array (also memory-mapped) or
-    tensor; ``vocab_size``, if given, is checked against every id. With ``replacement=False`` windows do not overlap
-    and none comes twice before all have come, but for what does not fill a window or a batch at an epoch's end.
+    tensor; ``vocab_size``, if given, is checked against every id, in a memory-mapped array when its window is read.
+    With ``replacement=False`` windows do not overlap and none comes twice before all have come, but for what does not
+    fill a window or a batch at an epoch's end.
+
     Raises ValueError if the corpus has no window of ``seq_len`` + 1 tokens, or no batch of different ones.
     """
 
@@ -68,7 +87,7 @@ class LMBatches(NumberedBatches):
     ):
         require_at_least(1, batch_size=batch_size, seq_len=seq_len)
         require_at_least(0, seed=seed)
-        self.tokens = as_tokens(tokens, vocab_size=vocab_size)
+        self.tokens, self._limit = as_tokens(tokens, vocab_size=vocab_size), _limit(vocab_size)
         if len(self.tokens) < seq_len + 1:
             raise ValueError(
                 f"the corpus has {len(self.tokens)} tokens, too few for one window of seq_len + 1 = {seq_len + 1}: "
@@ -103,8 +122,10 @@ class LMBatches(NumberedBatches):
 
     def batch(self, step: int) -> dict[str, Int[Tensor, "B width"]]:
         """Batch number ``step``, whatever has been drawn before. width = T + 1."""
-        places = self.starts(step)[:, None] + np.arange(self.seq_len + 1)  # [B, T+1]
-        return {"input_ids": torch.from_numpy(self.tokens[places].astype(np.int64))}
+        starts = self.starts(step)
+        ids = self.tokens[starts[:, None] + np.arange(self.seq_len + 1)]  # [B, T+1]
+        _require_below(self._limit, ids, starts)
+        return {"input_ids": torch.from_numpy(ids.astype(np.int64))}
 
     def identity(self) -> dict[str, int | bool]:
         names = ("seed", "batch_size", "seq_len", "replacement")
@@ -129,15 +150,17 @@ def eval_windows(
     ids = as_tokens(tokens, vocab_size=vocab_size)
     if len(ids) < 2:
         raise ValueError("evaluation needs at least 2 tokens, one to read and one to predict; there is 1")
-    return _windows(ids, batch_size, seq_len)
+    return _windows(ids, batch_size, seq_len, _limit(vocab_size))
 
 
-def _windows(ids: np.ndarray, batch_size: int, seq_len: int) -> Iterator[dict[str, Int[Tensor, "B width"]]]:
+def _windows(ids: np.ndarray, batch_size: int, seq_len: int, limit: int) -> Iterator[dict[str, Int[Tensor, "B width"]]]:
     starts = np.arange(0, len(ids) - 1, seq_len)
     for first in range(0, len(starts), batch_size):
         places = starts[first : first + batch_size, None] + np.arange(seq_len + 1)  # [B, T+1]
         real = places < len(ids)
-        inputs = np.where(real, ids[np.minimum(places, len(ids) - 1)].astype(np.int64), 0)
+        read = ids[np.minimum(places, len(ids) - 1)]
+        _require_below(limit, read, places[:, 0])
+        inputs = np.where(real, read.astype(np.int64), 0)
         labels = np.where(real, inputs, IGNORE)
         labels[:, 0] = IGNORE
         yield {
