@@ -86,7 +86,8 @@ def test_compiled_is_the_same(device):
     In a process of its own: the checks of shapes that these tests run under cannot be compiled.
     """
     root = Path(__file__).parents[2]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "lib"), str(root)]), "OMP_NUM_THREADS": "1"}
+    path = [str(root / "lib"), str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.gpu.compiled", device.type]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=env)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -94,6 +95,7 @@ def test_compiled_is_the_same(device):
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+@pytest.mark.usefixtures("nccl")
 def test_an_engine_of_one_process(device, kind, tmp_path):
     """NCCL asked for tensors of the CPU, or gloo for the GPU's; a sharded checkpoint that only its device can read."""
     reference = make_trainer_on(device)
