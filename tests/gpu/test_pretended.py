@@ -86,6 +86,7 @@ ON_THE_GPU = {
     "fft": lambda: torch.fft.rfft(there(8)),
     "lstm": lambda: nn.LSTM(2, 3).to("cuda")(there(4, 1, 2))[0],
     "its own generator": lambda: torch.randint(9, (3,), device="cuda", generator=torch.Generator("cuda")),
+    "a permutation": lambda: torch.randperm(3, device="cuda", generator=torch.Generator("cuda")),
     "inference": lambda: torch.inference_mode()(lambda: nn.Linear(3, 4).cuda()(there(2, 3)).T[0])(),
     "func.grad": lambda: torch.func.grad(lambda x: (x**2).sum())(there(2)),
     "deepcopy": lambda: copy.deepcopy(there(2)),

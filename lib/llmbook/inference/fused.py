@@ -57,6 +57,7 @@ class FusedDecoder(nn.Module):
             raise ValueError("a FusedDecoder reads texts without padding: give padded batches to the DecoderLM")
         (batch, q_len), n_past = input_ids.shape, 0 if cache is None else cache.length
         try:
+            require_device(self.tokens.weight, input_ids=input_ids)
             x = self.tokens(input_ids).flatten(0, 1)  # [B·T, C]
         except IndexError:
             raise no_token(input_ids, self.config.vocab_size) from None

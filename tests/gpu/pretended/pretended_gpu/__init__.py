@@ -2,8 +2,8 @@
 
     PRETENDED_GPU=t4 PYTHONPATH=tests/gpu/pretended python script.py      # or a100, h200
 
-Every Python process with these two variables gets the device when it imports torch: pytest and its workers, the kernels
-of notebooks, processes that a test starts. ``python -m pretended_gpu`` compiles what is needed and says whether it works.
+Every Python process with these two variables gets the device when it imports torch: pytest and its workers, kernels of
+notebooks, processes that a test starts. ``python -m pretended_gpu`` compiles what is needed and says whether it works.
 
 Tensors say ``cuda:0`` and lie in ordinary memory. Autograd, autocast, GradScaler, ``torch.load`` and the rest of torch
 are the real ones: ``device.cpp`` adds a kernel under the dispatcher's key CUDA, for every operator, which checks what

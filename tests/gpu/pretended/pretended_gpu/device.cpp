@@ -199,15 +199,19 @@ static void kernel(const c10::OperatorHandle& op, DispatchKeySet, torch::jit::St
   check_devices(schema, given, about.rule);
   at::AutoDispatchBelowADInplaceOrView below;
   const bool half = about.product && check_product(schema, given);
-  bool named_generator = false;
+  bool named_generator = false, is_gpus = false;  // one of its generators brings a call here from the CPU as well
+  for (const IValue& v : given) {
+    is_gpus |= v.isDevice() && v.toDevice().is_cuda();
+    each_tensor(v, [&](const Tensor& t) { is_gpus |= t.is_cuda(); });
+  }
   Call call;
   for (size_t i = 0; i < n; i++) {
     IValue& v = (*stack)[begin + i];
     const bool written = is_written(schema.arguments()[i]);
     replace_tensors(v, [&](const Tensor& t) { return call.on_cpu(t, written, half); });
     if (v.isDevice()) v = c10::Device(c10::kCPU);
-    if (v.isGenerator()) {  // one of the GPU's brings a call here even where the tensor is on the CPU
-      const auto wanted = call.arguments.empty() ? c10::kCPU : c10::kCUDA, got = v.toGenerator().device().type();
+    if (v.isGenerator()) {
+      const auto wanted = is_gpus ? c10::kCUDA : c10::kCPU, got = v.toGenerator().device().type();
       TORCH_CHECK(wanted == got, "Expected a '", wanted, "' device type for generator but found '", got, "'");
       v = inner_of(v.toGenerator());
       named_generator = true;

@@ -1,9 +1,9 @@
 """NCCL of one process: torch's own group of threads, from its tests, stands in for it."""
 
-from pytest import MonkeyPatch
+import pytest
 
 
-def stand_in(monkeypatch: MonkeyPatch) -> None:
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``init_process_group("nccl")`` make a group that one process of the pretended GPU can be in."""
     import torch.distributed as dist
     from torch._C._distributed_c10d import Logger

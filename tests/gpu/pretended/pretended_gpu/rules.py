@@ -9,7 +9,8 @@ SAME, SCALARS, ANYWHERE, INDICES, NO_KERNEL = range(5)  # as in device.cpp
 ANY_DEVICE = ("copy_", "_copy_from", "_copy_from_and_resize", "set_", "is_set_to")
 INDEXING = ("index", "_index_put_impl_", "index_put", "index_put_")
 # Products of matrices: CUDA has no integer kernels of them, and those of float16 add up in float32.
-PRODUCTS = "mm bmm addmm addmm_ baddbmm baddbmm_ addmv addmv_ dot vdot addbmm addr _addmm_activation".split()
+PRODUCTS = ("mm", "bmm", "addmm", "addmm_", "baddbmm", "baddbmm_", "addmv", "addmv_", "dot", "vdot", "addbmm", "addr")
+PRODUCTS += ("_addmm_activation",)
 
 
 def rules() -> Iterator[tuple[str, int, bool, bool]]:
