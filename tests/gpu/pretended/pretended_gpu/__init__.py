@@ -21,12 +21,14 @@ kernels (flash attention, TF32, the order of sums, cuBLAS); inductor and Triton;
 one GPU. A run on it is a rehearsal, and says so: the card's name ends with "(pretended)".
 """
 
+import functools
 import importlib.machinery
 import importlib.metadata
 import importlib.util
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 TORCH = "2.13.0"  # the version whose internals device.cpp is written for
 MARK = "(pretended)"
@@ -43,16 +45,19 @@ class Card:
     name: str
     capability: tuple[int, int]
     gib: float
+    limits: tuple[float, float, float, float]  # flops a second in 16 and in 32 bits, bytes a second, seconds to start
 
     @property
     def n_bytes(self) -> int:
         return int(self.gib * 2**30)
 
 
+# Limits: about 0.4 of the data sheet's multiplications, 0.7 of its bandwidth, and an operator started every 20 µs by
+# the slow processor beside a T4 in Colab, every 10 µs elsewhere.
 CARDS = {
-    "t4": Card(f"Tesla T4 {MARK}", (7, 5), 14.7),  # multiplies float16, not bfloat16
-    "a100": Card(f"NVIDIA A100-SXM4-40GB {MARK}", (8, 0), 39.4),
-    "h200": Card(f"NVIDIA H200 {MARK}", (9, 0), 139.7),
+    "t4": Card(f"Tesla T4 {MARK}", (7, 5), 14.7, (25e12, 4e12, 220e9, 20e-6)),  # multiplies float16, not bfloat16
+    "a100": Card(f"NVIDIA A100-SXM4-40GB {MARK}", (8, 0), 39.4, (125e12, 12e12, 1100e9, 10e-6)),
+    "h200": Card(f"NVIDIA H200 {MARK}", (9, 0), 139.7, (400e12, 30e12, 3400e9, 10e-6)),
 }
 
 
@@ -82,19 +87,22 @@ def wait_for_torch() -> None:
 
 
 class _Finder:
-    """Finds torch where it is, and has the device made around its import."""
+    """Finds torch and the training loop where they are, and does something around their import."""
+
+    def __init__(self):
+        self.around = {"torch": self._make_device}
+        if os.environ.get("PRETENDED_GPU_STEPS"):
+            self.around["llmbook.training.loop"] = self._cut_training
 
     def find_spec(self, name, path=None, target=None):
-        if name != "torch":
+        if name not in self.around:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         if spec is not None:
-            spec.loader.exec_module = _with_device(spec.loader.exec_module)
+            spec.loader.exec_module = functools.partial(self.around[name], spec.loader.exec_module)
         return spec
 
-
-def _with_device(execute):
-    def run(module) -> None:
+    def _make_device(self, execute, module) -> None:
         from pretended_gpu.build import built
 
         card = chosen()
@@ -103,7 +111,15 @@ def _with_device(execute):
         library = part.load()  # before torch is executed, which then asks whether CUDA is there
         execute(module)
         from pretended_gpu.fill_in import begin
+        from pretended_gpu.rehearse import Costs, report_at_exit
 
         begin(library, card, part.rules())
+        self.costs = Costs(library)
+        if folder := os.environ.get("PRETENDED_GPU_REPORT"):
+            report_at_exit(self.costs, Path(folder))
 
-    return run
+    def _cut_training(self, execute, module) -> None:
+        execute(module)
+        from pretended_gpu.rehearse import cut
+
+        cut(module.Trainer, self.costs, int(os.environ["PRETENDED_GPU_STEPS"]))

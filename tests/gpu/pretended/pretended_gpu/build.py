@@ -16,7 +16,7 @@ from pretended_gpu import PretendError
 
 HERE = Path(__file__).parent
 KEPT = Path(__file__).parents[4] / "_build" / "pretended-gpu"
-SOURCES = ("device.cpp", "memory.h", "rules.py")
+SOURCES = ("device.cpp", "cost.h", "memory.h", "rules.py")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@
 #include <string>
 #include <unordered_map>
 
+#include "cost.h"
 #include "memory.h"
 
 using at::Tensor;
@@ -26,7 +27,7 @@ struct About {
   bool product = false, draws = false;
 };
 static std::unordered_map<std::string, About> known;
-static bool multiplies_bfloat16 = true;
+static bool multiplies_bfloat16 = true, shallow = false;
 
 // ---- tensors among an operator's arguments ----
 template <class F> static void each_tensor(const IValue& v, F f) {
@@ -187,6 +188,39 @@ static void compute_with_draws(const c10::OperatorHandle& op, const std::string&
   cpu->set_state(*before);
 }
 
+// For a rehearsal: of the sums a product of two matrices takes, the first term alone. Shapes and types are the same.
+static void cut_short(const c10::FunctionSchema& schema, torch::jit::Stack* stack, size_t begin) {
+  std::vector<size_t> tensors;
+  for (size_t i = 0; i < schema.arguments().size(); i++)
+    if ((*stack)[begin + i].isTensor() && !schema.arguments()[i].is_out()) tensors.push_back(begin + i);
+  if (tensors.size() < 2) return;
+  const size_t last = tensors.back(), first = tensors[tensors.size() - 2];
+  const Tensor a = (*stack)[first].toTensor(), b = (*stack)[last].toTensor();
+  if (a.dim() < 2 || b.dim() < 2 || a.size(-1) != b.size(-2) || a.size(-1) < 2) return;
+  (*stack)[first] = a.narrow(-1, 0, 1).contiguous();
+  (*stack)[last] = b.narrow(-2, 0, 1).contiguous();
+}
+
+static Work work_of(const c10::FunctionSchema& schema, const About& about, const std::vector<Tensor>& inputs,
+                    at::ArrayRef<IValue> results) {
+  Work work;
+  std::vector<Tensor> made;
+  for (const IValue& v : results)
+    each_tensor(v, [&](const Tensor& t) {
+      if (t.defined()) made.push_back(t);
+    });
+  for (const Tensor& t : made)  // the same bytes under another shape, and nothing written: no kernel
+    for (const Tensor& given : inputs) work.view |= t.is_alias_of(given) && !t.is_same(given);
+  if (work.view || made.empty() || inputs.empty()) return work;
+  for (const std::vector<Tensor>& tensors : {inputs, made})
+    for (const Tensor& t : tensors) work.bytes += t.nbytes();
+  for (const Tensor& t : inputs) work.sixteen |= t.element_size() == 2;
+  if (about.product) work.flops = product_flops(inputs, made[0]);
+  const bool attention = schema.name().find("scaled_dot_product") != std::string::npos;
+  if (attention) work.flops = attention_flops(inputs, schema.name().find("backward") != std::string::npos);
+  return work;
+}
+
 static void kernel(const c10::OperatorHandle& op, DispatchKeySet, torch::jit::Stack* stack) {
   const auto& schema = op.schema();
   const auto name = schema.name() + (schema.overload_name().empty() ? "" : "." + schema.overload_name());
@@ -200,9 +234,13 @@ static void kernel(const c10::OperatorHandle& op, DispatchKeySet, torch::jit::St
   at::AutoDispatchBelowADInplaceOrView below;
   const bool half = about.product && check_product(schema, given);
   bool named_generator = false, is_gpus = false;  // one of its generators brings a call here from the CPU as well
-  for (const IValue& v : given) {
-    is_gpus |= v.isDevice() && v.toDevice().is_cuda();
-    each_tensor(v, [&](const Tensor& t) { is_gpus |= t.is_cuda(); });
+  std::vector<Tensor> inputs;
+  for (size_t i = 0; i < n; i++) {
+    is_gpus |= given[i].isDevice() && given[i].toDevice().is_cuda();
+    each_tensor(given[i], [&](const Tensor& t) {
+      is_gpus |= t.is_cuda();
+      if (t.defined() && !schema.arguments()[i].is_out()) inputs.push_back(t);
+    });
   }
   Call call;
   for (size_t i = 0; i < n; i++) {
@@ -217,10 +255,15 @@ static void kernel(const c10::OperatorHandle& op, DispatchKeySet, torch::jit::St
       named_generator = true;
     }
   }
+  if (shallow && about.product) cut_short(schema, stack, begin);
+  const double start = now();
   (about.draws && !named_generator ? compute_with_draws : compute)(op, name, stack);
-  for (size_t i = stack->size() - schema.returns().size(); i < stack->size(); i++)
+  const size_t n_results = schema.returns().size();
+  for (size_t i = stack->size() - n_results; i < stack->size(); i++)
     replace_tensors((*stack)[i], [&](const Tensor& t) { return call.on_gpu(t, half); });
   call.write_back();
+  const at::ArrayRef<IValue> results(stack->data() + stack->size() - n_results, n_results);
+  costs.add(work_of(schema, about, inputs, results), now() - start);
 }
 
 // ---- what that kernel cannot do: make memory, and take a storage as an argument ----
@@ -265,12 +308,12 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
 
 // ---- what Python calls ----
 extern "C" {
-void pretend_begin(int64_t n_bytes, int bfloat16) {
+void pretend_begin(int64_t n_bytes, int bfloat16, int rehearse) {
   static const Guard guard;
   c10::impl::device_guard_impl_registry[size_t(c10::kCUDA)].store(&guard);
   c10::SetAllocator(c10::kCUDA, &allocator);
   limit = n_bytes;
-  multiplies_bfloat16 = bfloat16 != 0;
+  multiplies_bfloat16 = bfloat16 != 0, shallow = rehearse != 0;
 }
 void pretend_rule(const char* name, int rule, int product, int draws) {
   known[name] = {rule, product != 0, draws != 0};
@@ -278,4 +321,17 @@ void pretend_rule(const char* name, int rule, int product, int draws) {
 int64_t pretend_in_use() { return in_use; }
 int64_t pretend_peak() { return peak; }
 void pretend_reset_peak() { peak = in_use.load(); }
+int64_t pretend_most() { return most; }
+void pretend_card(double flops16, double flops32, double bandwidth, double launch) {
+  costs.cards.push_back({flops16, flops32, bandwidth, launch});
+}
+// calls, bytes, flops, seconds here, and the seconds of each card: read, or added to
+void pretend_costs(double* out) {
+  out[0] = costs.calls, out[1] = costs.bytes, out[2] = costs.flops, out[3] = costs.here;
+  for (size_t i = 0; i < costs.cards.size(); i++) out[4 + i] = costs.seconds[i];
+}
+void pretend_add_costs(const double* more) {
+  costs.calls += more[0], costs.bytes += more[1], costs.flops += more[2];
+  for (size_t i = 0; i < costs.cards.size(); i++) costs.seconds[i] += more[4 + i];
+}
 }

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import time
 import types
 
@@ -17,7 +18,8 @@ def begin(library: ctypes.CDLL, card: Card, rules: list) -> None:
     if torch.version.cuda is not None:
         raise PretendError(f"torch {torch.__version__} is a build with CUDA: pretend on a build for the CPU alone")
     library.pretend_in_use.restype = library.pretend_peak.restype = ctypes.c_int64
-    library.pretend_begin(ctypes.c_int64(card.n_bytes), card.capability >= (8, 0))
+    rehearse = bool(os.environ.get("PRETENDED_GPU_STEPS"))
+    library.pretend_begin(ctypes.c_int64(card.n_bytes), card.capability >= (8, 0), rehearse)
     for operator, *about in rules:
         library.pretend_rule(operator.encode(), *map(int, about))
     _answer(library, card)

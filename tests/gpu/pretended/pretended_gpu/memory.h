@@ -10,14 +10,14 @@ namespace pretended {
 static const c10::Device GPU(c10::kCUDA, 0);
 
 // ---- memory: ordinary memory under another label, counted and limited as a card's ----
-static std::atomic<int64_t> in_use{0}, peak{0}, limit{0};
+static std::atomic<int64_t> in_use{0}, peak{0}, most{0}, limit{0};  // peak can be reset, most is of the whole run
 
 static void claim(int64_t n_bytes) {
   TORCH_CHECK_WITH(OutOfMemoryError, in_use + n_bytes <= limit, "CUDA out of memory. Tried to allocate ", n_bytes >> 20,
                    " MiB; ", in_use >> 20, " of ", limit >> 20, " MiB are in use (of a pretended GPU)");
   const int64_t now = in_use += n_bytes;
-  int64_t before = peak;
-  while (before < now && !peak.compare_exchange_weak(before, now)) {}
+  for (auto* highest : {&peak, &most})
+    for (int64_t before = *highest; before < now && !highest->compare_exchange_weak(before, now);) {}
 }
 
 struct Block {  // keeps the memory alive, and counts it for as long
