@@ -5,7 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from llmbook.compression import importance_by_gradient
-from llmbook.inference import Engine, Request, Sampling, generate, speculative_generate
+from llmbook.inference import Engine, Request, Sampling, fuse, generate, speculative_generate
 from llmbook.inference.speculative import ModelDraft
 from llmbook.interpret import control_labels, head_scores, probe, split_groups
 from llmbook.interpret.heads import repeated_tokens
@@ -72,7 +72,7 @@ def test_other_models_name_it_too(device, elsewhere):
     small = dict(vocab_size=61, d_model=8)
     baselines = [LSTMLM(**small), BengioLM(**small), ConvLM(**small)]
     counted = NGramLM.count(ids(device, 50), order=2, vocab_size=61)
-    for model in (bert, *(model.to(device) for model in baselines), counted):
+    for model in (bert, fuse(decoder(device)), *(model.to(device) for model in baselines), counted):
         with pytest.raises(ValueError, match=r"^input_ids is on"):
             model(ids(elsewhere))
     with pytest.raises(ValueError, match=r"^input_ids is on"):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from llmbook.model import DecoderLM, Output, Rotary, TransformerConfig, attend
 from llmbook.model.cache import Cache, LayerCache
 from llmbook.model.config import GATED
+from llmbook.model.devices import require_device
 from llmbook.model.embeddings import no_token
 from llmbook.model.layers import ACTIVATIONS
 from llmbook.model.parts import plain_weight
