@@ -1,8 +1,9 @@
 """`make gpu-test` without a GPU: the same on a pretended one, which computes on the CPU and refuses what CUDA refuses.
 
-The tests that are marked for a GPU, on two kinds of card; every notebook at quick scale; and the chapters that compute
-on a GPU at full scale, their training cut to a few steps. The operations of the whole run are counted on the way: what
-a chapter's first line says of a card is held against them. In CI each of these takes turns, and full scale is left out.
+The tests that are marked for a GPU, on two kinds of card; every notebook at quick scale; the chapters that compute on a
+GPU once more on the other card, in bfloat16, and at full scale, their training cut to a few steps. The operations of
+that whole run are counted on the way: what a chapter's first line says of a card is held against them. In CI each of
+these takes turns, and full scale is left out.
 
 What the pretended GPU sees and cannot see stands in `tests/gpu/pretended/pretended_gpu/__init__.py`.
 """
@@ -38,7 +39,9 @@ def run(book: Book, chapters: Sequence[Path]) -> int:
     cards = share(CARDS, 1, today()) if in_ci else CARDS
     names = share(book.notebooks, AT_A_TURN, today()) if in_ci else book.notebooks
     bad = sum(run_tests(book, card) for card in cards)
-    problems = quick(book, names)
+    problems = quick(book, names, cards[0])
+    for card in cards[1:]:  # the other 16 bits, for what computes in them
+        problems += quick(book, chapters, card)
     if not in_ci:
         problems += [problem for chapter in chapters for problem in full(book, chapter)]
     if problems:
@@ -78,8 +81,8 @@ def run_tests(book: Book, card: str) -> int:
         return subprocess.run([*command, "-W", "ignore"], cwd=book.root, env=env).returncode
 
 
-def quick(book: Book, sources: Sequence[Path]) -> list[str]:
-    """Every notebook at quick scale on a T4, two at a time; of those that fail, the cell and the error."""
+def quick(book: Book, sources: Sequence[Path], card: str) -> list[str]:
+    """These notebooks at quick scale on this card, two at a time; of those that fail, the cell and the error."""
 
     def rehearse(source: Path) -> str:
         run = execute.execute_with(book, source, execute.parameters_for(source, "quick"))
@@ -88,8 +91,8 @@ def quick(book: Book, sources: Sequence[Path]) -> list[str]:
         run.executed.unlink()
         return ""
 
-    print(f"— {len(sources)} notebooks at quick scale on a pretended t4", flush=True)
-    with pretending("t4"), ThreadPoolExecutor(2) as threads:
+    print(f"— {len(sources)} notebooks at quick scale on a pretended {card}", flush=True)
+    with pretending(card), ThreadPoolExecutor(2) as threads:
         return [problem for problem in threads.map(rehearse, sources) if problem]
 
 

@@ -15,7 +15,7 @@ def ran(monkeypatch) -> dict:
     noted = {"cards": [], "quick": [], "full": []}
     monkeypatch.setattr(rehearsal, "unavailable", lambda: "")
     monkeypatch.setattr(rehearsal, "run_tests", lambda book, card: noted["cards"].append(card) or 0)
-    monkeypatch.setattr(rehearsal, "quick", lambda book, names: noted["quick"].extend(names) or [])
+    monkeypatch.setattr(rehearsal, "quick", lambda book, names, card: noted["quick"].append((card, [*names])) or [])
     monkeypatch.setattr(rehearsal, "full", lambda book, path: noted["full"].append(path) or [])
     return noted
 
@@ -24,7 +24,9 @@ def test_everything_is_rehearsed_at_home(book, monkeypatch, ran, capsys):
     """Catches a card or a notebook that is never tried, and a rehearsal that could be taken for a measurement."""
     monkeypatch.delenv("CI", raising=False)
     assert rehearsal.run(book, book.notebooks[:1]) == 0
-    assert ran == {"cards": ["t4", "a100"], "quick": list(book.notebooks), "full": book.notebooks[:1]}
+    some = book.notebooks[:1]
+    quick = [("t4", list(book.notebooks)), ("a100", some)]
+    assert ran == {"cards": ["t4", "a100"], "quick": quick, "full": some}
     assert "no real one was used" in capsys.readouterr().out
 
 
@@ -33,12 +35,13 @@ def test_ci_takes_turns(book, monkeypatch, ran):
     monkeypatch.setenv("CI", "true")
     monkeypatch.setattr(rehearsal, "AT_A_TURN", 2)
     assert rehearsal.run(book, book.notebooks[:1]) == 0
-    assert (len(ran["cards"]), len(ran["quick"]), ran["full"]) == (1, 2, [])
+    ((card, names),) = ran["quick"]
+    assert (ran["cards"], len(names), ran["full"]) == ([card], 2, [])
 
 
 def test_a_problem_is_the_exit_status(book, monkeypatch, ran, capsys):
     """Catches a failure that is printed and passes."""
-    monkeypatch.setattr(rehearsal, "quick", lambda book, names: ["FAILED two/attention, cell 4"])
+    monkeypatch.setattr(rehearsal, "quick", lambda book, names, card: ["FAILED two/attention, cell 4"])
     assert rehearsal.run(book, []) == 1
     assert "FAILED two/attention, cell 4" in capsys.readouterr().out
 
@@ -67,7 +70,7 @@ def test_a_notebook_that_fails_on_a_gpu_is_named_with_its_cell(book):
     fine = code('import torch\n\nassert torch.zeros(2, device="cuda").sum() == 0')
     left = code('(torch.zeros(2, device="cuda") + torch.zeros(2)).tolist()')
     source = write_notebook(book, "chapters/two/attention.ipynb", [*chapter_cells("Attention"), fine, left])
-    (problem,) = rehearsal.quick(book, [source])
+    (problem,) = rehearsal.quick(book, [source], "t4")
     assert "FAILED chapters/two/attention.ipynb, cell" in problem
     assert "same device" in problem
     assert left.source in problem
