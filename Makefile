@@ -18,7 +18,7 @@ help:
 	@echo "make coverage                           how much of the library the tests run; at least 90 % of its lines"
 	@echo "make test-colab                         notebooks in an environment like Colab's (CHAPTER=all: every one wholly)"
 	@echo "make test-lowest                        the library with the lowest versions it says it works with"
-	@echo "make gpu-test                           what is marked for a GPU: tests, and chapters at full scale"
+	@echo "make gpu-test                           what is marked for a GPU; without one, a rehearsal on a pretended GPU"
 	@echo "make test-site [CHAPTER=...]            the built site in a headless Chromium (after make book), or one page of it"
 	@echo "make check                              the contract of the notebooks alone"
 	@echo "make tidy                               bring notebooks and code into their normal form"

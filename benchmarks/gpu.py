@@ -1,6 +1,6 @@
 """What one GPU does with the book's models, each figure beside the limit of the machine, which is measured as well.
 
-    train    GPT-2 of 124 M, bfloat16, compiled: tokens/s, and its share of the fastest product of two matrices here
+    train    GPT-2 of 124 M, in 16 bits, compiled: tokens/s, and its share of the fastest product of two matrices here
     decode   a Llama of 135 M (SmolLM2's shape), batch 1: tokens/s, and its share of what reading the weights allows
     learn    10.7 M on tinyshakespeare: the time to a validation loss of 1.47, over every character of the last tenth
 
@@ -109,6 +109,7 @@ def train(runtime: Runtime, sizes: Sizes, *, compile: bool) -> dict:
     return {
         "parameters": model.num_parameters(), "tokens_per_second": n_tokens / seconds, "flops_per_second": flops,
         "matrix_peak": peak, "fraction": flops / peak, "compiled": compile,
+        "dtype": str(runtime.dtype).removeprefix("torch."),
     }  # fmt: skip
 
 
@@ -221,7 +222,7 @@ def table(found: dict) -> str:
     rows = []
     if result := found.get("train"):
         share = f"{result['fraction']:.0%} of {result['matrix_peak'] / 1e12:.3g} TFLOP/s"
-        rows.append(["training GPT-2 124M, bf16", f"{result['tokens_per_second']:,.0f} tokens/s", share])
+        rows.append([f"training GPT-2 124M, {result['dtype']}", f"{result['tokens_per_second']:,.0f} tokens/s", share])
     if result := found.get("decode"):
         for name in ("plain", "fused"):
             share = f"{result[name]['fraction']:.0%} of {result['limit']:,.0f}"

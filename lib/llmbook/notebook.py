@@ -9,25 +9,38 @@ from pathlib import Path
 from typing import Any
 
 SCALES = ("auto", "quick", "full")
+ENOUGH_MEMORY = 12e9  # bytes of GPU memory that no chapter exceeds at full scale
 
 
-def choose_scale(scale: str = "auto") -> str:
-    """``"quick"`` (two CPU cores are enough) or ``"full"`` (one GPU); prints which, and why.
+def choose_scale(scale: str = "auto", *, gpu: bool = False) -> str:
+    """``"quick"`` (two CPU cores are enough) or ``"full"`` (what takes minutes); prints which, and why.
 
-    "auto" takes "full" where CUDA is available. Raises ValueError for any other name.
+    "auto" takes "full" where that costs a reader little: in a chapter that computes on a GPU (``gpu=True``), on a
+    machine that has one with enough memory. In any other chapter a GPU would be idle, and full takes its minutes on
+    the CPU: there it must be asked for. Raises ValueError for any other name.
     """
     if scale not in SCALES:
         raise ValueError(f"scale={scale!r}; expected one of {', '.join(map(repr, SCALES))}")
     if scale != "auto":
         print(f"scale: {scale} (asked for)")
         return scale
+    chosen, why = _what_suits(gpu)
+    print(f"scale: {chosen} ({why})")
+    return chosen
+
+
+def _what_suits(gpu: bool) -> tuple[str, str]:
+    """The scale for this machine, and the reason."""
+    if not gpu:
+        return "quick", "this chapter computes on the CPU; 'full' takes longer and must be asked for"
     import torch
 
-    if torch.cuda.is_available():
-        print(f"scale: full (found {torch.cuda.get_device_name(0)})")
-        return "full"
-    print("scale: quick (no CUDA device found)")
-    return "quick"
+    if not torch.cuda.is_available():
+        return "quick", "no CUDA device found"
+    name, n_bytes = torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory
+    if n_bytes < ENOUGH_MEMORY:
+        return "quick", f"{name} has {n_bytes / 1e9:.0f} GB, and full may need {ENOUGH_MEMORY / 1e9:.0f}"
+    return "full", f"found {name}"
 
 
 @contextmanager

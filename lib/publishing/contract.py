@@ -20,6 +20,11 @@ from .setup_cell import CELL_ID, TAGS, setup_source
 LONGEST_CELL, MEDIAN_CELL, LONGEST_LINE, EXERCISES = 25, 8, 96, 3
 HEADING = re.compile(r"^(?:#{2,5}\s+|\*\*)\W*(?:exercise\b|(?:\d+\W+)?(?:check|vary|build)\b)", re.I | re.M)
 FOREIGN_PATH = re.compile(r"(?<![\w./:~@-])/(?:home|Users|root|tmp|work|mnt|content|opt|usr|var)/[\w.]|\b[A-Z]:\\\w")
+# What the first line of a chapter that computes on a GPU says of a card, and what a T4, the card that is lent to
+# everyone, can be asked for.
+CARD = re.compile(r"\b(T4|A100|H200) (\d+) min, ([\d.]+) GB")
+LONGEST_ON_T4, LARGEST_ON_T4 = 15, 12
+ON_GPU = re.compile(r"\bchoose_device\(\)")
 NO_ALT = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt\s*=\s*[\"'][^\"']+)[^>]*>", re.I)
 
 
@@ -77,9 +82,46 @@ def _opening(notebook: NotebookNode) -> Iterator[str]:
             "no line with time and memory before the set-up cell: write for example "
             "`*Quick: 30 s, 1 GB, 2 CPU cores. Full: 12 min, 6 GB, one GPU.*`"
         )
+    yield from _gpu(notebook)
     parameters = [cell for cell in code_cells(notebook) if "parameters" in tags(cell)]
     if len(parameters) != 1 or 'scale = "auto"' not in parameters[0].source:
         yield 'needs exactly one cell tagged `parameters`, with `scale = "auto"`.'
+
+
+def _gpu(notebook: NotebookNode) -> Iterator[str]:
+    """A chapter that computes on a GPU says so to `make gpu-test`, its reader and `choose_scale`; no other does."""
+    sources = [cell.source for cell in code_cells(notebook)]
+    computes, says = computes_on_gpu(notebook), stated(notebook)
+    if computes != any(map(ON_GPU.search, sources)):
+        yield (
+            "the tag `gpu` on the parameters and `choose_device()` in the code go together: a chapter has both, or "
+            'computes on the CPU and says `choose_device("cpu")`.'
+        )
+    if computes != any("choose_scale(scale, gpu=True)" in source for source in sources):
+        yield "`choose_scale(scale, gpu=True)` belongs in a chapter whose parameters are tagged `gpu`, and in no other."
+    if computes != bool(says) or (computes and not {"T4", "A100"} <= set(says)):
+        yield (
+            "the line with time and memory names T4 and A100 in a chapter tagged `gpu`, and in no other: "
+            "`*Quick: … Full, on a GPU: T4 9 min, 4 GB; A100 3 min, 4 GB (estimated).*`"
+        )
+    minutes, gigabytes = says.get("T4", (0, 0))
+    if minutes > LONGEST_ON_T4 or gigabytes > LARGEST_ON_T4:
+        yield (
+            f"full scale takes {minutes:g} min and {gigabytes:g} GB on a T4; the limits are {LONGEST_ON_T4} min and "
+            f"{LARGEST_ON_T4} GB: let the chapter do less there."
+        )
+
+
+def computes_on_gpu(notebook: NotebookNode) -> bool:
+    """Whether the parameters carry the tag `gpu`."""
+    return any({"parameters", "gpu"} <= set(tags(cell)) for cell in code_cells(notebook))
+
+
+def stated(notebook: NotebookNode) -> dict[str, tuple[float, float]]:
+    """Minutes and gigabytes that the Markdown before the first code gives for each card at full scale."""
+    first_code = next((k for k, cell in enumerate(notebook.cells) if cell.cell_type == "code"), len(notebook.cells))
+    text = "\n".join(cell.source for cell in notebook.cells[:first_code])
+    return {card: (float(minutes), float(gigabytes)) for card, minutes, gigabytes in CARD.findall(text)}
 
 
 def _lengths(notebook: NotebookNode) -> Iterator[str]:

@@ -1,36 +1,36 @@
 """`make gpu-test`: what is marked for a GPU. Tests carry the mark `gpu`; chapters, the tag `gpu` on their parameters.
 
-A chapter is not told its scale: on a GPU it must choose `full` by itself, and say so.
+A chapter is not told its scale: on a GPU it must choose `full` by itself, and say so. Where there is no GPU, all of it
+is rehearsed on a pretended one (`rehearsal.py`).
 """
 
 import subprocess
 import sys
 from pathlib import Path
 
-from . import execute, notebooks
+from . import execute, rehearsal
 from .book import Book
-
-CHOSEN = "scale: full (found "
+from .contract import computes_on_gpu
+from .notebooks import read
 
 
 def marked(book: Book) -> list[Path]:
     """The chapters to run at full scale."""
-    return [path for path in book.notebooks if _is_marked(path)]
+    return [path for path in book.notebooks if computes_on_gpu(read(path))]
 
 
 def run(book: Book) -> int:
-    """Run both kinds, the second only where there is a GPU; what is left out is said, with the reason."""
+    """Run both kinds where there is a GPU, rehearse them where there is none; the exit status."""
+    chapters = marked(book)
+    if reason := missing():
+        print(f"{reason}: everything is rehearsed on a pretended one instead", flush=True)
+        return rehearsal.run(book, chapters)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", "-m", "gpu", "tests"]
     env = execute.environment(book, static=False)
     del env["LLMBOOK_STATIC"]
     code = subprocess.run(command, cwd=book.root, env=env).returncode
-    chapters = marked(book)
-    names = ", ".join(map(book.name, chapters)) or "no chapter"
-    if reason := missing():
-        print(f"SKIPPED {names}: {reason}", flush=True)
-        return code
     for done in execute.execute(book, chapters, workers=1):
-        problem = done.failure.report() if done.failure else _not_full(done.executed)
+        problem = done.failure.report() if done.failure else rehearsal.not_full(done.executed)
         if problem:
             print(problem, flush=True)
             code = code or 1
@@ -41,17 +41,4 @@ def missing() -> str:
     """Why there is no GPU to run on; empty if there is one."""
     import torch
 
-    return "" if torch.cuda.is_available() else f"needs a CUDA device, and torch {torch.__version__} finds none here"
-
-
-def _is_marked(path: Path) -> bool:
-    return any(
-        {"parameters", "gpu"} <= set(notebooks.tags(cell)) for cell in notebooks.code_cells(notebooks.read(path))
-    )
-
-
-def _not_full(executed: Path) -> str:
-    printed = "".join(
-        out.text for cell in notebooks.code_cells(notebooks.read(executed)) for out in cell.outputs if "text" in out
-    )
-    return "" if CHOSEN in printed else f"FAILED {executed.parent.name}: it ran, but not at full scale"
+    return "" if torch.cuda.is_available() else f"torch {torch.__version__} finds no CUDA device here"

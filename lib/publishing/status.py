@@ -31,7 +31,7 @@ EXPLANATION = """\
 - **Outputs as kept**: how many of the outputs that the notebook keeps in the repository the run printed again, letter
   for letter, out of all it keeps.
 - **Assertions**: the `assert` statements in its code, those of the solutions among them.
-- **Scale**: quick is for two CPU cores, full for one GPU.
+- **Scale**: quick is for two CPU cores; full takes minutes, in some chapters on a GPU.
 """
 HEAD = ("Page", "Time", "Memory", "Outputs as kept", "Assertions", "Scale", "Run (UTC)")
 

@@ -32,7 +32,7 @@ def test_everything_runs_at_toy_size(capsys):
     assert found["learn"]["seconds_to_goal"] is None
     assert all(0 < value < math.inf for value in found["learn"]["valid_loss"])
     printed = capsys.readouterr().out
-    for said in ("training GPT-2 124M, bf16", "decoding, 135M, batch 1, fused", "loss 1.47 not reached"):
+    for said in ("training GPT-2 124M, bfloat16", "decoding, 135M, batch 1, fused", "loss 1.47 not reached"):
         assert said in printed
 
 

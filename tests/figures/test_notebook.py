@@ -1,5 +1,7 @@
 """The chapters' helpers."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -19,19 +21,41 @@ def sample(x):
     return "```" if inner() else "not a docstring"
 
 
-def test_choose_scale_says_what_and_why(monkeypatch, capsys):
-    """Catches a dial that is chosen silently, or that ignores the reader."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_scale("auto") == "quick"
-    assert choose_scale("full") == "full"
+def machine(monkeypatch, *, name: str = "H200", n_bytes: float = 140e9) -> None:
+    """A machine with this GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H200")
-    assert choose_scale("auto") == "full"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=n_bytes))
+
+
+def test_choose_scale_says_what_and_why(monkeypatch, capsys):
+    """Catches a scale taken in silence, "auto" that ignores a GPU, and an asked-for scale that is overridden."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_scale("auto", gpu=True) == "quick"
+    assert choose_scale("full") == "full"
+    machine(monkeypatch)
+    assert choose_scale("auto", gpu=True) == "full"
+    assert choose_scale("quick", gpu=True) == "quick"
     assert capsys.readouterr().out.splitlines() == [
         "scale: quick (no CUDA device found)",
         "scale: full (asked for)",
         "scale: full (found H200)",
+        "scale: quick (asked for)",
     ]
+
+
+def test_a_gpu_is_not_taken_for_what_computes_on_the_cpu(monkeypatch, capsys):
+    """Catches minutes on the CPU of a machine whose GPU is idle, because "auto" saw the GPU."""
+    machine(monkeypatch)
+    assert choose_scale("auto") == "quick"
+    assert "computes on the CPU" in capsys.readouterr().out
+
+
+def test_a_gpu_must_have_the_memory(monkeypatch, capsys):
+    """Catches a full run that ends on a small card in the middle, out of memory."""
+    machine(monkeypatch, name="GTX 1650", n_bytes=4e9)
+    assert choose_scale("auto", gpu=True) == "quick"
+    assert "GTX 1650 has 4 GB, and full may need 12" in capsys.readouterr().out
 
 
 def test_choose_scale_refuses_other_names():

@@ -51,9 +51,12 @@ def make_trainer_on(device, parallel=None, **dials):
     return make_trainer(runtime=on(device), **options, **dials)
 
 
-def test_float16_skips_what_overflows_and_goes_on(device):
-    """A step taken with infinite gradients, a scale that never falls, a skipped step that ends the run."""
-    trainer = tiny_trainer(runtime=on(device, torch.float16), steps=40, log_every=1, accumulation_steps=1)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_float16_skips_what_overflows_and_goes_on(device, optimizer):
+    """A step taken with infinite gradients, a scale that never falls, a skipped step that ends the run; an average of
+    gradients that has seen an infinite one."""
+    dials = dict(steps=40, log_every=1, accumulation_steps=1, optimizer=optimizer)
+    trainer = tiny_trainer(runtime=on(device, torch.float16), **dials)
     trainer.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**40)
     before = [p.detach().clone() for p in trainer.model.parameters()]
     trainer.callbacks = [StopAt(1)]
@@ -86,7 +89,8 @@ def test_compiled_is_the_same(device):
     In a process of its own: the checks of shapes that these tests run under cannot be compiled.
     """
     root = Path(__file__).parents[2]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root / "lib"), str(root)]), "OMP_NUM_THREADS": "1"}
+    path = [str(root / "lib"), str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "tests.gpu.compiled", device.type]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=env)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -94,6 +98,7 @@ def test_compiled_is_the_same(device):
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+@pytest.mark.usefixtures("nccl")
 def test_an_engine_of_one_process(device, kind, tmp_path):
     """NCCL asked for tensors of the CPU, or gloo for the GPU's; a sharded checkpoint that only its device can read."""
     reference = make_trainer_on(device)
@@ -167,9 +172,13 @@ def test_memory_that_runs_out(device, in_training, advice):
         tiny_trainer(runtime=on(device), objective=greedy).run()
 
 
-def test_losses_stay_on_the_device(device, monkeypatch):
-    """A number read at every step: the CPU then waits for the GPU each time."""
-    trainer = tiny_trainer(runtime=on(device), steps=6, log_every=6, eval_every=6, checkpoint_every=6)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_losses_stay_on_the_device(device, monkeypatch, optimizer, dtype):
+    """A number read at every step: the CPU then waits for the GPU each time. A gradient scaler reads one for every
+    optimiser that does not look itself whether a gradient overflowed."""
+    dials = dict(steps=6, log_every=6, eval_every=6, checkpoint_every=6, optimizer=optimizer)
+    trainer = tiny_trainer(runtime=on(device, dtype), **dials)
     reads, while_stepping = [], []
     item, tolist, step = torch.Tensor.item, torch.Tensor.tolist, loop.train_step
 

@@ -11,6 +11,7 @@ from publishing.tidy import check, tidy
 
 LONG = "\n".join(f"x{k} = {k}" for k in range(26))
 CHECKED = "nbval-check-output"
+GPU_LINE = "*Quick: 5 s, 1 GB. Full, on a GPU: T4 9 min, 4 GB; A100 3 min, 4 GB (estimated).*"
 
 
 def chapter(book):
@@ -39,6 +40,9 @@ BREAKS = [
     ("c7", {"source": "Nothing to do"}, "2 exercises"),
     ("c8", {"metadata": {}}, "exercise 1 has no solution"),
     ("c4", {"metadata": {"editable": True}}, "not in its normal form: run `make tidy`"),
+    ("c3", {"source": "runtime = choose_device()"}, "`choose_device()` in the code go together"),
+    ("c3", {"source": "scale = choose_scale(scale, gpu=True)"}, "whose parameters are tagged `gpu`, and in no other"),
+    ("c1", {"source": GPU_LINE}, "names T4 and A100 in a chapter tagged `gpu`, and in no other"),
 ]
 
 
@@ -51,6 +55,26 @@ def test_broken_promise(book, author, cell, change, message):
     found = problems(book, chapter(book))
     assert any(message in problem for problem in found), found
     assert all(problem.startswith("chapters/one/attention.ipynb: ") for problem in found)
+
+
+def on_gpu(book, author, line: str = GPU_LINE) -> list[str]:
+    """What is wrong with a chapter that computes on a GPU and begins with this line."""
+    path = chapter(book)
+    author.edit(path, "c1", source=line)
+    author.edit(path, "c2", metadata=nbformat.from_dict({"tags": ["gpu", "parameters"]}))
+    author.edit(path, "c3", source="scale = choose_scale(scale, gpu=True)\nruntime = choose_device()\nvalue = 42")
+    return problems(book, path)
+
+
+def test_a_chapter_on_a_gpu(book, author):
+    """Would catch a promise to readers with a T4 that is missing, or longer than they have."""
+    assert on_gpu(book, author) == []
+    (missing,) = on_gpu(book, author, "*Quick: 5 s, 1 GB. Full: 3 min, 4 GB, one GPU.*")
+    assert "names T4 and A100" in missing
+    (long,) = on_gpu(book, author, GPU_LINE.replace("T4 9 min", "T4 19 min"))
+    assert "takes 19 min and 4 GB on a T4; the limits are 15 min and 12 GB" in long
+    (large,) = on_gpu(book, author, GPU_LINE.replace("min, 4 GB; A100", "min, 14 GB; A100"))
+    assert "takes 9 min and 14 GB on a T4" in large
 
 
 def test_long_cells_on_average(book, author):

@@ -1,11 +1,11 @@
-"""What is marked for a GPU runs on one, at the scale it chooses itself, and is named where there is none."""
+"""What is marked for a GPU runs on one, at the scale it chooses itself, and is rehearsed where there is none."""
 
 import subprocess
 from types import SimpleNamespace
 
 import pytest
 
-from publishing import execute, gpu, notebooks
+from publishing import execute, gpu, notebooks, rehearsal
 from publishing.book import ROOT, Book
 
 
@@ -40,12 +40,15 @@ def executed(book, text):
     return run
 
 
-def test_without_a_gpu_it_says_what_it_leaves_out(book, monkeypatch, capsys, no_tests):
-    """Catches a command that passes and says nothing of the chapters it did not run."""
-    mark(book, "chapters/two/attention.ipynb")
+def test_without_a_gpu_it_is_rehearsed(book, monkeypatch, capsys):
+    """Catches a command that passes because there is no GPU, and one that hides that it only rehearsed."""
+    path = mark(book, "chapters/two/attention.ipynb")
+    asked = []
     monkeypatch.setattr(gpu, "missing", lambda: "no GPU")
-    assert gpu.run(book) == 0
-    assert "SKIPPED chapters/two/attention.ipynb: no GPU" in capsys.readouterr().out
+    monkeypatch.setattr(rehearsal, "run", lambda book, chapters: (asked.extend(chapters), 1)[1])
+    assert gpu.run(book) == 1
+    assert asked == [path]
+    assert "no GPU: everything is rehearsed on a pretended one instead" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("printed", "code"), [("scale: full (found H200)\n", 0), ("scale: quick\n", 1)])

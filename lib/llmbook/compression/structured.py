@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from llmbook.model import DecoderLM, Encoder, evaluating
 from llmbook.model.parts import plain_weight
 from llmbook.training import Batch, Objective, causal_lm_loss
+from llmbook.training.runtime import where_it_is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +55,17 @@ def importance_by_gradient(
 ) -> Importance:
     """|∂L/∂gate| of each part, the mean over ``batches``; L is the loss per target, without dropout.
 
+    Batches are moved to where the model is.
+
     Raises:
         ValueError: as ``importance_by_norm``; there are no batches, or an output projection is frozen.
     """
-    weights, found = _outputs(model), []
+    weights, found, runtime = _outputs(model), [], where_it_is(model)
     if not all(weight.requires_grad for weight in weights):
         raise ValueError("some output projections are frozen, so no gradient reaches them: unfreeze(model) first")
     with evaluating(model), torch.enable_grad():
         for batch in batches:
-            loss = objective(model, batch)
+            loss = objective(model, runtime.to_device(batch))
             gradients = torch.autograd.grad(loss.total / loss.n_targets, weights)
             found.append(_sums(model, [w.detach() * g for w, g in zip(weights, gradients, strict=True)]))
     if not found:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from llmbook.model import DecoderLM, Output, Rotary, TransformerConfig, attend
 from llmbook.model.cache import Cache, LayerCache
 from llmbook.model.config import GATED
+from llmbook.model.devices import require_device
 from llmbook.model.embeddings import no_token
 from llmbook.model.language_model import LanguageModel
 from llmbook.model.layers import ACTIVATIONS
@@ -59,6 +60,7 @@ class FusedDecoder(LanguageModel):
             raise ValueError("a FusedDecoder reads texts without padding: give padded batches to the DecoderLM")
         (batch, q_len), n_past = input_ids.shape, 0 if cache is None else cache.length
         try:
+            require_device(self.tokens.weight, input_ids=input_ids)
             x = self.tokens(input_ids).flatten(0, 1)  # [B·T, C]
         except IndexError:
             raise no_token(input_ids, self.config.vocab_size) from None

@@ -181,6 +181,16 @@ def to_distribution(
     return Sampling.of(dials).distribution(logits, seen)
 
 
+def check_generator(generator: torch.Generator | None, near: Tensor) -> None:
+    """Raise ValueError for a generator that cannot draw on the device of ``near``."""
+    if generator is not None and generator.device.type != near.device.type:
+        raise ValueError(
+            f"the generator is on {generator.device} and the model on {near.device}: make it with "
+            f"torch.Generator({near.device.type!r})"
+        )
+
+
 def sample(probabilities: Float[Tensor, "B V"], generator: torch.Generator | None = None) -> Int[Tensor, "B 1"]:
-    """Draw one token for each row; ``generator`` (on the same device) makes the draw repeatable."""
+    """Draw one token for each row; ``generator`` makes the draw repeatable. Raises ValueError for one elsewhere."""
+    check_generator(generator, probabilities)
     return torch.multinomial(probabilities, num_samples=1, generator=generator)

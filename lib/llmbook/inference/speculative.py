@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmbook.inference.reader import Reader
-from llmbook.inference.sampling import Sampling, sample, tokens_seen
+from llmbook.inference.sampling import Sampling, check_generator, sample, tokens_seen
 from llmbook.inference.stopping import check_lengths, end_tokens
 from llmbook.model import evaluating
 
@@ -171,6 +171,7 @@ def verify(
     generator: torch.Generator | None = None,
 ) -> Int[Tensor, "m"]:
     """The accepted guesses and one token of the model's own: in place of the first rejected, or after the last."""
+    check_generator(generator, p)
     for i, guess in enumerate(guesses.tolist()):
         chance = torch.rand((), generator=generator, device=p.device)
         if chance >= acceptance(p[i], q[i])[guess]:

@@ -83,14 +83,16 @@ def head_scores(
 def repeated_tokens(
     vocab_size: int, *, period: int, batch_size: int = 1, generator: torch.Generator | None = None
 ) -> Int[Tensor, "B T"]:
-    """Rows of ``period`` tokens drawn without repetition, then the same again: [B, 2 · period].
+    """Rows of ``period`` tokens drawn without repetition, then the same again: [B, 2 · period], where ``generator`` is.
 
     Raises:
         ValueError: the vocabulary has fewer than ``period`` tokens.
     """
     if period > vocab_size:
         raise ValueError(f"{period} different tokens cannot be drawn from a vocabulary of {vocab_size}")
-    once = torch.stack([torch.randperm(vocab_size, generator=generator)[:period] for _ in range(batch_size)])
+    device = None if generator is None else generator.device
+    rows = [torch.randperm(vocab_size, generator=generator, device=device)[:period] for _ in range(batch_size)]
+    once = torch.stack(rows)
     return torch.cat((once, once), dim=1)
 
 

@@ -26,7 +26,7 @@ class LinearProbe:
         return F.linear((states.to(self.weight.dtype) - self.mean) / self.spread, self.weight, self.bias)
 
     def accuracy(self, states: Float[Tensor, "N C"], labels: Int[Tensor, "N"]) -> float:
-        return (self.logits(states).argmax(-1) == labels).float().mean().item()
+        return (self.logits(states).argmax(-1) == labels.to(states.device)).float().mean().item()
 
 
 def fit_probe(
@@ -43,7 +43,7 @@ def fit_probe(
         raise ValueError(f"{len(states)} states and {len(labels)} labels do not make a training set")
     if not 0 <= int(labels.min()) <= int(labels.max()) < n_labels:
         raise ValueError(f"labels from {int(labels.min())} to {int(labels.max())}, but n_labels={n_labels}")
-    x = states.detach().double()
+    x, labels = states.detach().double(), labels.to(states.device)
     mean, spread = x.mean(0), x.std(0, correction=0).clamp_min(1e-8)
     x = (x - mean) / spread
     weight = torch.zeros(n_labels, x.shape[1], dtype=torch.float64, device=x.device, requires_grad=True)
@@ -68,8 +68,9 @@ def control_labels(
 ) -> Int[Tensor, "N"]:
     """A label by lot for each type (the same wherever the type stands), as frequent overall as the real labels."""
     distinct, which = types.unique(return_inverse=True)
-    lot = torch.randint(len(labels), (len(distinct),), generator=generator).to(labels.device)
-    return labels[lot][which]
+    device = None if generator is None else generator.device
+    lot = torch.randint(len(labels), (len(distinct),), generator=generator, device=device)
+    return labels[lot.to(labels.device)][which.to(labels.device)]
 
 
 def split_groups(
@@ -84,9 +85,9 @@ def split_groups(
     n_test = round(test_fraction * len(distinct))
     if not 0 < n_test < len(distinct):
         raise ValueError(f"{len(distinct)} groups cannot be split with test_fraction={test_fraction}")
-    chosen = torch.zeros(len(distinct), dtype=torch.bool)
-    chosen[torch.randperm(len(distinct), generator=generator)[:n_test]] = True
-    return chosen.to(groups.device)[which]
+    device = None if generator is None else generator.device
+    rank = torch.randperm(len(distinct), generator=generator, device=device).argsort().to(groups.device)
+    return (rank < n_test)[which]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +119,7 @@ def probe(
         labels: what to find, from 0 on. types: the word each state stands on, for the control task.
         groups: the sentence each state comes from; no sentence is on both sides.
     """
+    labels, types, groups = (x.to(states.device) for x in (labels, types, groups))
     test = split_groups(groups, test_fraction=test_fraction, generator=generator)
     n_labels = int(labels.max()) + 1
     accuracies = []

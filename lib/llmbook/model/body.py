@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from llmbook.model.cache import Cache
 from llmbook.model.config import TransformerConfig
 from llmbook.model.counted import Counted
+from llmbook.model.devices import require_device
 from llmbook.model.embeddings import Embeddings
 from llmbook.model.initialise import initialise
 from llmbook.model.layers import Block
@@ -110,7 +111,8 @@ class Body(Counted):
             need_hidden: also return the residual stream after every block.
 
         Raises:
-            ValueError: the sequence is longer than learned positions or the cache allow, a mask does not fit, an
+            ValueError: what is given lies on another device than the model, the sequence is longer than learned
+                positions or the cache allow, a mask does not fit, an
                 entry of ``input_ids`` is no token (a GPU stops with an error of its own),
                 not exactly one of ``input_ids`` and ``inputs_embeds`` is given, ``input_ids`` without an axis for the
                 batch, ``memory_mask`` without ``memory``, a cache to an encoder, or ``mask`` to a model with short
@@ -134,6 +136,10 @@ class Body(Counted):
             raise ValueError(
                 f"input_ids has shape {tuple(given.shape)}: expected [batch, tokens], as torch.tensor([ids])"
             )
+        require_device(
+            next(self.blocks.parameters()), input_ids=input_ids, inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask, mask=mask, segment_ids=segment_ids, memory=memory, memory_mask=memory_mask,
+        )  # fmt: skip
         q_len, n_past = given.shape[1], 0 if cache is None else cache.length
         k_len = q_len if cache is None else cache.n_keys(q_len)
         positions = self._positions(given, attention_mask, n_past)  # [B, T]

@@ -60,7 +60,8 @@ def check_append(new: Tensor, memory: Tensor, *, batch: int) -> None:
     """Whether ``new``, keys [B, Hk, T, D] or inputs [B, T, C], may join one layer's ``memory`` of the like.
 
     Raises:
-        ValueError: the batch is not the cache's, or heads, width or type are those of another model.
+        ValueError: the batch is not the cache's, heads, width or type are those of another model, or it computes on
+            another device.
         RuntimeError: what is new carries a gradient, which overwriting memory would corrupt.
     """
     if new.shape[0] != batch:
@@ -69,6 +70,11 @@ def check_append(new: Tensor, memory: Tensor, *, batch: int) -> None:
         raise ValueError(
             f"for each position this model brings {_each(new)} and the cache has {_each(memory)}: make it from the "
             "model's own config"
+        )
+    if new.device != memory.device:
+        raise ValueError(
+            f"this model computes on {new.device} and the cache is on {memory.device}: make it with "
+            f"device={str(new.device)!r}"
         )
     if new.dtype != memory.dtype and not torch.is_autocast_enabled(new.device.type):  # which makes the types agree
         raise ValueError(f"this model computes in {new.dtype} and the cache holds {memory.dtype}: make it with dtype=…")

@@ -4,7 +4,6 @@ Losses per token cannot be compared between tokenizers, because the tokens diffe
 text has the same bytes whoever cuts it.
 """
 
-import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from llmbook.model import evaluating
 from llmbook.training.objectives import Batch, Objective, causal_lm_loss, token_nats
 from llmbook.training.parallel import ALONE, Parallel
-from llmbook.training.runtime import Runtime
+from llmbook.training.runtime import Runtime, where_it_is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], *, runtime: Runtime | N
     token of a text is predicted exactly once. Without ``runtime`` the model runs where it is, as it is.
     Raises ValueError if nothing is scored.
     """
-    runtime = runtime or _where_it_is(model)
+    runtime = runtime or where_it_is(model)
     nats_sum = torch.zeros(0, dtype=torch.float64)  # by position; in float64, because a text has many tokens
     counts = torch.zeros(0, dtype=torch.int64)
     with evaluating(model):
@@ -84,7 +83,7 @@ def mean_loss(
 
     Of several processes each computes its share of the batches, and all return the same number.
     """
-    runtime = runtime or _where_it_is(model)
+    runtime = runtime or where_it_is(model)
     total, n_targets = 0.0, 0
     with evaluating(model):
         for batch, counts in parallel.share(batches):
@@ -107,9 +106,3 @@ def _add(total: Tensor, part: Tensor) -> Tensor:
 def _require_targets(n_targets: int) -> None:
     if n_targets == 0:
         raise ValueError("nothing to evaluate: no batches, or every label is -100")
-
-
-def _where_it_is(model: nn.Module) -> Runtime:
-    tensors = itertools.chain(model.parameters(), model.buffers())  # models that count have buffers only
-    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
-    return Runtime(device, torch.float32, "where the model is")

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw as adamw_step
 
 from llmbook.training.optim import decay_groups, trainable_parameters
+from llmbook.training.runtime import sixteen_bits
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-EPS = 1e-7  # an all-zero gradient is divided by this and stays zero
 
 
 def orthogonalise(
@@ -34,15 +34,17 @@ def orthogonalise(
     """Every matrix with its singular values brought close to 1, by ``steps`` Newton–Schulz iterations.
 
     Leading axes are independent matrices, worked on together. ``dtype`` is the precision of the products; by default
-    bfloat16 on a GPU, for the iteration forgives rounding, and elsewhere that of ``x``.
+    the 16 bits that a GPU multiplies fast, for the iteration forgives rounding, and elsewhere that of ``x``.
     """
     a, b, c = COEFFICIENTS
     tall = x.shape[-2] > x.shape[-1]
     y = x.flatten(0, -3) if x.ndim > 2 else x[None]  # [N, R, K]
-    y = y.to(dtype or (torch.bfloat16 if x.is_cuda else x.dtype))
+    dtype = dtype or (sixteen_bits(x.device) if x.is_cuda else x.dtype)
+    y = y.to(x.dtype if dtype == torch.float16 else dtype)  # float16 ends at 6e-8, where gradients may begin
     if tall:
         y = y.mT  # Y Yᵀ is then the smaller of the two squares
-    y = y / y.norm(dim=(-2, -1), keepdim=True).clamp(min=EPS)  # no singular value above 1
+    y = y / y.norm(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(y.dtype).tiny)  # no singular value above 1
+    y = y.to(dtype)
     for _ in range(steps):
         square = y @ y.mT  # [N, R, R]
         polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)  # b YYᵀ + c (YYᵀ)²
@@ -54,9 +56,14 @@ class Muon(torch.optim.Optimizer):
     """One optimiser with two methods: each group of parameters has "method" "muon" or "adamw" and that method's dials.
 
     A muon group has lr, weight_decay and momentum; an adamw group lr, weight_decay, betas and eps. Made by ``muon``.
-    ``product_dtype``, which a Trainer sets to that of its run, is the precision ``orthogonalise`` multiplies in.
-    Raises ValueError for a muon group with a parameter that is no matrix.
+    ``product_dtype``, which a Trainer sets to that of a run in 16 bits, is the precision ``orthogonalise`` multiplies
+    in. Raises ValueError for a muon group with a parameter that is no matrix.
+
+    A ``torch.amp.GradScaler`` need not wait for the device: it leaves in ``found_inf`` whether a gradient overflowed,
+    and the step is then taken without moving anything.
     """
+
+    _step_supports_amp_scaling = True  # asked for by GradScaler.step
 
     product_dtype: torch.dtype | None = None
 
@@ -83,20 +90,26 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _muon_step(self, group: dict, params: list[Tensor]) -> None:
-        lr, momentum = group["lr"], group["momentum"]
+        lr, momentum, overflowed = group["lr"], group["momentum"], getattr(self, "found_inf", None)
         grads = [p.grad for p in params]
         averages = self._states(params, "momentum")
+        kept = 1.0 - lr * group["weight_decay"]
+        if overflowed is not None:  # 1.0 if so, on the device: then the average stays and nothing is added
+            grads = [torch.where(overflowed > 0, average, grad) for average, grad in zip(averages, grads, strict=True)]
+            kept = torch.where(overflowed > 0, 1.0, kept)
         torch._foreach_lerp_(averages, grads, 1 - momentum)
         ahead = torch._foreach_lerp(grads, averages, momentum)  # Nesterov: the average after one more such gradient
-        torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
+        torch._foreach_mul_(params, kept)
         same_shape = defaultdict(list)
         for p, update in zip(params, ahead, strict=True):
             same_shape[p.shape].append((p, update))
         for (rows, columns), members in same_shape.items():  # one product for all matrices of a shape
             matrices, updates = zip(*members, strict=True)
-            directions = orthogonalise(torch.stack(updates), dtype=self.product_dtype).unbind()
+            directions = orthogonalise(torch.stack(updates), dtype=self.product_dtype)
+            if overflowed is not None:
+                directions = directions * (overflowed == 0)
             # A tall matrix has as many singular values as columns but more rows to share them: give each its due.
-            torch._foreach_add_(matrices, directions, alpha=-lr * max(1, rows / columns) ** 0.5)
+            torch._foreach_add_(matrices, directions.unbind(), alpha=-lr * max(1, rows / columns) ** 0.5)
 
     def _adamw_step(self, group: dict, params: list[Tensor]) -> None:
         for p in params:
@@ -107,6 +120,7 @@ class Muon(torch.optim.Optimizer):
             [self.state[p]["step"] for p in params], fused=group["fused"],
             beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"], eps=group["eps"],
             weight_decay=group["weight_decay"], amsgrad=False, maximize=False,
+            found_inf=getattr(self, "found_inf", None),
         )  # fmt: skip
 
     def _states(self, params: list[Tensor], name: str) -> list[Tensor]:

@@ -6,6 +6,7 @@ scaler on older ones (https://arxiv.org/abs/1710.03740), float32 on a CPU and on
 measures whether another choice is faster (``tuning.py``).
 """
 
+import itertools
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -81,6 +82,13 @@ def in_words(choice: Mapping[str, str | bool | None]) -> str:
     return f"{choice['dtype']}, {kernels}{', compiled' if choice['compile'] else ''}"
 
 
+def where_it_is(model: nn.Module) -> Runtime:
+    """The device the model lies on, in float32: what measures a model takes it as it finds it."""
+    tensors = itertools.chain(model.parameters(), model.buffers())  # models that count have buffers only
+    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    return Runtime(device, torch.float32, "where the model is")
+
+
 def choose_device(device: str = "auto", dtype: str = "auto") -> Runtime:
     """Choose CUDA, else MPS, else the CPU, and the precision that suits it; or take what the caller names.
 
@@ -117,11 +125,16 @@ def _choose_device(name: str) -> tuple[torch.device, str]:
     return torch.device("cpu"), f"no GPU, {torch.get_num_threads()} CPU threads"
 
 
+def sixteen_bits(device: torch.device) -> torch.dtype:
+    """The 16 bits that a CUDA device multiplies natively: bfloat16, or float16 on one too old for it (a T4)."""
+    return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+
+
 def _choose_dtype(device: torch.device) -> tuple[torch.dtype, str]:
     if device.type == "cuda":
-        major, minor = torch.cuda.get_device_capability(device)
-        if major >= 8:
-            return torch.bfloat16, f"compute capability {major}.{minor} multiplies bfloat16 natively"
-        return torch.float16, f"compute capability {major}.{minor} has no bfloat16, float16 with a scaler"
+        dtype, (major, minor) = sixteen_bits(device), torch.cuda.get_device_capability(device)
+        if dtype == torch.bfloat16:
+            return dtype, f"compute capability {major}.{minor} multiplies bfloat16 natively"
+        return dtype, f"compute capability {major}.{minor} has no bfloat16, float16 with a scaler"
     # On a CPU bfloat16 pays only with the right instructions and sizes; unless measured, float32 is the safe one.
     return torch.float32, f"float32 is the safe choice on {device.type}"

@@ -99,8 +99,8 @@ class Resumable:
         """Make model and optimiser compute as the runtime says."""
         self.runtime.prepare(self.model)
         self.scaler = self.runtime.grad_scaler()
-        if isinstance(self.optimizer, Muon) and self.runtime.dtype == torch.bfloat16:
-            self.optimizer.product_dtype = torch.bfloat16
+        if isinstance(self.optimizer, Muon) and self.runtime.dtype != torch.float32:
+            self.optimizer.product_dtype = self.runtime.dtype
         if self.config.compile or self.runtime.compile:
             self._trained_model = torch.compile(self._trained_model)
 

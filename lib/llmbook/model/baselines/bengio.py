@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from llmbook.model.baselines.common import BaselineConfig, refuse_padding
 from llmbook.model.body import Output
 from llmbook.model.counted import Counted
+from llmbook.model.devices import require_device
 
 
 class BengioLM(Counted):
@@ -41,6 +42,7 @@ class BengioLM(Counted):
     def forward(self, input_ids: Int[Tensor, "B T"], *, attention_mask: Tensor | None = None) -> Output:
         """Logits [B, T, V] for the token after each. Raises ValueError for an ``attention_mask``: it reads all."""
         refuse_padding(self, attention_mask)
+        require_device(self.tokens.weight, input_ids=input_ids)
         windows = self._windows(self.tokens(input_ids))  # [B, T, context_len · C]
         hidden = torch.tanh(self.hidden(windows))  # [B, T, d_hidden]
         logits = self.lm_head(hidden)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from llmbook.model.baselines.common import BaselineConfig, refuse_padding
 from llmbook.model.body import Output
 from llmbook.model.counted import Counted
+from llmbook.model.devices import require_device
 
 
 class CausalConv(nn.Module):
@@ -43,6 +44,7 @@ class ConvLM(Counted):
     def forward(self, input_ids: Int[Tensor, "B T"], *, attention_mask: Tensor | None = None) -> Output:
         """Logits [B, T, V] for the token after each. Raises ValueError for an ``attention_mask``: it reads all."""
         refuse_padding(self, attention_mask)
+        require_device(self.tokens.weight, input_ids=input_ids)
         x = self.tokens(input_ids)  # [B, T, C]
         for norm, conv in zip(self.norms, self.convs, strict=True):
             x = x + F.gelu(conv(norm(x)))

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from llmbook.model.baselines.common import BaselineConfig, refuse_padding
 from llmbook.model.body import Output
 from llmbook.model.counted import Counted
+from llmbook.model.devices import require_device
 
 NO_LIMIT = 2**31
 
@@ -26,5 +27,6 @@ class LSTMLM(Counted):
     def forward(self, input_ids: Int[Tensor, "B T"], *, attention_mask: Tensor | None = None) -> Output:
         """Logits [B, T, V] for the token after each. Raises ValueError for an ``attention_mask``: it reads all."""
         refuse_padding(self, attention_mask)
+        require_device(self.tokens.weight, input_ids=input_ids)
         hidden, _ = self.lstm(self.tokens(input_ids))  # [B, T, C]
         return Output(logits=self.lm_head(hidden), last_hidden_state=hidden)

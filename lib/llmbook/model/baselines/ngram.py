@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from llmbook.model.baselines.common import BaselineConfig, refuse_padding
 from llmbook.model.body import Output
+from llmbook.model.devices import require_device
 
 Discounts = tuple[float, float, float]
 USUAL = (0.5, 1.0, 1.5)  # where a text is too small, or a count too common, to estimate discounts
@@ -56,6 +57,7 @@ class NGramLM(nn.Module):
         ValueError for a text shorter than ``order`` and for tokens outside the vocabulary.
         """
         ids = torch.as_tensor(tokens, dtype=torch.long)
+        device, ids = ids.device, ids.cpu()  # counted on the CPU; the tables then lie where the text lay
         if order < 1:
             raise ValueError(f"order={order}: must be at least 1, which ignores all context")
         if len(ids) < order:
@@ -72,7 +74,7 @@ class NGramLM(nn.Module):
             taken = estimate_discounts(counts[k]) if discounts is None else discounts[k]
             n_parents = len(keys[k - 1]) if k else 1
             levels.append(Level(keys[k], counts[k], n_parents=n_parents, vocab_size=vocab_size, discounts=taken))
-        return cls(levels, vocab_size=vocab_size)
+        return cls(levels, vocab_size=vocab_size).to(device)
 
     @torch.no_grad()
     def forward(self, input_ids: Int[Tensor, "B T"], *, attention_mask: Tensor | None = None) -> Output:
@@ -81,6 +83,7 @@ class NGramLM(nn.Module):
         Raises ValueError for an ``attention_mask``: it reads all.
         """
         refuse_padding(self, attention_mask)
+        require_device(self.levels[0].keys, input_ids=input_ids)
         contexts = [context.flatten() for context in self._contexts(input_ids)]
         return Output(logits=self._distribution(contexts).log().unflatten(0, input_ids.shape), last_hidden_state=None)
 
