@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from . import notebooks
 from .book import Book
 from .notebooks import ASSERTION, CHECKED, FOLDED, LONGEST_OUTPUT, code_cells, tags
-from .setup_cell import CELL_ID, TAGS, setup_source
+from .setup_cell import CELL_ID, TAGS, behind_setup, setup_source
 
 LONGEST_CELL, MEDIAN_CELL, LONGEST_LINE, EXERCISES = 25, 8, 96, 3
 HEADING = re.compile(r"^(?:#{2,5}\s+|\*\*)\W*(?:exercise\b|(?:\d+\W+)?(?:check|vary|build)\b)", re.I | re.M)
@@ -80,6 +80,14 @@ def _opening(notebook: NotebookNode) -> Iterator[str]:
     parameters = [cell for cell in code_cells(notebook) if "parameters" in tags(cell)]
     if len(parameters) != 1 or 'scale = "auto"' not in parameters[0].source:
         yield 'needs exactly one cell tagged `parameters`, with `scale = "auto"`.'
+    folded = behind_setup(cells)
+    for number, cell in enumerate(cells, 1):
+        plumbing = cell.cell_type == "code" and ("parameters" in tags(cell) or "choose_scale(" in cell.source)
+        if plumbing and cell not in folded:
+            yield (
+                f"cell {number} (id {cell.get('id', 'missing')}) sets the scale and is not folded with the set-up "
+                "cell: put it right behind that, with nothing but imports between."
+            )
 
 
 def _lengths(notebook: NotebookNode) -> Iterator[str]:

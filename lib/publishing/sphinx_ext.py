@@ -14,6 +14,7 @@ from docutils import nodes
 
 from . import playground
 from .book import ROOT, STATUS, Book
+from .setup_cell import OPENING
 
 CARD = "card.png"  # what others show of a link to the book: `make card` draws it from web/card.svg
 SCRIPTS, STYLES = ("explorer.js", "site.js"), ("book.css", "explorer.css")
@@ -36,6 +37,7 @@ def setup(app):
     app.add_config_value("book_description", "", "html")
     app.add_config_value("book_subtitle", "", "html")
     app.connect("config-inited", _assets)
+    app.connect("doctree-read", _one_setup)
     app.connect("html-page-context", _page, priority=900)
     app.connect("build-finished", _finish)
     web = ROOT / "web"
@@ -55,6 +57,23 @@ def _assets(app, config):
     config.mathjax_path = "vendor/mathjax/tex-chtml.js"
     # No menu: its speech and colour tools would be fetched from elsewhere, and it makes every formula a tab stop.
     config.mathjax3_config = {"options": {"enableMenu": False}} | (config.mathjax3_config or {})
+
+
+def _one_setup(app, doctree):
+    """The set-up cell and those folded with it become one block; what they print stands below it."""
+    first = None
+    cells = [box for box in doctree.findall(nodes.container) if box.get("nb_element") == "cell_code"]
+    for cell in cells:
+        if "tag_setup" in cell["classes"]:
+            first = cell
+        elif first is not None and f"tag_{OPENING[-1]}" in cell["classes"]:
+            parts = {part["nb_element"]: part for part in first}
+            for part in list(cell):
+                if known := parts.get(part["nb_element"]):
+                    known.extend(part.children)
+                else:
+                    first.append(part)
+            cell.parent.remove(cell)
 
 
 def _page(app, pagename, templatename, context, doctree):
