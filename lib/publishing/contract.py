@@ -20,6 +20,7 @@ from .setup_cell import CELL_ID, TAGS, behind_setup, setup_source
 LONGEST_CELL, MEDIAN_CELL, LONGEST_LINE, EXERCISES = 25, 8, 96, 3
 HEADING = re.compile(r"^(?:#{2,5}\s+|\*\*)\W*(?:exercise\b|(?:\d+\W+)?(?:check|vary|build)\b)", re.I | re.M)
 FOREIGN_PATH = re.compile(r"(?<![\w./:~@-])/(?:home|Users|root|tmp|work|mnt|content|opt|usr|var)/[\w.]|\b[A-Z]:\\\w")
+RAW_HEADING = re.compile(r"^#{1,6} (?=.*(?:\$|\w_\w))(?!.*`).*", re.M)
 NO_ALT = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt\s*=\s*[\"'][^\"']+)[^>]*>", re.I)
 
 
@@ -46,6 +47,8 @@ def _common(book: Book, notebook: NotebookNode) -> Iterator[str]:
             yield f"{here} names a path of one machine, {path.group()!r}: use a relative one."
         if cell.cell_type == "markdown" and (image := NO_ALT.search(cell.source)):
             yield f"{here} has an image without alternative text, {image.group()!r}: say what it shows."
+        if cell.cell_type == "markdown" and (heading := RAW_HEADING.search(cell.source)):
+            yield f"{here} has a formula in a heading, {heading.group()!r}, which contents show raw: write √dₖ, 10⁶."
         if cell.cell_type == "code":
             yield from _outputs(here, cell)
 

@@ -36,6 +36,8 @@ BREAKS = [
     ("c6", {"execution_count": 3}, "carries an output"),
     ("c4", {"source": "See ![](picture.svg)"}, "image without alternative text"),
     ("c4", {"source": '<img src="picture.svg">'}, "image without alternative text"),
+    ("c4", {"source": "## What √d_k is for"}, "a formula in a heading"),
+    ("c4", {"source": "### To $10^6$"}, "a formula in a heading"),
     ("c6", {"source": "assert open('/home/me/data.txt')"}, "names a path of one machine"),
     ("c7", {"source": "Nothing to do"}, "2 exercises"),
     ("c8", {"metadata": {}}, "exercise 1 has no solution"),
