@@ -13,7 +13,9 @@ from docutils import nodes
 BIBLIOGRAPHY, GLOSSARY = "bibliography", "glossary"
 TAG = re.compile(r"\\tag\{(\w+)\}")
 # "equation (5)", "equations (1)–(3)", "by (5)": a number in brackets that nothing announces may be any number.
-CALLED = re.compile(r"(?:\b(?:equations?|by|in|of|like|from|to|and|or)\s|[–-])\((\w+)\)", re.I)
+CALLED = re.compile(
+    r"(?:\b(?:equations?|by|in|of|like|for|from|to|and|or|fitted|minimise|computes|should)\s|[–-])\((\w+)\)", re.I
+)
 CITATION = re.compile(r'(<div class="citation" id="[^"]*">.*?)(</div>)', re.S)
 ADDRESS = re.compile(r'href="(https?://[^"]+)"')
 WORD = re.compile(r'<section id="([^"]+)">\s*<h3>(.*?)<a class="headerlink"', re.S)

@@ -34,7 +34,8 @@ RULES = {
 # Without preloading: it would fetch the styles' imports, and take their relative addresses for the page's.
 CHECKS = {"resultTypes": ["violations"], "preload": False}
 WAIT = 120_000  # milliseconds: a busy machine, not a slow page
-TRACED = ["disabled-by-default-devtools.timeline"]  # every task of the page, with the processor time it took
+# Every task of the page, with the processor time it took, and the marks that scripts set.
+TRACED = ["disabled-by-default-devtools.timeline", "blink.user_timing"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Visit:
     longest: float = 0.0  # the longest task, in units of scripts.REFERENCE
     unseen: list[str] = field(default_factory=list)  # what takes the focus and does not show it
     stops: dict[str, int] = field(default_factory=dict)  # stops of the Tab key, by kind
+    unprintable: list[str] = field(default_factory=list)  # what stands on paper and should not, or is missing there
     dials: dict[str, list[str]] = field(default_factory=dict)  # dials that are dead, stuck, mute or out of reach
 
 
@@ -71,11 +73,15 @@ def find() -> str | None:
 
 
 @contextmanager
-def window(browser: Browser, look: Look) -> Iterator[Page]:
+def window(browser: Browser, look: Look, *, scripts: bool = True) -> Iterator[Page]:
     """A fresh window without a memory of earlier pages; a narrow one is touched, not pointed at."""
-    size = {"width": look.width, "height": 800 if look.phone else 900}
     context = browser.new_context(
-        viewport=size, color_scheme=look.theme, has_touch=look.phone, reduced_motion="reduce", locale="en-GB"
+        viewport={"width": look.width, "height": 800 if look.phone else 900},
+        color_scheme=look.theme,
+        has_touch=look.phone,
+        reduced_motion="reduce",
+        locale="en-GB",
+        java_script_enabled=scripts,
     )
     context.set_default_timeout(WAIT)
     try:
@@ -140,6 +146,9 @@ def visit(browser: Browser, address: str, folder: Path, name: str) -> dict[Look,
         ear, met = Ear(page, address), _come(browser, page, address + name)
         read(page)
         met |= moved(page, WIDE) | page.evaluate(scripts.COPIES)
+        page.emulate_media(media="print")
+        met |= page.evaluate(scripts.PRINTED)
+        page.emulate_media(media="screen")
         page.keyboard.press("Tab")  # from here on the browser shows where the focus is
         met |= page.evaluate(scripts.FOCUS)
         page.evaluate(scripts.OPEN_VALUES)
@@ -179,9 +188,10 @@ def _come(browser: Browser, page: Page, address: str) -> dict:
     events = json.loads(browser.stop_tracing())["traceEvents"]
     mains = {(one["pid"], one["tid"]) for one in events if one.get("args", {}).get("name") == "CrRendererMain"}
     tasks = [one for one in events if one["name"] == "RunTask" and (one["pid"], one["tid"]) in mains]
-    last = max((one for one in tasks if one.get("tdur", 0) > 5_000), key=lambda one: one["ts"])  # the reference
-    longest = max(one.get("tdur", 0) for one in tasks if one is not last)
-    return {"shifts": [tuple(shift) for shift in shifts], "longest": longest / last["tdur"]}
+    mark = next(one["ts"] for one in events if one["name"] == "the reference")
+    known = next(one for one in tasks if one["ts"] <= mark <= one["ts"] + one.get("dur", 0))
+    longest = max(one.get("tdur", 0) for one in tasks if one is not known)
+    return {"shifts": [tuple(shift) for shift in shifts], "longest": longest / known["tdur"]}
 
 
 def _by_keyboard(page: Page) -> list[str]:

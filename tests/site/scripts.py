@@ -17,6 +17,7 @@ WATCH = """(() => {
 SHIFTS = "() => window.shiftsSeen"
 # About 42 ms of a core of the machine that the README's figures come from: arithmetic, memory and a sort.
 REFERENCE = """() => {
+  performance.mark("the reference");
   let x = 0;
   const some = [];
   for (let i = 0; i < 3e6; i++) {
@@ -153,6 +154,15 @@ FOCUS = """() => {
   }
   document.activeElement?.blur();
   return { unseen, stops };
+}"""
+# As it would be printed: the text alone, over the whole width, with its address. The browser is asked for it before.
+PRINTED = """() => {
+  const beside = [".bd-sidebar-primary", ".bd-sidebar-secondary", "#pst-back-to-top", ".bd-header-article"];
+  const wrong = beside.filter((name) => document.querySelector(name)?.checkVisibility());
+  const text = document.querySelector(".bd-article").getBoundingClientRect().width;
+  if (text < 0.95 * document.documentElement.clientWidth) wrong.push(`the text is ${text} px wide`);
+  if (!document.querySelector(".book-address")?.checkVisibility()) wrong.push("no address");
+  return { unprintable: wrong };
 }"""
 DIALS = """
   const explorers = [...document.querySelectorAll("figure.llm-figure:has([data-dial])")]

@@ -90,6 +90,12 @@ def test_the_focus_is_seen(met, page, look):
     assert visit.unseen == []
 
 
+@seen(WIDE)
+def test_it_can_be_printed(met, page, look):
+    """Would catch contents printed beside the text, a page that is a quarter empty, and paper that names no address."""
+    assert met(page, look).unprintable == []
+
+
 @loaded
 def test_code_can_be_copied(met, page, look):
     """Would catch buttons that no finger can find, that are all called alike, or that Tab stops at a hundred times."""
