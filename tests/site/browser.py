@@ -152,7 +152,6 @@ def visit(browser: Browser, address: str, folder: Path, name: str) -> dict[Look,
         page.keyboard.press("Tab")  # from here on the browser shows where the focus is
         met |= page.evaluate(scripts.FOCUS)
         page.evaluate(scripts.OPEN_VALUES)
-        page.evaluate(scripts.BACK_UP)
         see(page, ear, WIDE, **met)
         page.emulate_media(color_scheme=NIGHT.theme)
         page.wait_for_function(scripts.RESTED)
@@ -167,6 +166,7 @@ def visit(browser: Browser, address: str, folder: Path, name: str) -> dict[Look,
         page.set_viewport_size({"width": PHONE.width, "height": 800})
         page.evaluate(scripts.FRAMES)
         see(page, ear, PHONE, **met)
+        visits[PHONE].violations.extend(_way_up(page))
         for kind in ("cut", "too_wide"):
             getattr(visits[PHONE], kind).extend(f"at {NARROWEST} px: {found}" for found in narrow[kind])
     return visits
@@ -192,6 +192,18 @@ def _come(browser: Browser, page: Page, address: str) -> dict:
     known = next(one for one in tasks if one["ts"] <= mark <= one["ts"] + one.get("dur", 0))
     longest = max(one.get("tdur", 0) for one in tasks if one is not known)
     return {"shifts": [tuple(shift) for shift in shifts], "longest": longest / known["tdur"]}
+
+
+def _way_up(page: Page) -> list[str]:
+    """The theme offers the way to the top on a small window that is scrolled back: its contrast by day and by night."""
+    found = []
+    for look in (WIDE, PHONE):
+        page.emulate_media(color_scheme=look.theme)
+        if page.evaluate(scripts.BACK_UP):
+            rules = {"runOnly": ["color-contrast"], "resultTypes": ["violations", "passes"], "preload": False}
+            seen = Axe().run(page, context={"include": [[scripts.WAY_UP]]}, options=rules).response
+            found += [_told(one) for one in seen["violations"]] or ([] if seen["passes"] else ["the way up: not seen"])
+    return found
 
 
 def _by_keyboard(page: Page) -> list[str]:

@@ -53,13 +53,15 @@ OPEN_VALUES = """async () => {
   for (let left = 200; left && values.querySelectorAll("tr").length < 2; left--)
     await new Promise((done) => requestAnimationFrame(done));
 }"""
-# To the end and a little back, where the theme offers the way to the top: what only shows then is looked at as well.
+WAY_UP = "#pst-back-to-top"
+# To the end and a little back; false where a page is too short for that.
 BACK_UP = """async () => {
   const frame = () => new Promise((done) => requestAnimationFrame(done));
-  scrollTo({ top: document.documentElement.scrollHeight, behavior: "instant" });
-  await frame(); await frame();
-  scrollBy({ top: -300, behavior: "instant" });
-  await frame(); await frame();
+  for (const top of [document.documentElement.scrollHeight, -200, -200]) {
+    scrollBy({ top, behavior: "instant" });
+    await frame(); await frame();
+  }
+  return scrollY > innerHeight;
 }"""
 # The whole page has the colours of the night, its figures included; one that stays bright is given up after a while.
 RESTED = """() => {
