@@ -103,6 +103,12 @@ STATE = """() => {
   const told = (box) => `${name(box)} ${box.clientWidth} of ${box.scrollWidth} px: ${box.textContent.slice(0, 40)}`;
   const ours = boxes.filter((box) => !box.closest("figure, .llm-playground, textarea, input, select"));
   const unsaid = ours.filter((box) => box.tabIndex < 0 || getComputedStyle(box).backgroundImage === "none");
+  // Wider than the text: nothing that lies beside it may lie above it.
+  for (const box of [...document.querySelectorAll("main .book-wide")].filter((one) => one.checkVisibility())) {
+    box.scrollIntoView({ behavior: "instant", block: "center" });
+    const at = box.getBoundingClientRect(), above = document.elementFromPoint(at.right - 6, (at.top + at.bottom) / 2);
+    if (above && !box.contains(above)) cut.push(`${told(box)}, below ${name(above)}`);
+  }
   // Beside free space: there is room to the right of the box, up to the edge of the window.
   const squeezed = ours.filter((box) => !box.closest("li, table")
     && box.getBoundingClientRect().right < width - 40 && width >= 1200);
@@ -111,7 +117,7 @@ STATE = """() => {
     unlike: plots.filter((plot) => plot._fullLayout.font.color !== text).length,
     scroll: document.documentElement.scrollWidth - width,
     too_wide: too_wide.slice(0, 5),
-    cut,
+    cut: cut.slice(0, 5),
     unsaid: unsaid.map(told).slice(0, 5),
     squeezed: squeezed.map(told).slice(0, 5),
     drawn: plots.length,
