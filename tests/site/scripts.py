@@ -108,6 +108,7 @@ STATE = """() => {
     box.scrollIntoView({ behavior: "instant", block: "center" });
     const at = box.getBoundingClientRect(), above = document.elementFromPoint(at.right - 6, (at.top + at.bottom) / 2);
     if (above && !box.contains(above)) cut.push(`${told(box)}, below ${name(above)}`);
+    if (/, 0\\)$/.test(getComputedStyle(box).backgroundColor)) cut.push(`${told(box)}, seen through`);
   }
   // Beside free space: there is room to the right of the box, up to the edge of the window.
   const squeezed = ours.filter((box) => !box.closest("li, table")
