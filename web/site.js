@@ -1,21 +1,68 @@
-/* What scrolls sideways can be reached by the keyboard: formulas and tables that are wider than the page. */
-(() => {
-  const wide = ".bd-article mjx-container[display], .bd-article div.cell_output .text_html";
-  const mark = () => {
-    for (const box of document.querySelectorAll(wide)) {
-      if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+/* What the site adds to its pages. Everything is read without it; nothing leaves the page. */
+"use strict";
+
+const article = () => document.querySelector(".bd-article");
+const settled = (act) => addEventListener("load", () => {
+  const typeset = window.MathJax?.startup?.promise ?? Promise.resolve();
+  typeset.then(act);
+  let due;
+  addEventListener("resize", () => { clearTimeout(due); due = setTimeout(act, 200); });
+});
+
+// What is wider than the text takes the free space beside it; what still scrolls shows it, and the keyboard reaches it.
+{
+  const boxes = "mjx-container[display], div.math, .highlight pre, .cell_output pre, .cell_output .text_html, "
+    + ".pst-scrollable-table-container";
+  const roomy = matchMedia("(min-width: 1200px)"); // where the contents stand beside the text, as in book.css
+  const wide = (box) => box.scrollWidth > box.clientWidth + 1 && /auto|scroll/.test(getComputedStyle(box).overflowX);
+  settled(() => {
+    const all = [...document.querySelectorAll(boxes)].filter((box) => article()?.contains(box));
+    for (const box of all) box.style.removeProperty("width");
+    if (roomy.matches) {
+      const edge = document.documentElement.clientWidth - 24;
+      const grown = all.filter((box) => wide(box) && !box.closest("li, table")).map((box) => {
+        const beside = box.offsetWidth - box.clientWidth; // its borders
+        return [box, Math.min(box.scrollWidth + beside, edge - box.getBoundingClientRect().left)];
+      });
+      for (const [box, width] of grown) {
+        box.classList.add("book-wide");
+        box.style.width = `${Math.ceil(width)}px`;
+      }
+    }
+    const scrolling = all.map((box) => [box, wide(box)]);
+    for (const [box, scrolls] of scrolling) {
+      box.classList.toggle("book-scrolls", scrolls);
+      if (scrolls) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }
-  };
-  addEventListener("load", () => {
-    const typeset = window.MathJax?.startup?.promise ?? Promise.resolve();
-    typeset.then(mark);
-    let due;
-    addEventListener("resize", () => { clearTimeout(due); due = setTimeout(mark, 200); });
   });
-})();
+}
+
+// One button of all that copy code is a stop of the Tab key; the arrow keys lead from there to the others.
+addEventListener("load", () => {
+  const buttons = [...document.querySelectorAll("button.copybtn")];
+  buttons.forEach((button, k) => {
+    button.setAttribute("aria-label", `Copy code of cell ${k + 1}`);
+    button.tabIndex = k ? -1 : 0;
+    button.addEventListener("keydown", (event) => {
+      const to = { ArrowDown: k + 1, ArrowRight: k + 1, ArrowUp: k - 1, ArrowLeft: k - 1, Home: 0, End: buttons.length - 1 };
+      const shown = (one) => one?.checkVisibility();
+      let next = to[event.key];
+      if (next === undefined) return;
+      const step = next < k ? -1 : 1;
+      if (event.key === "Home" || event.key === "End") next = shown(buttons[next]) ? next : k;
+      while (buttons[next] && !shown(buttons[next])) next += step; // folded away
+      event.preventDefault();
+      if (!buttons[next]) return;
+      button.tabIndex = -1;
+      buttons[next].tabIndex = 0;
+      buttons[next].focus();
+    });
+  });
+});
+
 // On paper nothing can be unfolded: hints and solutions are opened for it, and closed again.
-(() => {
+{
   const folded = "main details:not([open], .llm-values)", code = ".tag_hide-input, .tag_setup";
   let opened = [];
   addEventListener("beforeprint", () => {
@@ -23,4 +70,4 @@
     for (const box of opened) box.open = true;
   });
   addEventListener("afterprint", () => { for (const box of opened) box.open = false; });
-})();
+}

@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from . import notebooks
 from .book import Book
 from .notebooks import ASSERTION, CHECKED, FOLDED, LONGEST_OUTPUT, code_cells, tags
-from .setup_cell import CELL_ID, TAGS, setup_source
+from .setup_cell import CELL_ID, TAGS, behind_setup, setup_source
 
 LONGEST_CELL, MEDIAN_CELL, LONGEST_LINE, EXERCISES = 25, 8, 96, 3
 HEADING = re.compile(r"^(?:#{2,5}\s+|\*\*)\W*(?:exercise\b|(?:\d+\W+)?(?:check|vary|build)\b)", re.I | re.M)
@@ -25,6 +25,7 @@ FOREIGN_PATH = re.compile(r"(?<![\w./:~@-])/(?:home|Users|root|tmp|work|mnt|cont
 CARD = re.compile(r"\b(T4|A100|H200) (\d+) min, ([\d.]+) GB")
 LONGEST_ON_T4, LARGEST_ON_T4 = 15, 12
 ON_GPU = re.compile(r"\bchoose_device\(\)")
+RAW_HEADING = re.compile(r"^#{1,6} (?=.*(?:\$|\w_\w))(?!.*`).*", re.M)
 NO_ALT = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt\s*=\s*[\"'][^\"']+)[^>]*>", re.I)
 
 
@@ -51,6 +52,8 @@ def _common(book: Book, notebook: NotebookNode) -> Iterator[str]:
             yield f"{here} names a path of one machine, {path.group()!r}: use a relative one."
         if cell.cell_type == "markdown" and (image := NO_ALT.search(cell.source)):
             yield f"{here} has an image without alternative text, {image.group()!r}: say what it shows."
+        if cell.cell_type == "markdown" and (heading := RAW_HEADING.search(cell.source)):
+            yield f"{here} has a formula in a heading, {heading.group()!r}, which contents show raw: write √dₖ, 10⁶."
         if cell.cell_type == "code":
             yield from _outputs(here, cell)
 
@@ -86,6 +89,14 @@ def _opening(notebook: NotebookNode) -> Iterator[str]:
     parameters = [cell for cell in code_cells(notebook) if "parameters" in tags(cell)]
     if len(parameters) != 1 or 'scale = "auto"' not in parameters[0].source:
         yield 'needs exactly one cell tagged `parameters`, with `scale = "auto"`.'
+    folded = behind_setup(cells)
+    for number, cell in enumerate(cells, 1):
+        plumbing = cell.cell_type == "code" and ("parameters" in tags(cell) or "choose_scale(" in cell.source)
+        if plumbing and cell not in folded:
+            yield (
+                f"cell {number} (id {cell.get('id', 'missing')}) sets the scale and is not folded with the set-up "
+                "cell: put it right behind that, with nothing but imports between."
+            )
 
 
 def _gpu(notebook: NotebookNode) -> Iterator[str]:

@@ -10,6 +10,7 @@ from nbformat import NotebookNode
 
 from .book import BookError
 from .files import write_text
+from .setup_cell import CELL_ID, OPENING, TAGS, behind_setup
 
 CHECKED = "nbval-check-output"
 ASSERTION = re.compile(r"^\s*assert\b", re.M)
@@ -60,13 +61,15 @@ def normal(notebook: NotebookNode, setup: str | None = None) -> NotebookNode:
 
     Ids for every cell, the minimal metadata (folding follows the tags: JupyterLab and Colab read the other
     keys), outputs in checked cells alone, whose execution count is 1 because nbval skips a null in silence.
-    With `setup`, the set-up cell holds that source, and is inserted where there is none.
+    With `setup`, the set-up cell holds that source, and is inserted where there is none. The cells behind it that
+    import, hold the parameters or choose the scale are folded with it.
     """
     notebook = nbformat.from_dict(json.loads(json.dumps(notebook)))
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     if setup is not None:
         _place_setup(notebook, setup)
+    _fold_opening(notebook)
     seen: set[str] = set()
     for cell in notebook.cells:
         cell.id = _identifier(cell, seen)
@@ -84,9 +87,16 @@ def normal(notebook: NotebookNode, setup: str | None = None) -> NotebookNode:
     return notebook
 
 
-def _place_setup(notebook: NotebookNode, source: str) -> None:
-    from .setup_cell import CELL_ID, TAGS
+def _fold_opening(notebook: NotebookNode) -> None:
+    folded = [id(cell) for cell in behind_setup(notebook.cells)]
+    for cell in code_cells(notebook):
+        if id(cell) in folded:
+            cell.metadata["tags"] = [*tags(cell), *OPENING]
+        elif OPENING[-1] in tags(cell):  # it has moved: shown again
+            cell.metadata["tags"] = [tag for tag in tags(cell) if tag not in OPENING]
 
+
+def _place_setup(notebook: NotebookNode, source: str) -> None:
     cells = notebook.cells
     old = [c for c in cells if c.cell_type == "code" and (c.get("id") == CELL_ID or "setup" in tags(c))]
     cell = old[0] if old else nbformat.v4.new_code_cell()

@@ -26,8 +26,8 @@ def render(book: Book, source: Path) -> bool:
     frame = digest(book.root, [book.root / "_config.yml", book.root / "_toc.yml", book.root / "web"])
     library = LIBRARY / "llmbook"
     shown = [library / "checkpoints", library / "figures" / "assets", library / "figures" / "playground.py"]
-    own = [Path(__file__).with_name(name) for name in ("sphinx_ext.py", "playground.py", "render.py")]
-    frame += digest(LIBRARY, [*own, *shown])
+    own = ("sphinx_ext.py", "playground.py", "references.py", "render.py", "setup_cell.py")
+    frame += digest(LIBRARY, [*map(Path(__file__).with_name, own), *shown])
     stamp, state = book.build / "rendered", f"{frame}\n{digest(source, [source])}\n"
     before = stamp.read_text() if stamp.is_file() else ""
     if before == state and (book.html / "index.html").is_file():

@@ -1,10 +1,17 @@
-"""The first code cell of every notebook: nothing in a clone, `pip install` of the library elsewhere (Colab).
+"""How every notebook begins: the set-up cell, and the cells that are folded with it.
 
-It is written once, here; `tidy` puts it into the notebooks and `check` compares.
+The set-up cell does nothing in a clone and installs the library elsewhere (Colab). It is written once, here; `tidy`
+puts it into the notebooks and `check` compares. The imports, the parameters and the choice of scale follow it; they
+are tagged, so that a page shows one folded block and opens with its question.
 """
+
+import ast
+
+from nbformat import NotebookNode
 
 CELL_ID = "setup"
 TAGS = ["hide-input", "setup"]
+OPENING = ["hide-input", "opening"]  # the tags of what is folded with the set-up cell
 
 TEMPLATE = """\
 # @title Set-up: nothing to do in a clone of the book; elsewhere (Colab) this installs its library
@@ -27,3 +34,24 @@ if importlib.util.find_spec("llmbook") is None:
 def setup_source(url: str, branch: str) -> str:
     """The source of the set-up cell for a repository's address."""
     return TEMPLATE.format(url=url, branch=branch)
+
+
+def behind_setup(cells: list[NotebookNode]) -> list[NotebookNode]:
+    """The code cells right behind the set-up cell that import, hold the parameters or choose the scale."""
+    start = next((k for k, cell in enumerate(cells) if cell.get("id") == CELL_ID), len(cells))
+    run = []
+    for cell in cells[start + 1 :]:
+        if cell.cell_type != "code" or not _prepares(cell):
+            break
+        run.append(cell)
+    return run
+
+
+def _prepares(cell: NotebookNode) -> bool:
+    if "parameters" in cell.metadata.get("tags", []) or "choose_scale(" in cell.source:
+        return True
+    try:
+        body = ast.parse(cell.source).body
+    except SyntaxError:
+        return False
+    return bool(body) and all(isinstance(node, ast.Import | ast.ImportFrom) for node in body)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from docutils import nodes
 
-from . import playground
+from . import playground, references
 from .book import ROOT, STATUS, Book
+from .setup_cell import OPENING
 
 CARD = "card.png"  # what others show of a link to the book: `make card` draws it from web/card.svg
 SCRIPTS, STYLES = ("explorer.js", "site.js"), ("book.css", "explorer.css")
@@ -28,6 +29,12 @@ FOLD = re.compile(
 )
 # Sphinx splits every formula with a line break, one inside a matrix too; a \tag in a split is an error on the page.
 SPLIT = re.compile(r"\\begin\{split\}((?:(?!\\end\{split\}).)*\\tag\{(?:(?!\\end\{split\}).)*)\\end\{split\}", re.S)
+# The theme names its colours for light and dark, and begins with neither: without scripts there would be none.
+DARK_OR_LIGHT = {
+    'data-theme="auto"': 'data-theme="light"',
+    'localStorage.getItem("theme") || "auto"': 'localStorage.getItem("theme") || '
+    '(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")',
+}
 FONTAWESOME = re.compile(r"\s*<(?:script|link)[^>]*fontawesome\.js[^>]*>(?:\s*</script>)?")
 
 
@@ -36,6 +43,9 @@ def setup(app):
     app.add_config_value("book_description", "", "html")
     app.add_config_value("book_subtitle", "", "html")
     app.connect("config-inited", _assets)
+    app.connect("doctree-read", _one_setup)
+    app.connect("doctree-read", lambda app, doctree: references.link_equations(doctree))
+    app.connect("env-get-outdated", _bibliography_again)
     app.connect("html-page-context", _page, priority=900)
     app.connect("build-finished", _finish)
     web = ROOT / "web"
@@ -57,6 +67,23 @@ def _assets(app, config):
     config.mathjax3_config = {"options": {"enableMenu": False}} | (config.mathjax3_config or {})
 
 
+def _one_setup(app, doctree):
+    """The set-up cell and those folded with it become one block; what they print stands below it."""
+    first = None
+    cells = [box for box in doctree.findall(nodes.container) if box.get("nb_element") == "cell_code"]
+    for cell in cells:
+        if "tag_setup" in cell["classes"]:
+            first = cell
+        elif first is not None and f"tag_{OPENING[-1]}" in cell["classes"]:
+            parts = {part["nb_element"]: part for part in first}
+            for part in list(cell):
+                if known := parts.get(part["nb_element"]):
+                    known.extend(part.children)
+                else:
+                    first.append(part)
+            cell.parent.remove(cell)
+
+
 def _page(app, pagename, templatename, context, doctree):
     if playground.present(context.get("body") or ""):
         app.add_css_file(playground.style(), priority=900)  # called here, they are this page's alone
@@ -76,8 +103,14 @@ def _page(app, pagename, templatename, context, doctree):
     if "citation-list" in body:  # docutils gives its list roles that do not fit together
         body = body.replace('role="list" class="citation-list"', 'class="citation-list"')
         body = body.replace(' role="doc-biblioentry"', "")
-    body = SPLIT.sub(r"\1", body)
-    context["body"] = body
+    body = references.in_chinese(SPLIT.sub(r"\1", body))
+    if pagename == references.GLOSSARY:
+        body = references.a_to_z(body)
+    if pagename == references.BIBLIOGRAPHY:
+        chapters = [name for name in Book().toc if name.startswith("chapters/") and name in app.env.found_docs]
+        place = lambda name: (context["pathto"](name), html.escape(app.env.titles[name].astext()))  # noqa: E731
+        body = references.cite_back(body, references.used_by(chapters, app.env.get_doctree, place))
+    context["body"] = _frame(body, f"{_origin()}{pagename}.html")
     if 'class="math ' not in body:
         context["script_files"] = [file for file in context["script_files"] if "mathjax" not in _name(file)]
     if pagename == STATUS:  # the build writes it: there is nothing to edit
@@ -99,6 +132,21 @@ def _page(app, pagename, templatename, context, doctree):
         {"property": "og:image", "content": f"{_origin()}_static/{CARD}"},
         {"property": "og:image:alt", "content": f"{title}: {app.config.book_description}"},
         {"name": "twitter:card", "content": "summary_large_image"},
+    )
+
+
+def _bibliography_again(app, env, added, changed, removed):
+    """It names the chapters, so it is read again when one of them is."""
+    here = references.BIBLIOGRAPHY
+    return [here] if here in env.found_docs and (added or changed or removed) else []
+
+
+def _frame(body: str, address: str) -> str:
+    """What shows without scripts, and on paper alone: a word, and where the page is found."""
+    return (
+        '<noscript><p class="book-word">Without JavaScript you see the text, the code and what it printed. A figure is '
+        "its description, and sliders, the search and the playground do not work.</p></noscript>"
+        f'{body}<p class="book-address" data-pagefind-ignore>{html.escape(address)}</p>'
     )
 
 
@@ -150,6 +198,8 @@ def _finish(app, exception):
     for page in out.rglob("*.html"):
         before = page.read_text(encoding="utf-8")
         after = FONTAWESOME.sub("", before)
+        for there, instead in DARK_OR_LIGHT.items():
+            after = after.replace(there, instead)
         if after != before:
             page.write_text(after, encoding="utf-8")
     for dead in DEAD:

@@ -28,6 +28,7 @@ BREAKS = [
     ("c1", {"source": "Takes a while."}, "no line with time and memory"),
     ("c2", {"source": 'scale = "full"'}, "tagged `parameters`"),
     ("setup", {"source": "import llmbook"}, "set-up cell differs"),
+    ("c6", {"source": "scale = choose_scale(scale)\nassert scale"}, "cell 8 (id c6) sets the scale and is not folded"),
     ("c3", {"source": LONG}, "has 26 lines; the limit is 25"),
     ("c3", {"source": "value = " + "1 + " * 30 + "12"}, "has a line of 130 characters; the page shows 96"),
     ("c5", {"outputs": []}, "output is missing: run `make refresh"),
@@ -36,6 +37,8 @@ BREAKS = [
     ("c6", {"execution_count": 3}, "carries an output"),
     ("c4", {"source": "See ![](picture.svg)"}, "image without alternative text"),
     ("c4", {"source": '<img src="picture.svg">'}, "image without alternative text"),
+    ("c4", {"source": "## What √d_k is for"}, "a formula in a heading"),
+    ("c4", {"source": "### To $10^6$"}, "a formula in a heading"),
     ("c6", {"source": "assert open('/home/me/data.txt')"}, "names a path of one machine"),
     ("c7", {"source": "Nothing to do"}, "2 exercises"),
     ("c8", {"metadata": {}}, "exercise 1 has no solution"),
@@ -121,6 +124,26 @@ def test_tidy_inserts_the_setup_cell_before_all_code(book):
     codes = notebooks.code_cells(notebooks.read(path))
     assert [cell.id for cell in codes][:2] == ["setup", "c2"]
     assert problems(book, path) == []
+
+
+def test_tidy_folds_what_prepares_with_the_set_up(book, author):
+    """Would catch a page that opens with imports, and a figure or a lesson that is folded with them."""
+    cells = author.cells("One")
+    cells[3:3] = [
+        author.code("import math\nfrom llmbook.notebook import choose_scale"),
+        author.code("choose_scale(scale)"),
+    ]
+    author.write(book, "chapters/one/attention.ipynb", cells)
+    codes = notebooks.code_cells(notebooks.read(chapter(book)))
+    assert [cell.id for cell in codes if "opening" in notebooks.tags(cell)] == ["c2", "c3", "c4"]
+    for cell in codes[:4]:
+        assert "hide-input" in notebooks.tags(cell)
+        assert cell.metadata["cellView"] == "form"
+        assert cell.metadata["jupyter"]["source_hidden"]
+    assert "hide-input" not in notebooks.tags(codes[4]), "this one computes"
+    notebook = notebooks.read(chapter(book))
+    notebook.cells.append(notebook.cells.pop(4))
+    assert "hide-input" not in notebooks.tags(notebooks.normal(notebook).cells[-1]), "what moved away is shown again"
 
 
 def test_missing_ids_are_the_same_on_every_machine(book):

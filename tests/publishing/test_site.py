@@ -127,3 +127,19 @@ def test_serve_takes_the_next_free_port(site, book):
         assert second.server_port > first.server_port
     with pytest.raises(BookError, match="run `make book` first"):
         server(book)
+
+
+def test_the_set_up_is_one_block(site):
+    """Would catch a page that opens with the scale and the imports, shown or folded one by one."""
+    text = (site.html / "chapters/one/attention.html").read_text()
+    block = text[text.index("<p>Set-up</p>") : text.index("</details>")]
+    assert "importlib" in block
+    assert "auto" in block
+    assert "tag_opening" not in text
+
+
+def test_a_page_names_its_address_and_what_needs_scripts(site):
+    """Would catch paper that does not say where it comes from, and silence where scripts are off."""
+    text = (site.html / "chapters/one/attention.html").read_text()
+    assert '<noscript><p class="book-word">Without JavaScript' in text
+    assert re.search(r"book-address\"[^>]*>https://[\w.-]+/book/chapters/one/attention\.html</p>", text)

@@ -1,22 +1,25 @@
 """A headless Chromium, and what a reader meets on a page: in a wide window by day, there by night, and on a phone.
 
 A page is loaded twice, which is most of what these tests cost: in a wide bright window, where the colours are then
-turned to dark as a reader does at dusk, and on a phone that is dark from the beginning.
+turned to dark as a reader does at dusk, and on a phone that is dark from the beginning. Everything is asked of these
+two, and every test reads from what they met. Nothing waits for a time: only for what it wants to see.
 """
 
 import gzip
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from tests.site.pages import NIGHT, PHONE, WIDE, Look
+from tests.site import scripts
+from tests.site.pages import EXPLORERS, NARROWEST, NIGHT, PHONE, WIDE, Look
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Nothing but this machine has an address: a page that asks elsewhere fails at once, and the browser itself is quiet.
@@ -31,70 +34,8 @@ RULES = {
 # Without preloading: it would fetch the styles' imports, and take their relative addresses for the page's.
 CHECKS = {"resultTypes": ["violations"], "preload": False}
 WAIT = 120_000  # milliseconds: a busy machine, not a slow page
-
-# Solutions and code are opened, and every figure is passed by: only what comes near is drawn.
-READ = """async () => {
-  const frame = () => new Promise((done) => requestAnimationFrame(done));
-  await document.fonts.ready;
-  await window.MathJax?.startup?.promise;
-  for (const box of document.querySelectorAll("main details:not(.llm-values)")) box.open = true;
-  for (const box of document.querySelectorAll("figure.llm-figure, footer")) {
-    box.scrollIntoView({ behavior: "instant" });
-    await frame(); await frame();
-  }
-  scrollTo({ top: 0, behavior: "instant" });
-}"""
-SETTLED = """() => [...document.querySelectorAll("figure.llm-figure")].every((figure) => figure.dataset.state)
-  && [...document.querySelectorAll(".llm-playground")].every((box) => box.dataset.state !== "loading")"""
-OPEN_VALUES = """() => { const values = document.querySelector(".llm-values"); if (values) values.open = true; }"""
-# Until what was asked for is on the screen: a table of values, a figure in other colours.
-REST = (
-    """() => new Promise((done) => setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(done)), 300))"""
-)
-STATE = """() => {
-  const width = document.documentElement.clientWidth;
-  const clipped = (element) => {
-    for (let box = element.parentElement; box; box = box.parentElement)
-      if (box !== document.body && box !== document.documentElement && getComputedStyle(box).overflowX !== "visible")
-        return true;
-    return false;
-  };
-  const name = (element) => element.tagName.toLowerCase() + [...element.classList].map((c) => "." + c).join("");
-  const shown = (element) => element.checkVisibility({ visibilityProperty: true }) && !clipped(element);
-  const too_wide = [...document.body.querySelectorAll("*")]
-    .filter((element) => element.getBoundingClientRect().right > width + 1 && shown(element))
-    .map((element) => `${name(element)} to ${Math.round(element.getBoundingClientRect().right)} px`);
-  const drawn = (plot) => plot.classList.contains("js-plotly-plot") && plot.querySelector(".main-svg")
-    && plot._fullData?.length > 0;
-  const plots = [...document.querySelectorAll("figure.llm-figure .llm-plot")].filter(drawn);
-  const text = getComputedStyle(document.documentElement).getPropertyValue("--pst-color-text-base").trim();
-  return {
-    theme: document.documentElement.dataset.theme,
-    unlike: plots.filter((plot) => plot._fullLayout.font.color !== text).length,
-    scroll: document.documentElement.scrollWidth - width,
-    too_wide: too_wide.slice(0, 5),
-    drawn: plots.length,
-    failed: [...document.querySelectorAll("figure[data-state=failed] .llm-title")].map((title) => title.textContent),
-    values: document.querySelector(".llm-values[open]")?.querySelectorAll("tr").length ?? null,
-    red: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map((error) => error.textContent),
-  };
-}"""
-# axe takes a minute for a page with ten thousand words of code. One of each kind is enough: of the words that look
-# alike and stand in alike places all but the first are taken out, once everything else has been asked.
-THIN = """() => {
-  const seen = new Set();
-  const again = (element) => {
-    const style = getComputedStyle(element), kind = [style.color, style.fill, style.fontSize, style.fontWeight];
-    for (let box = element, up = 0; box && up < 4; box = box.parentElement, up++)
-      kind.push(box.localName + "." + (box.getAttribute("class") ?? ""));
-    return seen.has(kind.join()) || !seen.add(kind.join());
-  };
-  const kinds = [".highlight span, .llm-values td", "mjx-container:not([tabindex])", ".main-svg text"];
-  const [words, formulas, labels] = kinds.map((kind) => [...document.querySelectorAll(kind)].filter(again));
-  for (const one of words) one.remove();
-  for (const one of formulas) one.replaceChildren();
-  for (const one of labels) one.style.visibility = "hidden"; // the figure will want them when it is drawn again
-}"""
+# Every task of the page, with the processor time it took, and the marks that scripts set.
+TRACED = ["disabled-by-default-devtools.timeline", "blink.user_timing"]
 
 
 @dataclass(frozen=True)
@@ -108,11 +49,21 @@ class Visit:
     unlike: int  # figures in other colours than the page's
     scroll: int  # CSS pixels that the page is wider than its window
     too_wide: list[str]
+    cut: list[str]  # formulas in a line that are wider than the box that shows them
+    unsaid: list[str]  # boxes that scroll sideways and do not show it, or that the keyboard does not reach
+    squeezed: list[str]  # boxes that scroll sideways beside free space
+    hidden: list[str]  # buttons that a finger cannot see, or that share their name
     drawn: int
     failed: list[str]
     red: list[str]  # formulas that could not be set
     values: int | None  # rows of the first figure's table; None where none was opened
-    violations: list[str]  # of axe-core, with solutions, code and one table of values open
+    violations: list[str]  # of axe-core, with solutions, code and one table of values open, scrolled
+    shifts: list[tuple[float, str]] = field(default_factory=list)  # how far what was to be read moved away
+    longest: float = 0.0  # the longest task, in units of scripts.REFERENCE
+    unseen: list[str] = field(default_factory=list)  # what takes the focus and does not show it
+    stops: dict[str, int] = field(default_factory=dict)  # stops of the Tab key, by kind
+    unprintable: list[str] = field(default_factory=list)  # what stands on paper and should not, or is missing there
+    dials: dict[str, list[str]] = field(default_factory=dict)  # dials that are dead, stuck, mute or out of reach
 
 
 def find() -> str | None:
@@ -122,11 +73,15 @@ def find() -> str | None:
 
 
 @contextmanager
-def window(browser: Browser, look: Look) -> Iterator[Page]:
+def window(browser: Browser, look: Look, *, scripts: bool = True) -> Iterator[Page]:
     """A fresh window without a memory of earlier pages; a narrow one is touched, not pointed at."""
-    size = {"width": look.width, "height": 800 if look.phone else 900}
     context = browser.new_context(
-        viewport=size, color_scheme=look.theme, has_touch=look.phone, reduced_motion="reduce", locale="en-GB"
+        viewport={"width": look.width, "height": 800 if look.phone else 900},
+        color_scheme=look.theme,
+        has_touch=look.phone,
+        reduced_motion="reduce",
+        locale="en-GB",
+        java_script_enabled=scripts,
     )
     context.set_default_timeout(WAIT)
     try:
@@ -136,9 +91,10 @@ def window(browser: Browser, look: Look) -> Iterator[Page]:
 
 
 def read(page: Page) -> None:
-    """Pass by the whole page, as a reader does, until every figure has been drawn or has failed."""
-    page.evaluate(READ)
-    page.wait_for_function(SETTLED)
+    """Pass by the whole page, as a reader does who opens everything, until each figure has been drawn or has failed."""
+    page.evaluate(scripts.OPEN)
+    page.evaluate(scripts.PASS)
+    page.wait_for_function(scripts.SETTLED)
 
 
 class Ear:
@@ -167,9 +123,9 @@ def visit(browser: Browser, address: str, folder: Path, name: str) -> dict[Look,
     """Read page `name` of the site that lies in `folder` and is served at `address`, in every look."""
     visits = {}
 
-    def see(page: Page, ear: Ear, look: Look) -> None:
-        state = page.evaluate(STATE)
-        page.evaluate(THIN)
+    def see(page: Page, ear: Ear, look: Look, **more) -> None:
+        state = page.evaluate(scripts.STATE) | more
+        page.evaluate(scripts.THIN)
         rules = {"runOnly": RULES[look]} | CHECKS
         found = Axe().run(page, options=rules).response
         visits[look] = Visit(
@@ -180,22 +136,87 @@ def visit(browser: Browser, address: str, folder: Path, name: str) -> dict[Look,
             **state,
         )
 
+    def moved(page: Page, look: Look) -> dict:
+        """The dials: what they do is the same in every window, so all on the wide one and one page on a phone."""
+        if name not in (EXPLORERS if look == WIDE else EXPLORERS[-1:]):
+            return {"dials": {}}
+        return {"dials": page.evaluate(scripts.MOVE) | {"out of reach": _by_keyboard(page)}}
+
     with window(browser, WIDE) as page:
-        ear = Ear(page, address)
-        page.goto(address + name)
+        ear, met = Ear(page, address), _come(browser, page, address + name)
         read(page)
-        page.evaluate(OPEN_VALUES)
-        page.evaluate(REST)
-        see(page, ear, WIDE)
+        met |= moved(page, WIDE) | page.evaluate(scripts.COPIES)
+        page.emulate_media(media="print")
+        met |= page.evaluate(scripts.PRINTED)
+        page.emulate_media(media="screen")
+        page.keyboard.press("Tab")  # from here on the browser shows where the focus is
+        met |= page.evaluate(scripts.FOCUS)
+        page.evaluate(scripts.OPEN_VALUES)
+        see(page, ear, WIDE, **met)
         page.emulate_media(color_scheme=NIGHT.theme)
-        page.evaluate(REST)
+        page.wait_for_function(scripts.RESTED)
         see(page, ear, NIGHT)
     with window(browser, PHONE) as page:
-        ear = Ear(page, address)
-        page.goto(address + name)
+        ear, met = Ear(page, address), _come(browser, page, address + name)
         read(page)
-        see(page, ear, PHONE)
+        met |= moved(page, PHONE) | page.evaluate(scripts.COPIES)
+        page.set_viewport_size({"width": NARROWEST, "height": 700})
+        page.evaluate(scripts.FRAMES)
+        narrow = page.evaluate(scripts.STATE)
+        page.set_viewport_size({"width": PHONE.width, "height": 800})
+        page.evaluate(scripts.FRAMES)
+        see(page, ear, PHONE, **met)
+        visits[PHONE].violations.extend(_way_up(page))
+        for kind in ("cut", "too_wide"):
+            getattr(visits[PHONE], kind).extend(f"at {NARROWEST} px: {found}" for found in narrow[kind])
     return visits
+
+
+def _come(browser: Browser, page: Page, address: str) -> dict:
+    """Load a page and pass by it with everything folded: how far it moved meanwhile, and its longest task.
+
+    A task is measured in processor time, which another program cannot lengthen, and by a task of known work that runs
+    behind it, so that a slow machine is not a slow page.
+    """
+    page.add_init_script(scripts.WATCH)
+    browser.start_tracing(page=page, categories=TRACED)
+    page.goto(address)
+    page.evaluate(scripts.PASS)
+    page.wait_for_function(scripts.SETTLED)
+    shifts = page.evaluate(scripts.SHIFTS)
+    page.evaluate(scripts.REFERENCE)
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+    mains = {(one["pid"], one["tid"]) for one in events if one.get("args", {}).get("name") == "CrRendererMain"}
+    tasks = [one for one in events if one["name"] == "RunTask" and (one["pid"], one["tid"]) in mains]
+    mark = next(one["ts"] for one in events if one["name"] == "the reference")
+    known = next(one for one in tasks if one["ts"] <= mark <= one["ts"] + one.get("dur", 0))
+    longest = max(one.get("tdur", 0) for one in tasks if one is not known)
+    return {"shifts": [tuple(shift) for shift in shifts], "longest": longest / known["tdur"]}
+
+
+def _way_up(page: Page) -> list[str]:
+    """The theme offers the way to the top on a small window that is scrolled back: its contrast by day and by night."""
+    found = []
+    for look in (WIDE, PHONE):
+        page.emulate_media(color_scheme=look.theme)
+        if page.evaluate(scripts.BACK_UP):
+            rules = {"runOnly": ["color-contrast"], "resultTypes": ["violations", "passes"], "preload": False}
+            seen = Axe().run(page, context={"include": [[scripts.WAY_UP]]}, options=rules).response
+            found += [_told(one) for one in seen["violations"]] or ([] if seen["passes"] else ["the way up: not seen"])
+    return found
+
+
+def _by_keyboard(page: Page) -> list[str]:
+    """The first dial of every explorer, moved by a key: those that stay as they are."""
+    still = []
+    for number in range(page.evaluate(scripts.TAKE)):
+        before = page.evaluate(scripts.TAKE_DIAL, number)
+        page.keyboard.press(before["key"])
+        after = page.evaluate(scripts.READ_DIAL)
+        if after["value"] == before["value"]:
+            still.append(after["name"])
+        page.keyboard.press(before["back"])
+    return still
 
 
 def _weight(path: Path) -> int:

@@ -23,6 +23,7 @@ class Look:
 HTML = Book().html
 BUILT = sorted(path.relative_to(HTML).as_posix() for path in HTML.rglob("*.html") if "_static" not in path.parts)
 LOOKS = WIDE, NIGHT, PHONE = Look("light", 1280), Look("dark", 1280), Look("dark", 360)
+NARROWEST = 320  # the smallest phones: what must fit is measured there as well
 
 
 def text(page: str) -> str:

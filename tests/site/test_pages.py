@@ -2,19 +2,26 @@
 
 import pytest
 
-from tests.site.pages import LOOKS, PAGES, WIDE, text
+from tests.site.pages import LOOKS, PAGES, PHONE, WIDE, text
 
 BUDGET = 1_500_000  # bytes of everything a page fetches, compressed
 MODEL = 3_000_000  # and of the weights of the one model that a playground begins with
-# One worker reads a page, and every test of this module asks what it met.
-every = pytest.mark.parametrize(
-    ("page", "look"),
-    [
+SHIFT = 0.1  # what may move away from where it was read, as a share of the window: the bound of a good page
+# A task of 500 ms on a processor six times slower takes as long as two of scripts.REFERENCE (42 ms here).
+LONGEST = 2.0
+
+
+def seen(*looks):
+    """Every page in these looks. One worker reads a page, and every test asks what it met."""
+    marked = [
         pytest.param(page, look, id=f"{page}-{look}", marks=pytest.mark.xdist_group(page))
         for page in PAGES
-        for look in LOOKS
-    ],
-)
+        for look in looks
+    ]
+    return pytest.mark.parametrize(("page", "look"), marked)
+
+
+every, loaded = seen(*LOOKS), seen(WIDE, PHONE)  # at night the page is the one of the day, in other colours
 
 
 @every
@@ -41,6 +48,58 @@ def test_nothing_scrolls_sideways(met, page, look):
     """Would catch a table, formula or figure wider than the window, solutions and code included."""
     visit = met(page, look)
     assert (visit.scroll, visit.too_wide) == (0, [])
+
+
+@loaded
+def test_no_formula_is_cut(met, page, look):
+    """Would catch a formula in a line that is wider than a phone and is cut where its box ends."""
+    assert met(page, look).cut == []
+
+
+@loaded
+def test_what_scrolls_says_so(met, page, look):
+    """Would catch code, a formula or a table whose end is hidden without a sign, or that no key reaches."""
+    assert met(page, look).unsaid == []
+
+
+@seen(WIDE)
+def test_free_space_is_used(met, page, look):
+    """Would catch a table that hides its last column beside an empty part of the window."""
+    assert met(page, look).squeezed == []
+
+
+@loaded
+def test_nothing_moves_away(met, page, look):
+    """Would catch a page that jumps while it is read: a figure or a model without room kept for it."""
+    shifts = met(page, look).shifts
+    worst = sorted(shifts, reverse=True)[:3]
+    assert sum(value for value, _ in shifts) < SHIFT, worst
+
+
+@loaded
+def test_no_task_is_long(met, page, look):
+    """Would catch a page that does not answer for half a second on a slow phone: it draws or computes at once."""
+    assert met(page, look).longest <= LONGEST
+
+
+@seen(WIDE)
+def test_the_focus_is_seen(met, page, look):
+    """Would catch a button that takes the focus and looks as before: the keyboard's reader is lost there."""
+    visit = met(page, look)
+    assert sum(visit.stops.values()) > 0
+    assert visit.unseen == []
+
+
+@seen(WIDE)
+def test_it_can_be_printed(met, page, look):
+    """Would catch contents printed beside the text, a page that is a quarter empty, and paper that names no address."""
+    assert met(page, look).unprintable == []
+
+
+@loaded
+def test_code_can_be_copied(met, page, look):
+    """Would catch buttons that no finger can find, that are all called alike, or that Tab stops at a hundred times."""
+    assert met(page, look).hidden == []
 
 
 @every
