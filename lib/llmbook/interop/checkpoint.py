@@ -31,7 +31,8 @@ from llmbook.model import (
 )
 from llmbook.model.language_model import config_of_weights
 from llmbook.text import Tokenizer, load_tokenizer
-from llmbook.training.checkpoint import load_checkpoint, restore_model
+from llmbook.training.checkpoint import restore_model
+from llmbook.training.distributed import load_trained
 
 FORMAT, VERSION = "llmbook model", 1
 WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
@@ -113,19 +114,13 @@ def export_checkpoint(
     *,
     model_class: type[nn.Module] = DecoderLM,
 ) -> nn.Module:
-    """Save the model of a training checkpoint such as ``best.pt``, as ``save_model`` does, and return it.
+    """Save the model of a training checkpoint, ``best.pt`` or a ``.dcp`` folder, as ``save_model`` does, and return it.
 
     Raises:
         ValueError: the checkpoint is damaged, keeps no configuration or belongs to another class.
     """
-    checkpoint = load_checkpoint(path)
-    if checkpoint.model_config is None:
-        raise ValueError(f"{path} keeps no configuration of its model: build the model, load it and use save_model")
-    config = config_of_weights(TransformerConfig.from_dict(checkpoint.model_config), checkpoint.model)
-    shapes = {name: tensor.shape for name, tensor in checkpoint.model.items()}
-    model = build_for(lambda: model_class(config), config, shapes, source=path)
-    restore_model(model, checkpoint.model, source=path)
-    save_model(folder, model.eval(), tokenizer)
+    model = load_trained(path, model_class=model_class).eval()
+    save_model(folder, model, tokenizer)
     return model
 
 

@@ -32,6 +32,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from llmbook.model import DecoderLM, TransformerConfig
+from llmbook.model.language_model import config_of_weights
 from llmbook.training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -138,10 +139,11 @@ def load_sharded(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer 
     set_model_state_dict(model, tensors["model"])
 
 
-def load_trained(path: str | Path) -> DecoderLM:
-    """The language model a run has trained, on the CPU of one process: from ``last.pt`` as from a ``.dcp`` folder.
+def load_trained(path: str | Path, *, model_class: type[nn.Module] = DecoderLM) -> nn.Module:
+    """The model a run has trained, on the CPU of one process: from ``last.pt`` as from a ``.dcp`` folder.
 
-    Raises CheckpointError if there is none, or the run did not train a DecoderLM.
+    Raises CheckpointError if there is none, it does not keep the model's configuration, or the run trained a model of
+    another class.
     """
     path = Path(path)
     saved = load_run(path) if path.is_dir() else load_checkpoint(path)
@@ -149,7 +151,7 @@ def load_trained(path: str | Path) -> DecoderLM:
         raise CheckpointError(
             f"{path} does not say what model it holds: build it and use load_sharded or restore_model"
         )
-    model = DecoderLM(TransformerConfig.from_dict(saved.model_config))
+    model = model_class(config_of_weights(TransformerConfig.from_dict(saved.model_config), saved.model))
     if path.is_dir():
         load_sharded(path, model)
     else:
