@@ -6,6 +6,7 @@ from benchmarks import record, table
 from benchmarks.quality import equal_time_steps, publish_ladder, tables
 from benchmarks.summary import markdown, show, speeds, spread
 from llmbook import results
+from llmbook.results import recorded
 
 BASE, OURS = "nanoGPT-style, fp32", "ours, GPT-2, as chosen"
 
@@ -73,7 +74,7 @@ def test_quality_keeps_the_two_budgets_and_the_rungs_apart():
 
 def test_the_ladder_reaches_its_chapter(tmp_path, monkeypatch):
     """Catches runs of the other budget among a rung's seeds, and a ladder without its origin."""
-    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    monkeypatch.setattr(recorded, "FOLDER", tmp_path)
     runs = [{"name": OURS, "steps": steps, "loss": loss} for steps, loss in ((10, 1.8), (20, 1.5), (10, 1.6))]
     publish_ladder(runs, 10)
     ladder = results.load("ladder")
