@@ -12,12 +12,13 @@ import os
 import random
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
+
+from benchmarks.texts import in_one_line, tell
 
 QUIET = 0.2  # cores that others may use while a block is measured
 Measure = Callable[[int], dict[str, Any]]  # n -> ``work`` done in n units; ``seconds`` too if it timed itself
@@ -86,8 +87,7 @@ def _serve(pipe: Any, make: Callable[..., Measure], arguments: tuple, threads: i
             answer.setdefault("cpu_seconds", cpu)
             answer["foreign"] = max(0.0, (_busy_seconds() - busy - cpu) / max(wall, 1e-3))
         except Exception as error:
-            traceback.print_exc()
-            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
+            answer = {"error": in_one_line(error)}
         pipe.send(answer)
 
 
@@ -116,8 +116,9 @@ def compare(
                 n_units[name] = max(1, round(warm_up * block_seconds / seconds)) if block_seconds else warm_up
             except Failure as failure:
                 if name == base:
-                    raise
+                    raise Failure(f"{base}, with which all are compared: {failure.reason}") from None
                 failures[name] = failure.reason
+                tell(name, failure.reason)
         order, samples, shuffle = list(n_units), {name: [] for name in n_units}, random.Random(0).shuffle
         for i in range(n_rounds):
             shuffle(order)
