@@ -87,9 +87,9 @@ def test_a_wrong_number_is_shown_and_fails(book, capsys):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (dict(loss="1.40", scale="full"), "your scale is full, ours quick"),
-        (dict(loss="2.31", versions=VERSIONS | {"llmbook": "0.2.0"}), "your llmbook is 0.2.0, ours 0.1.0"),
-        (dict(loss="2.08", versions=VERSIONS | {"torch": "2.8.0"}), "your torch is 2.8.0, ours 2.13.0, expected up to"),
+        (dict(loss="1.40", scale="full"), "scale full (ours quick)"),
+        (dict(loss="2.31", versions=VERSIONS | {"llmbook": "0.2.0"}), "llmbook 0.2.0 (ours 0.1.0)"),
+        (dict(loss="2.08", versions=VERSIONS | {"torch": "2.8.0"}), "torch 2.8.0 (ours 2.13.0): expected up to"),
         (dict(loss="2.31", edit="\nx = 1"), "the chapter's code has changed since ours was recorded"),
     ],
 )

@@ -1,6 +1,8 @@
 """What was recorded is read back, chosen by circumstances, and a damaged file says what to do."""
 
 import json
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +91,10 @@ def test_the_notebook_shows_the_table_and_keeps_its_numbers(capsys, monkeypatch)
 def test_every_reference_of_the_book_can_be_read(monkeypatch):
     """Catches a file edited by hand, and one under the name of another chapter."""
     monkeypatch.undo()
+    setup = tomllib.loads((Path(recorded.__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = setup["tool"]["setuptools"]["package-data"]["llmbook"]
+    carried = {path for pattern in patterns for path in reference.FOLDER.parents[1].glob(pattern)}
+    assert set(reference.FOLDER.rglob("*.json")) <= carried, "what a reader installs has them too"
     assert reference.known()
     for chapter in reference.known():
         kept = reference.load(chapter)

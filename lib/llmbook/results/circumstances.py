@@ -59,7 +59,7 @@ class Difference:
     def __str__(self) -> str:
         if self.cause.name == "chapter":
             return "the chapter's code has changed since ours was recorded"
-        return f"your {self.cause.words} is {self.yours}, ours {self.ours}"
+        return f"{self.cause.words} {self.yours} (ours {self.ours})"
 
 
 def differences(yours: Circumstances, ours: Circumstances) -> list[Difference]:

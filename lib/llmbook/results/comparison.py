@@ -83,7 +83,7 @@ def table(rows: list[Row]) -> str:
 def notes(comparison: Comparison, circumstances: Circumstances) -> list[str]:
     """Lines below the table: the candidates, what to do about the unexplained, and where the numbers come from."""
     lines = []
-    if len(comparison.found) > 1 and len(comparison.outside) > len(comparison.unexplained):
+    if len(comparison.found) > 1 and comparison.outside:
         lines.append(f"candidates, the usually largest first: {'; '.join(map(str, comparison.found))}")
     if comparison.unexplained:
         lines.append("unexplained: nothing known accounts for it; please report it, with this table")
@@ -118,17 +118,20 @@ def _verdict(value: float, band: Band, found: list[Difference], *, counted: bool
     if any(d.cause.any_amount for d in found):
         return EXPLAINED, f"outside{_because(found)}"
     if counted:
-        return UNEXPLAINED, f"outside, unexplained{_because(found)}, which moves no count"
+        return UNEXPLAINED, f"outside, unexplained: no count moves with {_causes(found)}"
     expected = 2 * band.half + rounding(found) * abs(band.centre)
-    words = f"{_because(found)}, expected up to ± {_number(expected, band)}"
     if abs(value - band.centre) <= expected:
-        return EXPLAINED, f"outside{words}"
-    return UNEXPLAINED, f"outside, unexplained{words} only"
+        return EXPLAINED, f"outside{_because(found)}: expected up to ± {_number(expected, band)}"
+    return UNEXPLAINED, f"outside, unexplained: farther than the ± {_number(expected, band)} of {_causes(found)}"
 
 
 def _because(found: list[Difference]) -> str:
+    return f": {_causes(found)}"
+
+
+def _causes(found: list[Difference]) -> str:
     """The one difference in words; several of them stand below the table."""
-    return f": {len(found)} candidates, below" if len(found) > 1 else f": {found[0]}"
+    return f"{len(found)} candidates, see below" if len(found) > 1 else str(found[0])
 
 
 def _number(value: float, band: Band) -> str:
