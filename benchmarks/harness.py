@@ -1,10 +1,10 @@
 """Comparing speeds on a machine that is never quite quiet.
 
-Every contender lives in a process of its own (frameworks set global state; an idle process costs nothing). All are
-built and warmed first. Then, in every round and in a fresh random order, each is measured once, and right before it the
-one all are compared with: a machine that slows down for seconds slows both, and the ratio of such a pair keeps. Blocks
-are short for the same reason; before a pair we wait until nothing else runs. Two clocks are kept: wall, which readers
-feel, and the process's own CPU time, which on one thread hardly notices other processes.
+Every contender runs in a process of its own (frameworks set global state; an idle process costs nothing). All are built
+and warmed up first. Then, in every round and in a new random order, each is measured once, right after the base that all
+are compared with: a machine that slows down for some seconds slows both, and the ratio of the pair stays the same. Blocks
+are short for the same reason; before each pair we wait until nothing else runs. Two clocks are read: wall time, which
+readers feel, and the process's own CPU time, which other processes hardly affect on one thread.
 """
 
 import multiprocessing
@@ -104,7 +104,7 @@ def compare(
     """Every contender's samples, one a round, each with that of ``base`` before it; and who could not be built, why.
 
     ``contenders``: name -> (make, its arguments). A block lasts about ``block_seconds``; with 0 it is ``warm_up``
-    units for everybody. ``patience``: seconds to wait for quiet before a pair. Raises Failure if ``base`` fails.
+    units for every contender. ``patience``: seconds to wait for quiet before a pair. Raises Failure if ``base`` fails.
     """
     workers, n_units, failures = {}, {}, {}
     try:

@@ -3,7 +3,7 @@
 Equal tokens: 2,000 steps of 12 windows of 64. Equal time: as many steps as the contender takes while nanoGPT-style
 takes its 2,000, by the speeds measured at this size (``train-small``), its schedule stretched to fit. The loss runs
 over the whole validation tenth, every character predicted once, in float32. Runs are single-threaded, one for each
-core; how long they take decides nothing.
+core; how long they take does not matter.
 """
 
 import multiprocessing
@@ -106,7 +106,7 @@ def run(*, only: list[str], n_seeds: int, steps: int, text: str, keep: bool) -> 
 
 
 def equal_time_steps(speeds: dict | None, steps: int) -> dict[str, int]:
-    """How many steps each contender takes in the time BASE takes for ``steps``; nobody if speeds are unknown."""
+    """How many steps each contender takes in the time BASE takes for ``steps``; empty if the speeds are unknown."""
     rows = [] if speeds is None else speeds["rows"]
     wanted = {*PEERS, *OURS} - {BASE}
     return {row["name"]: round(steps * row["ratio"]["median"]) for row in rows if row["name"] in wanted}
