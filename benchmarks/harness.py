@@ -1,10 +1,10 @@
 """Comparing speeds on a machine that is never quite quiet.
 
-Every contender runs in a process of its own (frameworks set global state; an idle process costs nothing). All are built
-and warmed up first. Then, in every round and in a new random order, each is measured once, right after the base that all
-are compared with: a machine that slows down for some seconds slows both, and the ratio of the pair stays the same. Blocks
-are short for the same reason; before each pair we wait until nothing else runs. Two clocks are read: wall time, which
-readers feel, and the process's own CPU time, which other processes hardly affect on one thread.
+Every contender runs in a process of its own (frameworks set global state; an idle process costs nothing). All are
+built and warmed up first. Then, in every round and in a new random order, each is measured once, right after the base
+that all are compared with: a machine that slows down for some seconds slows both, and the ratio of the pair stays the
+same. Blocks are short for the same reason; before each pair we wait until nothing else runs. Two clocks are read:
+wall time, which readers feel, and the process's own CPU time, which other processes hardly affect on one thread.
 """
 
 import multiprocessing
