@@ -1,7 +1,7 @@
 # `make book` builds the site, `make test` proves it. Nothing but Python 3.11–3.13 and make is needed.
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve lab test coverage test-site test-colab test-lowest gpu-test check tidy refresh record bench bench-table address card pdf clean distclean env
+.PHONY: help book serve lab test coverage test-site test-colab test-lowest gpu-test check tidy refresh record reference compare bench bench-table address card pdf clean distclean env
 
 VENV ?= .venv
 PORT ?= 8000
@@ -24,6 +24,8 @@ help:
 	@echo "make tidy                               bring notebooks and code into their normal form"
 	@echo "make refresh CHAPTER=...                run a chapter and renew its checked outputs"
 	@echo "make record CHAPTER=... [SET='steps=9000']  run a chapter at length, keep what it records (SET or full scale)"
+	@echo "make reference [CHAPTER=...]            record what chapters print, and its range over seeds (five runs each)"
+	@echo "make compare [CHAPTER=...]              your run beside the recorded numbers (after make book)"
 	@echo "make bench                              speed and quality beside the peers, kept and shown in the README (hours)"
 	@echo "make address URL=... [BRANCH=...]       move the book to another repository"
 	@echo "make pdf [CHAPTER=...]                  print the built site, or one page of it (needs a Chromium)"
@@ -87,6 +89,12 @@ refresh: env
 
 record: env
 	@$(RUN) record "$(CHAPTER)" $(SET)
+
+reference: env
+	@$(RUN) reference $(CHAPTER) $(if $(SCALE),--scale "$(SCALE)") $(if $(RUNS),--runs "$(RUNS)")
+
+compare: env
+	@$(RUN) compare $(if $(CHAPTER),--chapter "$(CHAPTER)")
 
 bench: env
 	@$(BIN)/python -m benchmarks $(or $(ARGS),all --keep)

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from benchmarks import environment
+from benchmarks import environment, texts
 
 
 def main() -> int:
@@ -19,6 +19,7 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=20.0, help="seconds to wait for a quiet machine; 0: never")
     parser.add_argument("--seeds", type=int, default=3, help="of every training run (quality)")
     parser.add_argument("--steps", type=int, default=2000, help="of a training run (quality)")
+    parser.add_argument("--text", default=texts.DEFAULT, help="what quality, decode and gpu read")
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results and the README's table")
     parser.add_argument("--device", default="auto", help="gpu: where; cpu only with --toy")
     parser.add_argument("--toy", action="store_true", help="gpu: at sizes that only try the program")
@@ -38,24 +39,31 @@ def main() -> int:
         block_seconds=arguments.seconds,
     )  # fmt: skip
     wanted = ("train", "quality", "decode", "tokenizers") if arguments.what == "all" else (arguments.what,)
-    if "train" in wanted:
-        for size in [arguments.size] if arguments.size else ["small", "larger"]:
-            speed.train(size, settings)
-    if "quality" in wanted:
-        quality.run(only=only, n_seeds=arguments.seeds, steps=arguments.steps, keep=arguments.keep)
-    if "decode" in wanted:
-        speed.decode(settings)
-    if "tokenizers" in wanted:
-        speed.tokenizers(settings)
+    done = True
+    try:
+        if "train" in wanted:
+            for size in [arguments.size] if arguments.size else ["small", "larger"]:
+                done &= speed.train(size, settings)
+        if "quality" in wanted:
+            counts = dict(n_seeds=arguments.seeds, steps=arguments.steps)
+            done &= quality.run(only=only, text=arguments.text, keep=arguments.keep, **counts)
+        if "decode" in wanted:
+            done &= speed.decode(arguments.text, settings)
+        if "tokenizers" in wanted:
+            done &= speed.tokenizers(settings)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if arguments.keep or arguments.what == "table":
         table.rewrite()
-    return 0
+    return 0 if done else 1
 
 
 def _gpu(arguments: argparse.Namespace) -> int:
     from benchmarks import gpu, table
 
     wishes = dict(device=arguments.device, toy=arguments.toy, keep=arguments.keep, compile=not arguments.eager)
+    wishes["text"] = arguments.text
     try:
         gpu.run(**wishes, only=arguments.only or [""])
     except ValueError as error:

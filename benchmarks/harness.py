@@ -1,10 +1,10 @@
 """Comparing speeds on a machine that is never quite quiet.
 
-Every contender lives in a process of its own (frameworks set global state; an idle process costs nothing). All are
-built and warmed first. Then, in every round and in a fresh random order, each is measured once, and right before it the
-one all are compared with: a machine that slows down for seconds slows both, and the ratio of such a pair keeps. Blocks
-are short for the same reason; before a pair we wait until nothing else runs. Two clocks are kept: wall, which readers
-feel, and the process's own CPU time, which on one thread hardly notices other processes.
+Every contender runs in a process of its own (frameworks set global state; an idle process costs nothing). All are
+built and warmed up first. Then, in every round and in a new random order, each is measured once, right after the base
+that all are compared with: a machine that slows down for some seconds slows both, and the ratio of the pair stays the
+same. Blocks are short for the same reason; before each pair we wait until nothing else runs. Two clocks are read:
+wall time, which readers feel, and the process's own CPU time, which other processes hardly affect on one thread.
 """
 
 import multiprocessing
@@ -12,12 +12,13 @@ import os
 import random
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
+
+from benchmarks.texts import in_one_line, tell
 
 QUIET = 0.2  # cores that others may use while a block is measured
 Measure = Callable[[int], dict[str, Any]]  # n -> ``work`` done in n units; ``seconds`` too if it timed itself
@@ -86,8 +87,7 @@ def _serve(pipe: Any, make: Callable[..., Measure], arguments: tuple, threads: i
             answer.setdefault("cpu_seconds", cpu)
             answer["foreign"] = max(0.0, (_busy_seconds() - busy - cpu) / max(wall, 1e-3))
         except Exception as error:
-            traceback.print_exc()
-            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
+            answer = {"error": in_one_line(error)}
         pipe.send(answer)
 
 
@@ -104,7 +104,7 @@ def compare(
     """Every contender's samples, one a round, each with that of ``base`` before it; and who could not be built, why.
 
     ``contenders``: name -> (make, its arguments). A block lasts about ``block_seconds``; with 0 it is ``warm_up``
-    units for everybody. ``patience``: seconds to wait for quiet before a pair. Raises Failure if ``base`` fails.
+    units for every contender. ``patience``: seconds to wait for quiet before a pair. Raises Failure if ``base`` fails.
     """
     workers, n_units, failures = {}, {}, {}
     try:
@@ -116,8 +116,9 @@ def compare(
                 n_units[name] = max(1, round(warm_up * block_seconds / seconds)) if block_seconds else warm_up
             except Failure as failure:
                 if name == base:
-                    raise
+                    raise Failure(f"{base}, with which all are compared: {failure.reason}") from None
                 failures[name] = failure.reason
+                tell(name, failure.reason)
         order, samples, shuffle = list(n_units), {name: [] for name in n_units}, random.Random(0).shuffle
         for i in range(n_rounds):
             shuffle(order)

@@ -54,7 +54,8 @@ def sections() -> str:
     if result := record.load("decode"):
         rows = [[row["name"], *_cells(result, row["name"]), row["note"] or "–"] for row in result["rows"]]
         rows += [[name, reason, "–", "–"] for name, reason in result["failures"].items()]
-        header = [f"decoding, × {result['base']}", "ratio", "tokens/s", "bits per byte"]
+        measured = f"bits per byte of {result['text']}" if result["text"] else "bits per byte"
+        header = [f"decoding, × {result['base']}", "ratio", "tokens/s", measured]
         parts += [markdown(header, rows), _about(result)]
     tokenizers = {task: r for task in ("train", "encode") if (r := record.load(f"tokenizer-{task}"))}
     if tokenizers:
@@ -64,7 +65,7 @@ def sections() -> str:
             for row in result["rows"]
         ]
         result = next(iter(tokenizers.values()))
-        parts += [markdown(["tokenizer, × `tokenizers`", "ratio", "MB/s"], rows), _about(result)]
+        parts += [markdown([f"tokenizer on {result['text']}, × `tokenizers`", "ratio", "MB/s"], rows), _about(result)]
     if result := record.load("gpu"):
         parts += [gpu.table(result), f"{result['device']}. {_origin(result)}"]
     return "\n\n".join(parts)

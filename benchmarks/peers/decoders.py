@@ -25,8 +25,9 @@ PROMPT = "Once upon a time, in a small village at the foot of the mountains, the
 Decode = Callable[[int, Callable[[int], None]], dict | None]
 
 
-def make_decode(name: str) -> Callable[[int], dict]:
-    decode = DECODERS[name]()
+def make_decode(name: str, text: str | None) -> Callable[[int], dict]:
+    """``text`` names the corpus for the bits per byte; None leaves them out."""
+    decode = DECODERS[name](text)
 
     def measure(n: int) -> dict:
         clocks, tokens = [], []
@@ -58,14 +59,14 @@ def _smollm2(dtype: torch.dtype, road: str):
     return model, tokenizer
 
 
-def _ours(dtype: torch.dtype, road: str, compiled: bool = False) -> Decode:
+def _ours(text: str | None, dtype: torch.dtype, road: str, compiled: bool = False) -> Decode:
     model, tokenizer = _smollm2(dtype, road)
     ids = torch.tensor([tokenizer.encode(PROMPT)])
     said = {}
     if compiled:  # the weights are those of the row without
         model = CompiledDecoder(model)
-    else:
-        said["note"] = f"{_bits_per_byte(model, tokenizer):.3f}"
+    elif text:
+        said["note"] = f"{_bits_per_byte(model, tokenizer, text):.3f}"
 
     def decode(n: int, tick: Callable[[int], None]) -> dict:
         with evaluating(model):
@@ -76,9 +77,9 @@ def _ours(dtype: torch.dtype, road: str, compiled: bool = False) -> Decode:
     return decode
 
 
-def _bits_per_byte(model: nn.Module, tokenizer: Tokenizer) -> float:
-    """What fewer bits cost: on plays it may have read, so only the differences between roads mean something."""
-    text = load_corpus("tinyshakespeare").split(valid=0.1)[1][:LENGTH]
+def _bits_per_byte(model: nn.Module, tokenizer: Tokenizer, name: str) -> float:
+    """What fewer bits cost: on a text it may have read, so only the differences between roads mean something."""
+    text = load_corpus(name).split(valid=0.1)[1][:LENGTH]
     ids = tokenizer.encode(text)
     result = evaluate(model, eval_windows(ids, batch_size=1, seq_len=512))
     return result.loss * result.n_tokens / math.log(2) / len(text.encode())
@@ -137,7 +138,7 @@ def _transformers(dtype: torch.dtype, loop: bool = False) -> Decode:
     return in_a_loop if loop else by_generate
 
 
-def _llama_cpp() -> Decode:
+def _llama_cpp(_text: str | None) -> Decode:
     from llama_cpp import Llama
 
     (path,) = package_files("smollm2").values()
@@ -154,27 +155,27 @@ def _llama_cpp() -> Decode:
     return decode
 
 
-DECODERS: dict[str, Callable[[], Decode]] = {
-    "transformers generate, fp32": lambda: _transformers(torch.float32),
-    "transformers generate, fp16": lambda: _transformers(torch.float16),
-    "transformers generate, bf16": lambda: _transformers(torch.bfloat16),
-    "transformers, bare loop, bf16": lambda: _transformers(torch.bfloat16, loop=True),
+DECODERS: dict[str, Callable[[str | None], Decode]] = {
+    "transformers generate, fp32": lambda _: _transformers(torch.float32),
+    "transformers generate, fp16": lambda _: _transformers(torch.float16),
+    "transformers generate, bf16": lambda _: _transformers(torch.bfloat16),
+    "transformers, bare loop, bf16": lambda _: _transformers(torch.bfloat16, loop=True),
     "llama.cpp, Q4_1 file": _llama_cpp,
-    "ours, fp32": lambda: _ours(torch.float32, "plain"),
-    "ours, fused and packed, fp32": lambda: _ours(torch.float32, "packed"),
-    "ours, fused, fp16": lambda: _ours(torch.float16, "fused"),
-    "ours, bf16": lambda: _ours(torch.bfloat16, "plain"),
-    "ours, fused, bf16": lambda: _ours(torch.bfloat16, "fused"),
-    "ours, fused and packed, bf16": lambda: _ours(torch.bfloat16, "packed"),
-    "ours, fused, int8": lambda: _ours(torch.bfloat16, "int8"),
-    "ours, fused, int4 (head int8)": lambda: _ours(torch.bfloat16, "int4, head int8"),
-    "ours, fused, int4": lambda: _ours(torch.bfloat16, "int4"),
-    "ours, fused and compiled, fp32": lambda: _ours(torch.float32, "fused", compiled=True),
-    "ours, fused and compiled, bf16": lambda: _ours(torch.bfloat16, "fused", compiled=True),
-    "ours, fused and compiled, int8": lambda: _ours(torch.bfloat16, "int8", compiled=True),
-    "ours, fused and compiled, int4": lambda: _ours(torch.bfloat16, "int4", compiled=True),
-    "the products alone, packed, bf16": lambda: _products(torch.bfloat16, "packed"),
-    "the products alone, int8": lambda: _products(torch.bfloat16, "int8"),
-    "the products alone, int4 (head int8)": lambda: _products(torch.bfloat16, "int4, head int8"),
-    "the products alone, int4": lambda: _products(torch.bfloat16, "int4"),
+    "ours, fp32": lambda text: _ours(text, torch.float32, "plain"),
+    "ours, fused and packed, fp32": lambda text: _ours(text, torch.float32, "packed"),
+    "ours, fused, fp16": lambda text: _ours(text, torch.float16, "fused"),
+    "ours, bf16": lambda text: _ours(text, torch.bfloat16, "plain"),
+    "ours, fused, bf16": lambda text: _ours(text, torch.bfloat16, "fused"),
+    "ours, fused and packed, bf16": lambda text: _ours(text, torch.bfloat16, "packed"),
+    "ours, fused, int8": lambda text: _ours(text, torch.bfloat16, "int8"),
+    "ours, fused, int4 (head int8)": lambda text: _ours(text, torch.bfloat16, "int4, head int8"),
+    "ours, fused, int4": lambda text: _ours(text, torch.bfloat16, "int4"),
+    "ours, fused and compiled, fp32": lambda text: _ours(text, torch.float32, "fused", compiled=True),
+    "ours, fused and compiled, bf16": lambda text: _ours(text, torch.bfloat16, "fused", compiled=True),
+    "ours, fused and compiled, int8": lambda text: _ours(text, torch.bfloat16, "int8", compiled=True),
+    "ours, fused and compiled, int4": lambda text: _ours(text, torch.bfloat16, "int4", compiled=True),
+    "the products alone, packed, bf16": lambda _: _products(torch.bfloat16, "packed"),
+    "the products alone, int8": lambda _: _products(torch.bfloat16, "int8"),
+    "the products alone, int4 (head int8)": lambda _: _products(torch.bfloat16, "int4, head int8"),
+    "the products alone, int4": lambda _: _products(torch.bfloat16, "int4"),
 }

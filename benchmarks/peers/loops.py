@@ -1,7 +1,7 @@
 """How the contenders train: the usual loop around a peer's model, transformers' Trainer, and the book's own.
 
-Everybody clips at norm 1 and follows nanoGPT's recipe for a CPU, its random windows included, unless it names its own;
-a peer that publishes none of this size gets nanoGPT's too.
+Every loop clips gradients at norm 1 and follows nanoGPT's recipe for a CPU, random windows included, unless it names a
+recipe of its own; a peer that publishes none for this size gets nanoGPT's.
 """
 
 import tempfile

@@ -9,10 +9,12 @@ from collections.abc import Callable
 
 import torch
 
+from benchmarks.texts import DEFAULT
 from llmbook.text import BPETokenizer, HFTokenizer, load_corpus
 
 MEGABYTE = 1_000_000
 VOCAB_SIZE = 256 + 2000
+TEXT = DEFAULT  # two megabytes are needed
 KINDS = {"ours": BPETokenizer, "tokenizers": HFTokenizer}
 
 
@@ -46,6 +48,6 @@ def make_encoding(kind: str) -> Callable[[int], dict]:
 
 
 def _texts() -> tuple[str, str]:
-    text = load_corpus("shakespeare-plays").text.encode()
+    text = load_corpus(TEXT).text.encode()
     pieces = (text[:MEGABYTE], text[MEGABYTE : 2 * MEGABYTE])
     return tuple(piece.decode(errors="ignore") for piece in pieces)

@@ -1,4 +1,4 @@
-"""`python -m publishing {build,tidy,refresh,record,check,test,gpu-test,address,serve,pdf,vendor}`; `make` calls it."""
+"""`python -m publishing COMMAND`, with `--help` for the list of them; `make` calls it."""
 
 import argparse
 import sys
@@ -52,6 +52,15 @@ def _run(options: argparse.Namespace, book: Book) -> int | None:
             from .record import record
 
             record(book, options.chapter, options.settings)
+        case "reference":
+            from .reference import reference
+
+            sources = [book.find(name) for name in options.chapters] or book.notebooks
+            reference(book, sources, scale=options.scale, runs=options.runs, workers=options.workers)
+        case "compare":
+            from .compare import compare
+
+            return compare(book, options.chapter)
         case "address":
             from .address import change
 
@@ -92,6 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     record = commands.add_parser("record", help="run a chapter at length and keep what it records")
     record.add_argument("chapter", help="for example 2-concepts/positions")
     record.add_argument("settings", nargs="*", help="name=value in place of its parameters (default: scale=full)")
+    reference = commands.add_parser("reference", help="record what chapters print, and its range over seeds")
+    reference.add_argument("chapters", nargs="*", help="all of them when none is named")
+    reference.add_argument("--scale", help="quick or full; without it every notebook decides by the machine")
+    reference.add_argument("--runs", type=int, default=4, help="how many seeds")
+    reference.add_argument("--workers", type=int, default=2, help="notebooks run at a time")
+    compare = commands.add_parser("compare", help="your run beside the recorded numbers")
+    compare.add_argument("--chapter", help="only this one, for example 2-concepts/attention")
     address = commands.add_parser("address", help="move the book to another repository")
     address.add_argument("url", help="https://github.com/OWNER/NAME")
     address.add_argument("--branch")

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import subprocess
 import sys
 import tempfile
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from pathlib import Path
 CELL_TIMEOUT = 3600  # seconds: the longest cell of a full-scale run
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 NOTE = "llmbook"  # the key of our entry in the metadata
-PACKAGES = ("torch", "numpy", "plotly")
+PACKAGES = ("torch", "numpy", "plotly", "llmbook")
 
 
 def run(source: Path, target: Path, parameters: dict) -> bool:
@@ -57,6 +58,8 @@ def _note(executed: Path) -> None:
         "memory": _peak_memory(),
         "machine": f"{_processor()}, {os.cpu_count()} cores",
         "versions": {"Python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "device": _gpu(),
     }
     executed.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
@@ -69,6 +72,16 @@ def _peak_memory() -> int | None:
         return None
     most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
+
+
+def _gpu() -> str:
+    """The name of this machine's first NVIDIA GPU, "CPU" without one; torch is too slow to be asked."""
+    try:
+        ask = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        names = subprocess.run(ask, capture_output=True, text=True, timeout=20).stdout.splitlines()
+    except (OSError, subprocess.TimeoutExpired):
+        names = []
+    return names[0].strip() if names else "CPU"
 
 
 def _processor() -> str:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import gpu, record, table
+from benchmarks import gpu, record, table, texts
 from llmbook.model import DecoderLM, TransformerConfig
 
 TEXT = "to be, or not to be, that is the question: " * 40
@@ -18,28 +18,60 @@ TEXT = "to be, or not to be, that is the question: " * 40
 def small(monkeypatch):
     """A corpus that is there, and no CUDA, whatever the machine has."""
     monkeypatch.setattr(gpu, "load_corpus", lambda name: SimpleNamespace(split=lambda valid: (TEXT, TEXT[:430])))
+    monkeypatch.setattr(texts, "problem", lambda name: None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
 def test_everything_runs_at_toy_size(capsys):
     """Catches a program that meets its first error on a machine that costs money by the hour."""
-    found = gpu.run(device="cpu", toy=True, compile=False, only=[""])
+    found = gpu.run(device="cpu", toy=True, compile=False, only=[""], text="tinyshakespeare")
     assert 0 < found["train"]["fraction"] == found["train"]["flops_per_second"] / found["train"]["matrix_peak"]
-    n_bytes = 2 * DecoderLM(TransformerConfig.llama(**gpu.TOY.llama)).num_parameters()
-    assert found["decode"]["bytes_per_token"] == n_bytes  # bfloat16, a tied table once
+    n_bytes = 4 * DecoderLM(TransformerConfig.llama(**gpu.TOY.llama)).num_parameters()
+    assert found["decode"]["bytes_per_token"] == n_bytes  # float32 on a CPU, a tied table once
     assert found["decode"]["limit"] == found["decode"]["bytes_per_second"] / n_bytes
     assert found["learn"]["valid_steps"] == list(range(7))
     assert found["learn"]["seconds_to_goal"] is None
     assert all(0 < value < math.inf for value in found["learn"]["valid_loss"])
     printed = capsys.readouterr().out
-    for said in ("training GPT-2 124M, bfloat16", "decoding, 135M, batch 1, fused", "loss 1.47 not reached"):
+    for said in ("training GPT-2 124M, float32", "decoding, 135M, batch 1, float32, fused", "loss 1.47 not reached"):
         assert said in printed
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_precision_is_the_one_the_card_has(dtype, monkeypatch, capsys):
+    """Catches bfloat16 on a card that only emulates it, and a table that names another precision than the run's."""
+    chosen = replace(gpu.choose_device("cpu"), dtype=getattr(torch, dtype))
+    monkeypatch.setattr(gpu, "choose_device", lambda device: chosen)
+    found = gpu.run(device="cpu", toy=True, compile=False, only=["decode"])
+    assert found["decode"]["dtype"] == dtype
+    assert (
+        found["decode"]["bytes_per_token"] == 2 * DecoderLM(TransformerConfig.llama(**gpu.TOY.llama)).num_parameters()
+    )
+    assert f"batch 1, {dtype}, plain" in capsys.readouterr().out
+
+
+def test_another_text_has_no_goal_and_is_named(capsys):
+    """Catches a loss on one text judged by what others reached on another."""
+    found = gpu.run(device="cpu", toy=True, compile=False, only=["learn"])
+    assert (found["learn"]["text"], found["learn"]["goal"]) == (texts.DEFAULT, None)
+    printed = capsys.readouterr().out
+    assert f"| {texts.DEFAULT}, 10.7M | loss " in printed
+    assert "1.47" not in printed
+
+
+def test_a_missing_text_costs_its_own_row(monkeypatch, capsys):
+    """Catches the other figures lost because a text could not be fetched."""
+    monkeypatch.setattr(texts, "problem", lambda name: "no network")
+    found = gpu.run(device="cpu", toy=True, compile=False, only=["decode", "learn"])
+    assert "decode" in found
+    assert "learn" not in found
+    assert "learn: no network" in capsys.readouterr().err
 
 
 def test_the_goal_is_timed_when_it_is_first_reached(monkeypatch):
     """Catches the time of the best evaluation, or of the last, in place of the first good one."""
-    monkeypatch.setattr(gpu, "GOAL", 100.0)
-    learned = gpu.learn(gpu.choose_device("cpu"), replace(gpu.TOY, steps=2), compile=False)
+    monkeypatch.setattr(gpu, "GOALS", {"a text": 100.0})
+    learned = gpu.learn(gpu.choose_device("cpu"), replace(gpu.TOY, steps=2), compile=False, text="a text")
     assert 0 < learned["seconds_to_goal"] < learned["seconds"]
 
 
@@ -81,4 +113,4 @@ def test_a_record_is_shown_in_the_readme(monkeypatch, tmp_path):
     found = gpu.run(device="cpu", toy=True, compile=False, only=["decode"])
     record.save("gpu", found)
     assert "A fine GPU, torch" in table.sections()
-    assert "batch 1, plain" in table.sections()
+    assert "batch 1, float32, plain" in table.sections()

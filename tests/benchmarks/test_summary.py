@@ -6,6 +6,7 @@ from benchmarks import record, table
 from benchmarks.quality import equal_time_steps, publish_ladder, tables
 from benchmarks.summary import markdown, show, speeds, spread
 from llmbook import results
+from llmbook.results import recorded
 
 BASE, OURS = "nanoGPT-style, fp32", "ours, GPT-2, as chosen"
 
@@ -65,20 +66,23 @@ def test_quality_keeps_the_two_budgets_and_the_rungs_apart():
         {"name": OURS, "steps": 20, "loss": 1.5},
         {"name": "ours, GPT-2, learning rate", "steps": 10, "loss": 1.5},
     ]
-    contenders, ladder = tables({"steps": 10, "runs": runs})
+    contenders, ladder = tables({"steps": 10, "text": "a text", "runs": runs})
     assert f"| {OURS} | 1.700 (1.600–1.800) | 1.500 |" in contenders
     assert f"| {BASE} | 2.000 | 2.000 |" in contenders
     assert "| + learning rate 3e-3 | 1.500 | -0.200 |" in ladder
+    assert "| validation loss on a text |" in contenders
+    assert "| loss on a text |" in ladder
 
 
 def test_the_ladder_reaches_its_chapter(tmp_path, monkeypatch):
     """Catches runs of the other budget among a rung's seeds, and a ladder without its origin."""
-    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    monkeypatch.setattr(recorded, "FOLDER", tmp_path)
     runs = [{"name": OURS, "steps": steps, "loss": loss} for steps, loss in ((10, 1.8), (20, 1.5), (10, 1.6))]
-    publish_ladder(runs, 10)
+    publish_ladder(runs, 10, "a text")
     ladder = results.load("ladder")
     assert ladder.data["rungs"] == [["GPT-2 preset, nanoGPT's recipe", [1.8, 1.6]]]
     assert "benchmarks quality" in ladder.command
+    assert ladder.data["about"].startswith("a text, ")
 
 
 def test_only_what_stands_between_the_markers_is_rewritten(tmp_path, monkeypatch):
@@ -103,12 +107,14 @@ def test_every_result_there_is_has_its_table(tmp_path, monkeypatch):
     pairs = {BASE: [(sample, sample)], "ours, GPT-2, as chosen": [(sample, faster)]}
     speed = {"about": "a size", "base": BASE, "unit": "tokens/s", "settings": {"threads": 2, "n_rounds": 1}}
     record.save("train-small", {**speed, "rows": speeds(pairs, clock="seconds"), "failures": {"x": "no compiler"}})
-    record.save("decode", {**speed, "base": "y", "rows": speeds({"y": pairs[BASE]}, clock="seconds"), "failures": {}})
+    rows = speeds({"y": pairs[BASE]}, clock="seconds")
+    record.save("decode", {**speed, "base": "y", "text": "a text", "rows": rows, "failures": {}})
     text = table.sections()
     assert "| ours, GPT-2, as chosen | 1.50 | 150 |" in text
     assert f"| {BASE} | 1.00 | 100 |" in text
     assert "| x | no compiler | – |" in text
     assert "- ours, GPT-2, as chosen, small: as measured" in text
+    assert "| bits per byte of a text |" in text
     assert "| y | 1.00 | 100 | cpu, float32: no GPU; as measured |" in text
     assert "2 threads, 1 interleaved rounds; others used 0.00 cores" in text
     assert not list(tmp_path.glob("*.part"))

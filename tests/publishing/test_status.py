@@ -104,5 +104,6 @@ def test_a_real_run_leaves_its_record(book, author):
     (run,) = execute(book, [source])
     noted = notebooks.read(run.executed).metadata[NOTE]
     assert 200e6 < noted["memory"] < 2e9
-    assert set(noted["versions"]) == {"Python", "torch", "numpy", "plotly"}
+    assert set(noted["versions"]) == {"Python", "torch", "numpy", "plotly", "llmbook"}
+    assert (noted["threads"], bool(noted["device"])) == ("1", True)
     assert rows(page(book, {source: run.executed}))[0][2].endswith("MB")

@@ -3,11 +3,12 @@
 import pytest
 
 from llmbook import results
+from llmbook.results import recorded
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    monkeypatch.setattr(recorded, "FOLDER", tmp_path)
     return tmp_path
 
 
@@ -46,7 +47,7 @@ def test_a_failed_record_leaves_the_old_one(folder, monkeypatch):
 
 def test_every_packaged_record_can_be_read():
     """A record committed by hand, or by an older version."""
-    for path in results.FOLDER.glob("*.json"):
+    for path in recorded.FOLDER.glob("*.json"):
         run = results.load(path.stem)
         assert run.name == path.stem
         assert run.commit not in ("", "unknown")
