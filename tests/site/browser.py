@@ -185,6 +185,7 @@ def _come(browser: Browser, page: Page, address: str) -> dict:
     page.wait_for_function(scripts.SETTLED)
     shifts = page.evaluate(scripts.SHIFTS)
     page.evaluate(scripts.REFERENCE)
+    page.evaluate(scripts.FRAMES)  # the answer comes from within the task: only now is its end in the trace
     events = json.loads(browser.stop_tracing())["traceEvents"]
     mains = {(one["pid"], one["tid"]) for one in events if one.get("args", {}).get("name") == "CrRendererMain"}
     tasks = [one for one in events if one["name"] == "RunTask" and (one["pid"], one["tid"]) in mains]
