@@ -1,4 +1,4 @@
-"""`python -m publishing {build,tidy,refresh,record,check,test,gpu-test,address,serve,pdf,vendor}`; `make` calls it."""
+"""`python -m publishing {build,tidy,refresh,record,check,test,gpu-test,address,release,serve,…}`; `make` calls it."""
 
 import argparse
 import sys
@@ -57,6 +57,10 @@ def _run(options: argparse.Namespace, book: Book) -> int | None:
 
             changed = change(book, options.url, options.branch)
             print("\n".join(f"changed {name}" for name in changed) or "nothing to change")
+        case "release":
+            from .release import release
+
+            release(book, options.version)
         case "serve":
             from .serve import serve
 
@@ -95,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     address = commands.add_parser("address", help="move the book to another repository")
     address.add_argument("url", help="https://github.com/OWNER/NAME")
     address.add_argument("--branch")
+    release = commands.add_parser("release", help="commit and tag a release; nothing is pushed")
+    release.add_argument("version", help="three numbers, for example 0.2.0")
     serve = commands.add_parser("serve", help="show the built site under a local address")
     serve.add_argument("--port", type=int, default=8000)
     pdf = commands.add_parser("pdf", help="print the built site with a headless Chromium")

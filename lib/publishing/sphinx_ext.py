@@ -84,6 +84,7 @@ def _page(app, pagename, templatename, context, doctree):
         for group in context.get("header_buttons", []):
             if "buttons" in group:
                 group["buttons"] = [b for b in group["buttons"] if b.get("label") != "source-edit-button"]
+    _open_what_the_notebook_installs(context.get("header_buttons", []))
     description = _first_paragraph(doctree) or app.config.book_description
     home = pagename == app.config.root_doc
     title = app.config.html_title or app.config.project
@@ -100,6 +101,14 @@ def _page(app, pagename, templatename, context, doctree):
         {"property": "og:image:alt", "content": f"{title}: {app.config.book_description}"},
         {"name": "twitter:card", "content": "summary_large_image"},
     )
+
+
+def _open_what_the_notebook_installs(groups: list[dict]) -> None:
+    """Colab opens the notebook at the tag or branch that its set-up cell installs; the theme knows the branch alone."""
+    branch, ref = Book().address[1], Book().ref
+    for button in (button for group in groups for button in group.get("buttons", [])):
+        if button.get("url", "").startswith("https://colab."):
+            button["url"] = button["url"].replace(f"/blob/{branch}/", f"/blob/{ref}/", 1)
 
 
 def _origin() -> str:
