@@ -13,7 +13,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 IGNORED = {".ipynb_checkpoints", "_build", ".venv"}
-STATUS = "status"  # the page that the build writes itself: listed in _toc.yml, with no file in the repository
+# Pages that the build writes itself: listed in _toc.yml, with no file in the repository.
+STATUS, REFERENCE = "status", "reference"
 
 
 RELEASE = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
@@ -52,7 +53,7 @@ class Book:
 
     @cached_property
     def pages(self) -> list[Path]:
-        """The source file of every document of the table of contents but the status page, which has none.
+        """The source file of every document of the table of contents; what the build writes has none.
 
         Raises BookError for a document with no file, and for a notebook in `chapters/` that is not listed.
         """
@@ -60,7 +61,7 @@ class Book:
         for name in self.toc:
             found = [self.root / f"{name}{suffix}" for suffix in (".ipynb", ".md")]
             found = [path for path in found if path.is_file()]
-            if name == STATUS:
+            if self.is_generated(name):
                 problems += [f"{self.name(path)} is in the way of the page that the build writes." for path in found]
             elif len(found) == 1:
                 pages += found
@@ -83,6 +84,11 @@ class Book:
 
     def is_chapter(self, path: Path) -> bool:
         return self.root / "chapters" in path.parents
+
+    @staticmethod
+    def is_generated(name: str) -> bool:
+        """Whether a document of `_toc.yml` is written by the build: the status page and those of the reference."""
+        return name == STATUS or name.startswith(f"{REFERENCE}/")
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()

@@ -13,7 +13,7 @@ from pathlib import Path
 from docutils import nodes
 
 from . import playground
-from .book import ROOT, STATUS, Book
+from .book import ROOT, Book
 
 CARD = "card.png"  # what others show of a link to the book: `make card` draws it from web/card.svg
 SCRIPTS, STYLES = ("explorer.js", "site.js"), ("book.css", "explorer.css")
@@ -80,7 +80,7 @@ def _page(app, pagename, templatename, context, doctree):
     context["body"] = body
     if 'class="math ' not in body:
         context["script_files"] = [file for file in context["script_files"] if "mathjax" not in _name(file)]
-    if pagename == STATUS:  # the build writes it: there is nothing to edit
+    if Book.is_generated(pagename):  # the build writes it: there is nothing to edit
         for group in context.get("header_buttons", []):
             if "buttons" in group:
                 group["buttons"] = [b for b in group["buttons"] if b.get("label") != "source-edit-button"]

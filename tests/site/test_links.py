@@ -79,7 +79,7 @@ def test_source_links_lead_to_files_of_the_repository(book):
         repository = [link for link in links(f"{name}.html") if link.startswith(url)]
         assert url in repository
         edits = [link for link in repository if "/edit/" in link]
-        assert len(edits) == (name != STATUS), name
+        assert len(edits) == (not book.is_generated(name)), name
         for link in edits:
             assert link.startswith(f"{url}/edit/{branch}/")
             assert (book.root / link.removeprefix(f"{url}/edit/{branch}/")).is_file(), link
