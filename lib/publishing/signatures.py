@@ -17,7 +17,11 @@ LONGEST_VALUE = 200  # of a constant; what is longer is better read in its sourc
 def members(obj: griffe.Class) -> list[griffe.Object]:
     """Public methods and properties that the class itself defines."""
     own = [m for m in obj.members.values() if not m.is_alias and not m.name.startswith("_") and m.lineno]
-    return [m for m in own if m.is_function or "property" in m.labels or "cached" in m.labels]
+    return [m for m in own if m.is_function or _is_property(m)]
+
+
+def _is_property(obj: griffe.Object) -> bool:
+    return bool({"property", "cached"} & obj.labels)
 
 
 def formatted(objects: Iterable[griffe.Object]) -> dict[str, str]:
@@ -35,7 +39,7 @@ def formatted(objects: Iterable[griffe.Object]) -> dict[str, str]:
 def _stub(obj: griffe.Object) -> str:
     """The name with its parameters, as code that ruff can lay out."""
     if obj.is_attribute:
-        if {"property", "cached"} & obj.labels:
+        if _is_property(obj):
             return f"def {obj.name}() -> {_with_shapes(str(obj.annotation or 'Any'))}: ..."
         value = str(obj.value or "...")
         return f"{obj.name} = {value if len(value) <= LONGEST_VALUE else '...'}"
@@ -44,7 +48,7 @@ def _stub(obj: griffe.Object) -> str:
         bases = [str(base) for base in obj.bases]
         if "NamedTuple" not in bases:  # an exception or a protocol
             return f"class {obj.name}({', '.join(bases)}): ..."
-        fields = [m for m in obj.members.values() if m.is_attribute and m.annotation and not m.name.startswith("_")]
+        fields = [m for m in obj.members.values() if m.is_attribute and m.annotation and not _is_property(m)]
         own = (f"{m.name}: {m.annotation}" + (f" = {m.value}" if m.value else "") for m in fields)
         signature = f"{obj.name}({', '.join(own)})"
     bare = re.sub(r"\((?:self|cls)(?:, )?", "(", signature, count=1)
