@@ -106,6 +106,11 @@ release: env
 hooks: env
 	@$(BIN)/pre-commit install
 
+# What lies within the book first; then, with a network, the rest of the world.
+links: env
+	@$(BIN)/python -m pytest -p no:cacheprovider -rs tests/test_links.py tests/site/test_links.py
+	@$(RUN) links
+
 # The browser's driver is the one of the tests of the site.
 pdf: env
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/site/requirements.txt

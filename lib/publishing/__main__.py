@@ -57,6 +57,10 @@ def _run(options: argparse.Namespace, book: Book) -> int | None:
 
             changed = change(book, options.url, options.branch)
             print("\n".join(f"changed {name}" for name in changed) or "nothing to change")
+        case "links":
+            from .links import check_links
+
+            print(check_links(book))
         case "release":
             from .release import release
 
@@ -99,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     address = commands.add_parser("address", help="move the book to another repository")
     address.add_argument("url", help="https://github.com/OWNER/NAME")
     address.add_argument("--branch")
+    commands.add_parser("links", help="ask every address of another site that the book links to")
     release = commands.add_parser("release", help="commit and tag a release; nothing is pushed")
     release.add_argument("version", help="three numbers, for example 0.2.0")
     serve = commands.add_parser("serve", help="show the built site under a local address")

@@ -36,6 +36,7 @@ def setup(app):
     app.add_config_value("book_description", "", "html")
     app.add_config_value("book_subtitle", "", "html")
     app.connect("config-inited", _assets)
+    app.connect("config-inited", _links)
     app.connect("html-page-context", _page, priority=900)
     app.connect("build-finished", _finish)
     web = ROOT / "web"
@@ -55,6 +56,12 @@ def _assets(app, config):
     config.mathjax_path = "vendor/mathjax/tex-chtml.js"
     # No menu: its speech and colour tools would be fetched from elsewhere, and it makes every formula a tab stop.
     config.mathjax3_config = {"options": {"enableMenu": False}} | (config.mathjax3_config or {})
+
+
+def _links(app, config):
+    """For `make links`: a line on GitHub is no anchor of its page, and the book's own files are in this checkout."""
+    config.linkcheck_anchors = False
+    config.linkcheck_ignore.append(f"{Book().address[0]}/(?:blob|edit|compare|releases)/")
 
 
 def _page(app, pagename, templatename, context, doctree):
