@@ -11,7 +11,8 @@ from .book import Book, BookError
 from .files import write_text
 
 URL = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?")
-PLACES = ("*.md", "*.ipynb", "lib/*.md", "lib/*.toml", "chapters/**/*.ipynb", "chapters/**/*.md")
+PLACES = ("*.md", "*.ipynb", "*.cff", ".github/**/*.yml", ".github/**/*.md", "lib/*.md", "lib/*.toml")
+PLACES += ("chapters/**/*.ipynb", "chapters/**/*.md")
 # The forms in which a file may name the repository: installing from it, opening it in Colab, cloning it.
 FORMS = (
     re.compile(r"git\+https://github\.com/(?P<slug>[\w.-]+/[\w.-]+?)@(?P<ref>[\w./-]+)#subdirectory=lib"),

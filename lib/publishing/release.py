@@ -94,8 +94,9 @@ def _write(book: Book, version: str, day: datetime.date) -> None:
     _set_version(book, version)
     citation = book.root / "CITATION.cff"
     if citation.is_file():
-        text = re.sub(r"(?m)^version: .*$", f"version: {version}", citation.read_text(encoding="utf-8"))
-        write_text(citation, re.sub(r"(?m)^date-released: .*$", f"date-released: {day.isoformat()}", text))
+        text = re.sub(r"(?m)^date-released: .*\n?", "", citation.read_text(encoding="utf-8"))
+        dated = f"version: {version}\ndate-released: {day.isoformat()}"
+        write_text(citation, re.sub(r"(?m)^version: .*$", dated, text))
     if problems := check(Book(book.root)):
         raise BookError("\n".join([*problems, f"Rewritten for {version}, the book does not keep its contract."]))
 
