@@ -66,12 +66,10 @@ class _Library:
             resolve_aliases=True,
         )
         self.uses = self._uses()
-        self.packages = {n: m for n, m in sorted(self.root.members.items()) if m.is_module and not n.startswith("_")}
-        self.names = {name: list(self._public(module)) for name, module in self.packages.items()}
-        self.packages = {name: module for name, module in self.packages.items() if self.names[name]}
-        self.places = {
-            obj.path: name for name, objects in self.names.items() for obj in objects if name in self.packages
-        }
+        modules = {name: member for name, member in sorted(self.root.members.items()) if member.is_module}
+        self.names = {name: objects for name, module in modules.items() if (objects := self._public(module))}
+        self.packages = {name: modules[name] for name in self.names}
+        self.places = {obj.path: name for name, objects in self.names.items() for obj in objects}
         self.signatures = formatted(self._with_members())
 
     def index(self) -> str:
@@ -89,7 +87,8 @@ class _Library:
             if module is not package:
                 parts += [f"## {module.path.removeprefix(package.path + '.')}", self._text(module, name)]
             for obj in sorted((obj for obj in objects if obj.module is module), key=lambda obj: obj.lineno):
-                parts += [f"### {_heading(obj)}", *self._entry(obj, name)]
+                level = "##" if module is package else "###"
+                parts += [f"{level} {_heading(obj)}", *self._entry(obj, name)]
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def _entry(self, obj: griffe.Object, page: str) -> Iterator[str]:
@@ -160,13 +159,21 @@ class _Library:
         return uses
 
     def _resolve(self, name: str) -> griffe.Object | None:
-        """The class, function or constant behind a dotted name, wherever it is defined; None for anything else."""
+        """The class, function or constant behind a dotted name, wherever it is defined; None for anything else.
+
+        What a package imports comes before a module of the same name, as it does in Python.
+        """
+        owner, _, last = name.rpartition(".")
         try:
-            found = self.root[name.split(".", 1)[1]]
-            found = found.final_target if found.is_alias else found
-        except (KeyError, IndexError, griffe.AliasResolutionError):
+            module = self.root[owner.split(".", 1)[1]] if "." in owner else self.root
+        except KeyError:
             return None
-        return None if found.is_module or found.parent is None or not found.parent.is_module else found
+        if not module.is_module:
+            return None
+        if (imported := module.imports.get(last, name)) != name:
+            return self._resolve(imported) if imported.startswith(f"{PACKAGE}.") else None
+        found = module.members.get(last)
+        return found if found and not found.is_alias and not found.is_module else None
 
     def _public(self, package: griffe.Module) -> list[griffe.Object]:
         """What a package and those inside it export, and what chapters import from its modules."""
