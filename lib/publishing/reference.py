@@ -18,6 +18,7 @@ from .book import REFERENCE, Book, BookError
 from .signatures import formatted, members
 from .uses import PACKAGE, used_names
 
+BREAK = "\u200b"  # where a long heading may be broken on a phone: a space of no width
 MANY = 6  # chapters named under what they use; a helper of every chapter would fill the page with them
 ROLE = re.compile(r":(?:func|meth|class|mod|data):`~?([\w.]+)`")
 WORD = re.compile(r"``([A-Za-z_][\w.]*?)(\(\))?``")
@@ -82,10 +83,11 @@ class _Library:
     def page(self, name: str) -> str:
         """A package: its own words, then its modules, each with what is public in it."""
         package, objects = self.packages[name], self.names[name]
-        parts = [f"# llmbook.{name}", self._text(package, name)]
+        parts = [f"# {PACKAGE}.{BREAK}{name}", self._text(package, name)]
         for module in dict.fromkeys(obj.module for obj in objects):
             if module is not package:
-                parts += [f"## {module.path.removeprefix(package.path + '.')}", self._text(module, name)]
+                inside = module.path.removeprefix(f"{package.path}.")
+                parts += [f"## {inside.replace('.', f'.{BREAK}')}", self._text(module, name)]
             for obj in sorted((obj for obj in objects if obj.module is module), key=lambda obj: obj.lineno):
                 level = "##" if module is package else "###"
                 parts += [f"{level} {_heading(obj)}", *self._entry(obj, name)]
