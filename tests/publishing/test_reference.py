@@ -168,3 +168,11 @@ def test_every_exported_name_has_its_entry():
         headings = re.findall(r"(?m)^### (?:class )?(.*)$", made[f"reference/{name}"])
         assert set(package.__all__) - set(headings) == set()
         assert len(headings) == len(set(headings))
+
+
+def test_a_file_in_the_way_of_a_page_is_refused(library):
+    """Would catch an author's page that the build overwrites in silence."""
+    (library.root / "reference").mkdir()
+    (library.root / "reference/words.md").write_text("# Mine\n")
+    with pytest.raises(BookError, match=r"reference/words\.md is in the way of the page that the build writes"):
+        _ = library.pages
