@@ -28,6 +28,8 @@ FOLD = re.compile(
 )
 # Sphinx splits every formula with a line break, one inside a matrix too; a \tag in a split is an error on the page.
 SPLIT = re.compile(r"\\begin\{split\}((?:(?!\\end\{split\}).)*\\tag\{(?:(?!\\end\{split\}).)*)\\end\{split\}", re.S)
+# What opens the pages below another in the list of contents; the theme gives it an icon and no name.
+TOGGLE = re.compile(r'<summary>(?=<span class="toctree-toggle")')
 FONTAWESOME = re.compile(r"\s*<(?:script|link)[^>]*fontawesome\.js[^>]*>(?:\s*</script>)?")
 
 
@@ -165,7 +167,7 @@ def _finish(app, exception):
     out = Path(app.outdir)
     for page in out.rglob("*.html"):
         before = page.read_text(encoding="utf-8")
-        after = FONTAWESOME.sub("", before)
+        after = TOGGLE.sub('<summary aria-label="Pages below this one">', FONTAWESOME.sub("", before))
         if after != before:
             page.write_text(after, encoding="utf-8")
     for dead in DEAD:
