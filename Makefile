@@ -1,7 +1,7 @@
 # `make book` builds the site, `make test` proves it. Nothing but Python 3.11–3.13 and make is needed.
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve lab test coverage test-site test-colab test-lowest gpu-test check tidy refresh record reference compare bench bench-table address card pdf clean distclean env
+.PHONY: help book serve lab test coverage test-site test-colab test-lowest gpu-test check tidy refresh record reference compare bench bench-table address release hooks links card pdf clean distclean env
 
 VENV ?= .venv
 PORT ?= 8000
@@ -28,6 +28,9 @@ help:
 	@echo "make compare [CHAPTER=...]              your run beside the recorded numbers (after make book)"
 	@echo "make bench                              speed and quality beside the peers, kept and shown in the README (hours)"
 	@echo "make address URL=... [BRANCH=...]       move the book to another repository"
+	@echo "make release VERSION=0.2.0              commit and tag a release, its wheel tried in an empty environment; pushes nothing"
+	@echo "make hooks                              have git check style, spelling and notebooks at every commit"
+	@echo "make links                              links of the built site and of the repository's own pages"
 	@echo "make pdf [CHAPTER=...]                  print the built site, or one page of it (needs a Chromium)"
 	@echo "make card                               draw the picture that others show of a link to the book (needs a Chromium)"
 	@echo "make clean                              remove what was built (distclean: the environment too)"
@@ -104,6 +107,17 @@ bench-table: env
 
 address: env
 	@$(RUN) address "$(URL)" $(if $(BRANCH),--branch "$(BRANCH)")
+
+release: env
+	@$(RUN) release "$(VERSION)"
+
+hooks: env
+	@$(BIN)/pre-commit install
+
+# What lies within the book first; then, with a network, the rest of the world.
+links: env
+	@$(BIN)/python -m pytest -p no:cacheprovider -rs tests/test_links.py tests/site/test_links.py
+	@$(RUN) links
 
 # The browser's driver is the one of the tests of the site.
 pdf: env

@@ -7,5 +7,3 @@ Import from the folders (``from llmbook.model import MultiHeadAttention``); this
 Shapes have one legend throughout: B batch, T query length, S key length, H query heads, Hk key/value
 heads, D head width, C model width, F feed-forward width, V vocabulary size, L layers.
 """
-
-__version__ = "0.1.0"

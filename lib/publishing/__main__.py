@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace, book: Book) -> int | None:
 
             record(book, options.chapter, options.settings)
         case "reference":
-            from .reference import reference
+            from .seeds import reference
 
             sources = [book.find(name) for name in options.chapters] or book.notebooks
             reference(book, sources, scale=options.scale, runs=options.runs, workers=options.workers)
@@ -66,6 +66,14 @@ def _run(options: argparse.Namespace, book: Book) -> int | None:
 
             changed = change(book, options.url, options.branch)
             print("\n".join(f"changed {name}" for name in changed) or "nothing to change")
+        case "links":
+            from .links import check_links
+
+            print(check_links(book))
+        case "release":
+            from .release import release
+
+            release(book, options.version)
         case "serve":
             from .serve import serve
 
@@ -111,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     address = commands.add_parser("address", help="move the book to another repository")
     address.add_argument("url", help="https://github.com/OWNER/NAME")
     address.add_argument("--branch")
+    commands.add_parser("links", help="ask every address of another site that the book links to")
+    release = commands.add_parser("release", help="commit and tag a release; nothing is pushed")
+    release.add_argument("version", help="three numbers, for example 0.2.0")
     serve = commands.add_parser("serve", help="show the built site under a local address")
     serve.add_argument("--port", type=int, default=8000)
     pdf = commands.add_parser("pdf", help="print the built site with a headless Chromium")

@@ -3,6 +3,8 @@
 Everything is named by its path inside the repository, never by its stem: two parts may both have an `attention`.
 """
 
+import re
+import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +13,12 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 IGNORED = {".ipynb_checkpoints", "_build", ".venv"}
-STATUS = "status"  # the page that the build writes itself: listed in _toc.yml, with no file in the repository
+# Pages that the build writes itself: listed in _toc.yml, with no file in the repository.
+STATUS, REFERENCE = "status", "reference"
+
+
+RELEASE = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
+DEVELOPMENT = re.compile(RELEASE.pattern + r"\.dev0")
 
 
 class BookError(Exception):
@@ -46,7 +53,7 @@ class Book:
 
     @cached_property
     def pages(self) -> list[Path]:
-        """The source file of every document of the table of contents but the status page, which has none.
+        """The source file of every document of the table of contents; what the build writes has none.
 
         Raises BookError for a document with no file, and for a notebook in `chapters/` that is not listed.
         """
@@ -54,7 +61,7 @@ class Book:
         for name in self.toc:
             found = [self.root / f"{name}{suffix}" for suffix in (".ipynb", ".md")]
             found = [path for path in found if path.is_file()]
-            if name == STATUS:
+            if self.is_generated(name):
                 problems += [f"{self.name(path)} is in the way of the page that the build writes." for path in found]
             elif len(found) == 1:
                 pages += found
@@ -77,6 +84,11 @@ class Book:
 
     def is_chapter(self, path: Path) -> bool:
         return self.root / "chapters" in path.parents
+
+    @staticmethod
+    def is_generated(name: str) -> bool:
+        """Whether a document of `_toc.yml` is written by the build: the status page and those of the reference."""
+        return name == STATUS or name.startswith(f"{REFERENCE}/")
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
@@ -102,6 +114,28 @@ class Book:
             return repository["url"], repository["branch"]
         except KeyError as missing:
             raise BookError(f"_config.yml: no repository.{missing.args[0]}.") from None
+
+    @cached_property
+    def version(self) -> str:
+        """The version of library and book, from `lib/pyproject.toml` and nowhere else.
+
+        `0.2.0` is a release; `0.2.0.dev0` is what leads up to it. Raises BookError for anything else.
+        """
+        try:
+            project = tomllib.loads((self.root / "lib/pyproject.toml").read_text(encoding="utf-8"))["project"]
+            version = project["version"]
+        except FileNotFoundError:
+            raise BookError(f"lib/pyproject.toml is missing from {self.root}: run from a complete clone.") from None
+        except (tomllib.TOMLDecodeError, KeyError) as error:
+            raise BookError(f"lib/pyproject.toml states no project.version ({error}).") from None
+        if not RELEASE.fullmatch(version) and not DEVELOPMENT.fullmatch(version):
+            raise BookError(f"lib/pyproject.toml: version {version!r} is neither like 0.2.0 nor like 0.2.0.dev0.")
+        return version
+
+    @property
+    def ref(self) -> str:
+        """What a notebook of this checkout installs and opens: the release's tag, or the branch between releases."""
+        return f"v{self.version}" if RELEASE.fullmatch(self.version) else self.address[1]
 
     def _yaml(self, name: str) -> dict:
         path = self.root / name

@@ -35,7 +35,9 @@ def problems(book: Book, path: Path) -> list[str]:
     found = [*_common(book, notebook)]
     if book.is_chapter(path):
         found += [*_opening(notebook), *_lengths(notebook), *_claims(notebook), *_exercises(notebook)]
-    if not found and notebooks.text(notebooks.normal(notebook, setup_source(*book.address))) != path.read_text("utf-8"):
+    if not found and notebooks.text(
+        notebooks.normal(notebook, setup_source(book.address[0], book.ref))
+    ) != path.read_text("utf-8"):
         found = ["is not in its normal form: run `make tidy`."]
     return [f"{book.name(path)}: {problem}" for problem in found]
 
@@ -44,7 +46,7 @@ def _common(book: Book, notebook: NotebookNode) -> Iterator[str]:
     setups = [cell for cell in code_cells(notebook) if cell.get("id") == CELL_ID]
     if len(setups) != 1 or setups[0] is not code_cells(notebook)[0]:
         yield f"the first code cell must be the set-up cell (id {CELL_ID}): run `make tidy`."
-    elif setups[0].source != setup_source(*book.address) or tags(setups[0]) != TAGS:
+    elif setups[0].source != setup_source(book.address[0], book.ref) or tags(setups[0]) != TAGS:
         yield "the set-up cell differs from the book's: run `make tidy`."
     for number, cell in enumerate(notebook.cells, 1):
         here = f"cell {number} (id {cell.get('id', 'missing')})"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from . import notebooks, status
-from .book import STATUS, Book, BookError
+from . import notebooks, reference, status
+from .book import REFERENCE, STATUS, Book, BookError
 from .files import write_bytes, write_text
 
 BESIDE = ("_config.yml", "_toc.yml", "references.bib", "web/logo.svg", "web/favicon.svg")
@@ -25,6 +25,12 @@ def merge(source: NotebookNode, executed: NotebookNode) -> NotebookNode:
         ran = done[cell.id]
         cell.outputs, cell.execution_count = [_fit(cell.id, out) for out in _joined(ran.outputs)], ran.execution_count
     return source
+
+
+def _generated(book: Book, executed: Mapping[Path, Path]) -> dict[str, str]:
+    """The pages that are written here, by their names in `_toc.yml`; none that it does not list."""
+    made = {STATUS: status.page(book, executed)} if STATUS in book.toc else {}
+    return made | (reference.pages(book) if f"{REFERENCE}/index" in book.toc else {})
 
 
 def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
@@ -67,9 +73,9 @@ def assemble(book: Book, executed: Mapping[Path, Path]) -> Path:
             write_text(copy, notebooks.text(merged))
         else:
             write_bytes(copy, page.read_bytes())
-    if STATUS in book.toc:
-        wanted.add(out / f"{STATUS}.md")
-        write_text(out / f"{STATUS}.md", status.page(book, executed))
+    for name, text in _generated(book, executed).items():
+        wanted.add(out / f"{name}.md")
+        write_text(out / f"{name}.md", text)
     beside = [book.root / name for name in BESIDE]
     chapters = (book.root / "chapters").rglob("*") if (book.root / "chapters").is_dir() else []
     beside += [path for path in chapters if path.suffix in {".svg", ".png", ".jpg", ".webp"}]

@@ -46,6 +46,12 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def title(notebook: NotebookNode) -> str:
+    """The heading that a notebook opens with."""
+    first = notebook.cells[0].source.splitlines()[0] if notebook.cells else ""
+    return first.removeprefix("# ").strip() or "Untitled"
+
+
 def tags(cell: NotebookNode) -> list[str]:
     return list(cell.metadata.get("tags", []))
 

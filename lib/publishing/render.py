@@ -23,7 +23,8 @@ def render(book: Book, source: Path) -> bool:
 
     Raises BookError when Jupyter Book fails or warns; its own messages are on standard error by then.
     """
-    frame = digest(book.root, [book.root / "_config.yml", book.root / "_toc.yml", book.root / "web"])
+    outside = ("_config.yml", "_toc.yml", "web", "lib/pyproject.toml")  # the last holds the version: what Colab opens
+    frame = digest(book.root, [book.root / name for name in outside])
     library = LIBRARY / "llmbook"
     shown = [library / "checkpoints", library / "figures" / "assets", library / "figures" / "playground.py"]
     own = ("sphinx_ext.py", "playground.py", "references.py", "render.py", "setup_cell.py")

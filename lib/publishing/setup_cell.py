@@ -1,8 +1,9 @@
 """How every notebook begins: the set-up cell, and the cells that are folded with it.
 
-The set-up cell does nothing in a clone and installs the library elsewhere (Colab). It is written once, here; `tidy`
-puts it into the notebooks and `check` compares. The imports, the parameters and the choice of scale follow it; they
-are tagged, so that a page shows one folded block and opens with its question.
+The set-up cell does nothing in a clone and installs the library elsewhere (Colab). A notebook of a release installs that
+release, so that it works the same way years later; between releases it installs the branch it was read from. The cell
+is written once, here; `tidy` puts it into the notebooks and `check` compares. The imports, the parameters and the
+choice of scale follow it; they are tagged, so that a page shows one folded block and opens with its question.
 """
 
 import ast
@@ -20,7 +21,7 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("llmbook") is None:
-    library = "llmbook @ git+{url}@{branch}#subdirectory=lib"
+    library = "llmbook @ git+{url}@{ref}#subdirectory=lib"
     pip = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", library], capture_output=True, text=True)
     if pip.returncode:
         reason = (pip.stderr.strip() or pip.stdout.strip() or "no message").splitlines()[-1]
@@ -29,11 +30,6 @@ if importlib.util.find_spec("llmbook") is None:
             f'Check the network and run this cell again, or install it by hand: pip install "{{library}}"'
         )
     importlib.invalidate_caches()"""
-
-
-def setup_source(url: str, branch: str) -> str:
-    """The source of the set-up cell for a repository's address."""
-    return TEMPLATE.format(url=url, branch=branch)
 
 
 def behind_setup(cells: list[NotebookNode]) -> list[NotebookNode]:
@@ -55,3 +51,8 @@ def _prepares(cell: NotebookNode) -> bool:
     except SyntaxError:
         return False
     return bool(body) and all(isinstance(node, ast.Import | ast.ImportFrom) for node in body)
+
+
+def setup_source(url: str, ref: str) -> str:
+    """The source of the set-up cell that installs the library from the tag or branch `ref` of the repository `url`."""
+    return TEMPLATE.format(url=url, ref=ref)

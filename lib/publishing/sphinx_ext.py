@@ -13,7 +13,7 @@ from pathlib import Path
 from docutils import nodes
 
 from . import playground, references
-from .book import ROOT, STATUS, Book
+from .book import ROOT, Book
 from .setup_cell import OPENING
 
 CARD = "card.png"  # what others show of a link to the book: `make card` draws it from web/card.svg
@@ -35,6 +35,8 @@ DARK_OR_LIGHT = {
     'localStorage.getItem("theme") || "auto"': 'localStorage.getItem("theme") || '
     '(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")',
 }
+# What opens the pages below another in the list of contents; the theme gives it an icon and no name.
+TOGGLE = re.compile(r'<summary>(?=<span class="toctree-toggle")')
 FONTAWESOME = re.compile(r"\s*<(?:script|link)[^>]*fontawesome\.js[^>]*>(?:\s*</script>)?")
 
 
@@ -46,6 +48,7 @@ def setup(app):
     app.connect("doctree-read", _one_setup)
     app.connect("doctree-read", lambda app, doctree: references.link_equations(doctree))
     app.connect("env-get-outdated", _bibliography_again)
+    app.connect("config-inited", _links)
     app.connect("html-page-context", _page, priority=900)
     app.connect("build-finished", _finish)
     web = ROOT / "web"
@@ -84,6 +87,12 @@ def _one_setup(app, doctree):
             cell.parent.remove(cell)
 
 
+def _links(app, config):
+    """For `make links`: a line on GitHub is no anchor of its page, and the book's own files are in this checkout."""
+    config.linkcheck_anchors = False
+    config.linkcheck_ignore.append(f"{Book().address[0]}/(?:blob|edit|compare|releases)/")
+
+
 def _page(app, pagename, templatename, context, doctree):
     if playground.present(context.get("body") or ""):
         app.add_css_file(playground.style(), priority=900)  # called here, they are this page's alone
@@ -113,10 +122,11 @@ def _page(app, pagename, templatename, context, doctree):
     context["body"] = _frame(body, f"{_origin()}{pagename}.html")
     if 'class="math ' not in body:
         context["script_files"] = [file for file in context["script_files"] if "mathjax" not in _name(file)]
-    if pagename == STATUS:  # the build writes it: there is nothing to edit
+    if Book.is_generated(pagename):  # the build writes it: there is nothing to edit
         for group in context.get("header_buttons", []):
             if "buttons" in group:
                 group["buttons"] = [b for b in group["buttons"] if b.get("label") != "source-edit-button"]
+    _open_what_the_notebook_installs(context.get("header_buttons", []))
     description = _first_paragraph(doctree) or app.config.book_description
     home = pagename == app.config.root_doc
     title = app.config.html_title or app.config.project
@@ -148,6 +158,14 @@ def _frame(body: str, address: str) -> str:
         "its description, and sliders, the search and the playground do not work.</p></noscript>"
         f'{body}<p class="book-address" data-pagefind-ignore>{html.escape(address)}</p>'
     )
+
+
+def _open_what_the_notebook_installs(groups: list[dict]) -> None:
+    """Colab opens the notebook at the tag or branch that its set-up cell installs; the theme knows the branch alone."""
+    branch, ref = Book().address[1], Book().ref
+    for button in (button for group in groups for button in group.get("buttons", [])):
+        if button.get("url", "").startswith("https://colab."):
+            button["url"] = button["url"].replace(f"/blob/{branch}/", f"/blob/{ref}/", 1)
 
 
 def _origin() -> str:
@@ -200,6 +218,7 @@ def _finish(app, exception):
         after = FONTAWESOME.sub("", before)
         for there, instead in DARK_OR_LIGHT.items():
             after = after.replace(there, instead)
+        after = TOGGLE.sub('<summary aria-label="Pages below this one">', after)
         if after != before:
             page.write_text(after, encoding="utf-8")
     for dead in DEAD:

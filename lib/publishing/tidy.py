@@ -11,7 +11,7 @@ from .setup_cell import setup_source
 
 def tidy(book: Book, sources: list[Path]) -> list[str]:
     """Rewrite what is not in its normal form; return the names of the notebooks that changed."""
-    setup = setup_source(*book.address)
+    setup = setup_source(book.address[0], book.ref)
     return [book.name(path) for path in sources if notebooks.write(path, notebooks.normal(notebooks.read(path), setup))]
 
 

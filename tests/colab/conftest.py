@@ -31,8 +31,8 @@ def python() -> Path:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory) -> Path:
-    """A git repository that holds this checkout as it is now, on the book's branch."""
-    folder, (_, branch) = tmp_path_factory.mktemp("address") / "book", Book(ROOT).address
+    """A git repository that holds this checkout as it is now, on the branch or tag that the set-up cells install."""
+    folder, (_, branch), ref = tmp_path_factory.mktemp("address") / "book", Book(ROOT).address, Book(ROOT).ref
     ask = ["git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z", "lib"]
     listed = subprocess.run(ask, capture_output=True, check=True, text=True).stdout.split("\0")
     for name in filter(None, listed):
@@ -44,6 +44,7 @@ def repository(tmp_path_factory) -> Path:
         ["init", "--quiet", "--initial-branch", branch],
         ["add", "--all"],
         ["commit", "--quiet", "-m", "-"],
+        *([["tag", ref]] if ref != branch else []),
     ):
         subprocess.run([*git, *command], check=True, capture_output=True)
     return folder

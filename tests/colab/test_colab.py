@@ -35,7 +35,9 @@ def made_up(*sources: str, setup: bool = True) -> nbformat.NotebookNode:
     """A notebook with the book's set-up cell and these."""
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     if setup:
-        cells.insert(0, nbformat.v4.new_code_cell(setup_source(*BOOK.address), metadata={"tags": ["setup"]}))
+        cells.insert(
+            0, nbformat.v4.new_code_cell(setup_source(BOOK.address[0], BOOK.ref), metadata={"tags": ["setup"]})
+        )
     return nbformat.v4.new_notebook(cells=cells)
 
 

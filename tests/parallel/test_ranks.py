@@ -1,5 +1,6 @@
 """Processes started from Python: their errors come back, none is waited for for ever, none survives."""
 
+import os
 import time
 
 import pytest
@@ -8,6 +9,8 @@ from llmbook.parallel import RankError, run_ranks
 from tests.parallel import worker
 from tests.ranks import run_ranks_once_more
 
+needs_signals = pytest.mark.skipif(os.name == "nt", reason="no process on Windows dies of a signal")
+
 
 def test_an_error_comes_back_with_its_rank():
     """Catches a failed process reported as a missing file or as a number."""
@@ -15,12 +18,14 @@ def test_an_error_comes_back_with_its_rank():
         run_ranks("tests.parallel.worker:fail", 1)
 
 
+@needs_signals
 def test_a_crash_below_python_is_the_cause():
     """Catches the broken connection of another rank taken for the cause, and a crash that does not say where it was."""
     with pytest.raises(RankError, match=r"(?s)rank 1 of 2 failed .exit code -11.*Segmentation fault.* in crash"):
         run_ranks(worker.crash, 2)
 
 
+@needs_signals
 def test_a_crash_in_a_test_is_tried_once_more(tmp_path, recwarn):
     """Catches a second try in what the first has left, one that says nothing, and one for errors in Python."""
     folder = tmp_path / "run"

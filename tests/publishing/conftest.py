@@ -64,6 +64,7 @@ def make_book(root: Path) -> Book:
     library.mkdir(parents=True)
     (library / "__init__.py").write_text("FACTOR = 2\n")
     (root / "requirements.txt").write_text("torch==2.13.0\n")
+    (root / "lib" / "pyproject.toml").write_text('[project]\nname = "llmbook"\nversion = "0.1.0.dev0"\n')
     config = {
         "title": "A small book",
         "only_build_toc_files": True,

@@ -17,8 +17,20 @@ README = (
 def test_one_command_changes_every_place(book):
     """Would catch Colab installing the library of the repository the book has left."""
     (book.root / "README.md").write_text(README)
+    (book.root / "CITATION.cff").write_text("repository-code: https://github.com/someone/book\n")
+    form = book.root / ".github/ISSUE_TEMPLATE/config.yml"
+    form.parent.mkdir(parents=True)
+    form.write_text("url: https://github.com/someone/book/security\n")
     changed = change(book, "https://github.com/other/llms", "stable")
-    assert changed == ["_config.yml", "README.md", "chapters/one/attention.ipynb", "chapters/two/attention.ipynb"]
+    assert changed == [
+        "_config.yml",
+        "README.md",
+        "CITATION.cff",
+        ".github/ISSUE_TEMPLATE/config.yml",
+        "chapters/one/attention.ipynb",
+        "chapters/two/attention.ipynb",
+    ]
+    assert form.read_text() == "url: https://github.com/other/llms/security\n"
     moved = Book(book.root)
     assert moved.address == ("https://github.com/other/llms", "stable")
     text = (book.root / "README.md").read_text()
@@ -28,6 +40,15 @@ def test_one_command_changes_every_place(book):
     assert "someone/bookshelf" in text
     assert stale(moved) == []
     assert problems(moved, moved.notebooks[0]) == []
+
+
+def test_a_release_keeps_its_tag_at_a_new_address(book):
+    """Would catch a move of the repository that makes a release's notebooks install the branch."""
+    project = book.root / "lib/pyproject.toml"
+    project.write_text(project.read_text().replace("0.1.0.dev0", "0.1.0"))
+    change(Book(book.root), "https://github.com/other/llms")
+    assert "other/llms@v0.1.0#subdirectory=lib" in book.notebooks[0].read_text()
+    assert stale(Book(book.root)) == []
 
 
 def test_the_comments_of_the_configuration_stay(book):

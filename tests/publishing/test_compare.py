@@ -10,7 +10,7 @@ from publishing import notebooks, told
 from publishing.__main__ import main
 from publishing.book import BookError
 from publishing.compare import compare
-from publishing.reference import MOVED, reference, values
+from publishing.seeds import MOVED, reference, values
 from publishing.worker import NOTE
 
 ONE, TWO = "one/attention", "two/attention"

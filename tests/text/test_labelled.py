@@ -1,5 +1,7 @@
 """Labelled texts: cleaned, drawn evenly, and refused with a reason."""
 
+import csv
+
 import pytest
 
 from llmbook.text import Labelled, SourceError, load_labelled
@@ -83,3 +85,18 @@ def test_the_sentences_are_those_of_the_paper():
     assert 80 < sum(data.labels[:200]) < 120
     assert data.labels[data.texts.index("interminably bleak , to say nothing of boring .")] == 0
     assert not any("<br" in text or "\x96" in text for text in data.texts)
+
+
+def test_a_long_review_is_read_where_a_long_has_32_bits(tmp_path, monkeypatch):
+    """Catches a limit larger than Windows' csv module takes, and one smaller than the longest review."""
+    real = csv.field_size_limit
+
+    def as_on_windows(limit):
+        if limit > 2**31 - 1:
+            raise OverflowError("Python int too large to convert to C long")
+        return real(limit)
+
+    monkeypatch.setattr(csv, "field_size_limit", as_on_windows)
+    path, text = tmp_path / "table.csv", "x" * 200_000
+    path.write_text(f"text,label,source\n{text},1,imdb\n", encoding="utf-8")
+    assert read_movie_reviews("imdb")({"t": path}) == [(text, 1)]

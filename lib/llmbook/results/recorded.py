@@ -76,7 +76,11 @@ def made_by(chapter: str) -> list[Recorded]:
 def processor() -> str:
     """The name of this machine's processor, as its maker gives it."""
     cpuinfo = Path("/proc/cpuinfo")
-    names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line] if cpuinfo.exists() else []
+    names = (
+        [line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if "model name" in line]
+        if cpuinfo.exists()
+        else []
+    )
     name = names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
     return f"{name}, {os.cpu_count()} cores"
 

@@ -8,7 +8,6 @@ never passed on with the book.
 import csv
 import difflib
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Self
 
 from llmbook.text.registry import Package
 from llmbook.text.sources import SourceError, locate_package_files
+
+LONGEST_FIELD = 2**31 - 1  # characters: some reviews are longer than a field of CSV may be, and Windows takes no more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,7 @@ def read_movie_reviews(part: str) -> Callable[[dict[str, Path]], Rows]:
 
     def read(files: dict[str, Path]) -> Rows:
         (path,) = files.values()
-        csv.field_size_limit(sys.maxsize)  # some reviews are longer than a field may be by default
+        csv.field_size_limit(LONGEST_FIELD)
         with open(path, encoding="utf-8", newline="") as file:
             rows = [
                 (clean_review(row["text"]), int(row["label"])) for row in csv.DictReader(file) if row["source"] == part
