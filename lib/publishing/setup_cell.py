@@ -1,8 +1,8 @@
 """How every notebook begins: the set-up cell, and the cells that are folded with it.
 
-The set-up cell does nothing in a clone and installs the library elsewhere (Colab). A notebook of a release installs that
-release, so that it works the same way years later; between releases it installs the branch it was read from. The cell
-is written once, here; `tidy` puts it into the notebooks and `check` compares. The imports, the parameters and the
+The set-up cell does nothing in a clone and installs the library elsewhere (Colab). A notebook of a release installs
+that release, so that it works the same way years later; between releases it installs the branch it was read from. The
+cell is written once, here; `tidy` puts it into the notebooks and `check` compares. The imports, the parameters and the
 choice of scale follow it; they are tagged, so that a page shows one folded block and opens with its question.
 """
 
