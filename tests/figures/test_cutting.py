@@ -40,6 +40,27 @@ def test_the_page_cuts_as_the_library_does(tokenizer):
         assert tokens == small.tokens(text), (text, size)
 
 
+@pytest.mark.skipif(NODE is None, reason="there is no node to run the page's JavaScript")
+def test_a_long_text_without_a_space_is_cut_like_any_other(tokenizer):
+    """Catches work that grows with the square of a word's length, a spread that overflows the stack, and merges that
+    come in another order once a word is long: 130,000 letters must give Python's tokens, in twice the steps of 65,000."""
+    program = """
+        const { Cutter } = require(process.argv[1]);
+        const { merges, texts } = JSON.parse(require("node:fs").readFileSync(0, "utf8")), cutter = new Cutter(merges);
+        console.log(JSON.stringify(texts.map((text) => {
+          const steps = cutter.encoding(text);
+          for (let n = 1; ; n++) { const { done, value } = steps.next(); if (done) return [n, value]; }
+        })));"""
+    units = ["lowerlowestthe", "汉字汉字表", " "]
+    texts = [(unit * n)[:n] for unit in units for n in (65_000, 130_000)]
+    given = json.dumps({"merges": _merges("it", tokenizer), "texts": texts})
+    done = subprocess.run([NODE, "-e", program, str(SCRIPT)], input=given, capture_output=True, text=True, check=True)
+    counts, found = zip(*json.loads(done.stdout), strict=True)
+    assert list(found) == [tokenizer.encode(text) for text in texts]
+    for half, whole in zip(counts[::2], counts[1::2], strict=True):
+        assert 10 < whole < 2.2 * half
+
+
 def test_the_first_state_stands_in_the_page(tokenizer):
     """Catches an explorer that is empty without JavaScript, and text that becomes markup."""
     shown = token_explorer({"us": tokenizer}, {"a": "the <b>", "b": "x"}, sizes=[256, 300], size=300, title="Cut")

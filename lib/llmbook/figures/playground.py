@@ -18,7 +18,7 @@ from llmbook.figures.packing import pack_model, write_bytes
 from llmbook.figures.theme import FigureError, is_static
 
 ASSETS = Path(__file__).parent / "assets" / "playground"
-SCRIPTS = ("gpt.js", "reader.js", "link.js", "maps.js", "playground.js")  # each needs those before it
+SCRIPTS = ("text.js", "chance.js", "gpt.js", "reader.js", "link.js", "maps.js", "playground.js")  # each needs those before
 STYLE = "playground.css"
 IN_PLACE = 10e6  # bytes: a larger page would weigh on the notebook that shows it
 ON_THE_SITE = 2e6  # bytes: a larger page is the reader's to make
