@@ -65,7 +65,7 @@ def settings(text: str, address: Callable[[str], str]) -> dict[str, Any]:
             "bytes": entry["bytes"],
             "card": card(entry),
         }
-        for name, entry in known.items()
+        for name, entry in sorted(known.items(), key=lambda item: item[1]["bits_per_byte"])  # the best writer first
     ]
     return {"models": models, "tries": [one for one in tries if one["model"] in known], "links": True}
 
