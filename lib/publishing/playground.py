@@ -21,6 +21,7 @@ from .files import write_bytes
 
 MOUNT = re.compile(r'<div class="llm-playground"><script type="application/json">(.*?)</script></div>', re.S)
 OWN = re.compile(r'<p>[^<]*</p><script type="text/plain" data-page="([^"/]+)">([\w+/=]*)</script>')
+LIVE = re.compile(r'(<figure class="llm-live">.*?<script type="application/json">)(.*?)(</script></figure>)', re.S)
 FOLDER = "playground"  # in `_static`, and in the library's assets
 
 
@@ -36,6 +37,24 @@ def scripts() -> list[str]:
 
 def style() -> str:
     return f"{FOLDER}/{STYLE}"
+
+
+def live(body: str) -> str | None:
+    """A page with lines that a model goes on with (`live_model`), each told of its model's file; None without one.
+
+    Raises BookError for a model that is not published.
+    """
+
+    def told(match: re.Match) -> str:
+        known, wanted = checkpoints.manifest(), json.loads(match[2])
+        entry = known.get(wanted.pop("model", None))
+        if entry is None:
+            raise BookError(f"live_model: no such model is published; there are {', '.join(known) or 'none'}.")
+        file = {"file": f"{entry['file']}?v={entry['sha256'][:12]}", "bytes": entry["bytes"]}  # beside the script
+        return match[1] + json.dumps(wanted | file, ensure_ascii=False).replace("<", "\\u003c") + match[3]
+
+    body, n = LIVE.subn(told, body)
+    return body if n else None
 
 
 def fill(body: str, address: Callable[[str], str]) -> str:

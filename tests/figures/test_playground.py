@@ -297,13 +297,26 @@ def test_ties_and_borders_fall_to_the_same_side_as_in_python(tmp_path):
     other side of a token: ten equals and top-p 0.9 are one of them too many in the one and not in the other."""
     path = export_model(random_model(FAMILIES["modern"]), bpe(), tmp_path / "model.bin")
     torch.manual_seed(3)
-    ties = [[0.0] * 10, [0.0] * 4, [1.0, 3.0, 3.0, 1.0, 3.0, -0.0, 0.0], [0.0] * 60, torch.randint(0, 4, (300,)).tolist()]
+    ties = [
+        [0.0] * 10,
+        [0.0] * 4,
+        [1.0, 3.0, 3.0, 1.0, 3.0, -0.0, 0.0],
+        [0.0] * 60,
+        torch.randint(0, 4, (300,)).tolist(),
+    ]
     options = [dict(top_p=p) for p in (0.9, 0.7, 0.5, 0.3, 0.25, 1 / 3, 0.1)]
-    options += [dict(min_p=m) for m in (0.1, 1.0)] + [dict(top_k=3, top_p=0.6, temperature=0.7), dict(temperature=0.0, top_p=0.5)]
+    options += [dict(min_p=m) for m in (0.1, 1.0)] + [
+        dict(top_k=3, top_p=0.6, temperature=0.7),
+        dict(temperature=0.0, top_p=0.5),
+    ]
     cases = [(logits, chosen) for logits in ties for chosen in options]
     jobs = []
     for logits, chosen in cases:
-        page = {"temperature": chosen.get("temperature", 1), "topK": chosen.get("top_k"), "topP": chosen.get("top_p", 1)}
+        page = {
+            "temperature": chosen.get("temperature", 1),
+            "topK": chosen.get("top_k"),
+            "topP": chosen.get("top_p", 1),
+        }
         jobs.append(["distribution", {"logits": logits, "dials": {**page, "minP": chosen.get("min_p", 0)}}])
     for (logits, chosen), got in zip(cases, run(path, *jobs), strict=True):
         expected = Sampling(**chosen).distribution(torch.tensor([logits]).float())[0] > 0
