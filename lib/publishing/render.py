@@ -25,7 +25,8 @@ def render(book: Book, source: Path) -> bool:
     """
     frame = digest(book.root, [book.root / "_config.yml", book.root / "_toc.yml", book.root / "web"])
     library = LIBRARY / "llmbook"
-    shown = [library / "checkpoints", library / "figures" / "assets", library / "figures" / "playground.py"]
+    figures = library / "figures"
+    shown = [library / "checkpoints", figures / "assets", figures / "playground.py", figures / "live.py"]
     own = [Path(__file__).with_name(name) for name in ("sphinx_ext.py", "playground.py", "render.py")]
     frame += digest(LIBRARY, [*own, *shown])
     stamp, state = book.build / "rendered", f"{frame}\n{digest(source, [source])}\n"

@@ -15,7 +15,7 @@ import torch
 from tokenizers import normalizers
 
 import llmbook.figures
-from llmbook.figures import FigureError, export_model, playground, round_to_half, save_playground
+from llmbook.figures import FigureError, export_model, live, playground, round_to_half, save_playground
 from llmbook.figures.packing import pack_model, weight_shapes
 from llmbook.figures.playground import SCRIPTS, STYLE
 from llmbook.inference.sampling import Sampling
@@ -169,8 +169,8 @@ def test_a_link_brings_back_what_it_was_made_of(tmp_path):
 
 @needs_node
 def test_a_link_is_not_guessed_at(tmp_path):
-    """Catches a fraction of a token, a seed that two browsers read differently, and a value out of range: each is named,
-    and none is used."""
+    """Catches a fraction of a token, a seed that two browsers read differently, and a value out of range: each is
+    named, and none is used."""
     path = export_model(random_model(FAMILIES["modern"]), bpe(), tmp_path / "model.bin")
     wrong = {"seed": ["-1", "1.5", "0x10", "1e3", " 7"], "n": ["x", "2.5"], "k": ["0", "2.5"], "layer": ["0.5"]}
     wrong |= {"t": ["9", "1e-1", "-0.5"], "p": ["", "NaN", "0"], "m": ["0.6"], "w": ["1..2", "1.5,3"]}
@@ -472,4 +472,5 @@ def test_the_script_and_the_style_travel_with_the_library():
         for pattern in setup["tool"]["setuptools"]["package-data"]["llmbook"]
         for path in (LIB / "llmbook").glob(pattern)
     }
-    assert {ASSETS / name for name in (*SCRIPTS, STYLE)} == set(ASSETS.iterdir()) <= carried
+    pages = {*SCRIPTS, STYLE, *live.SCRIPTS, live.STYLE}
+    assert {ASSETS / name for name in pages} == set(ASSETS.iterdir()) <= carried

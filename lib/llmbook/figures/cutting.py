@@ -2,8 +2,8 @@
 
 The choice: nothing is computed beforehand. The merges of byte-pair encoding are learned one after the other, so a
 small vocabulary is the beginning of a large one, and one list of merges holds every size up to its own. The page gets
-that list, four bytes a merge, and cuts the text exactly as it is typed (assets/tokens/cut.js): on the site, in a notebook, in Colab. Where
-scripts do not run, the first state stands there to read.
+that list, four bytes a merge, and cuts the text just as it is typed (assets/tokens/cut.js): on the site, in a notebook,
+in Colab. Where scripts do not run, the first state stands there to read.
 """
 
 import base64

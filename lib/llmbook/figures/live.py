@@ -33,7 +33,8 @@ class LiveModel:
         if not is_static():
             data = f'<script type="text/plain" id="lv-model">{base64.b64encode(self.packed).decode("ascii")}</script>'
             code = "".join(f"<script>{_asset(name)}</script>" for name in SCRIPTS[:-1])
-            page = f'{LOOK}<style>{_asset(STYLE)}</style>{self.figure}{data}{code}<script type="module">{_asset(SCRIPT)}</script>'
+            code += f'<script type="module">{_asset(SCRIPT)}</script>'
+            page = f"{LOOK}<style>{_asset(STYLE)}</style>{self.figure}{data}{code}"
             frame = 'title="A live model" style="width:100%;height:26rem;border:0"'
             shown = f'<iframe {frame} srcdoc="{html.escape(page)}"></iframe>'
         return {"text/html": shown, "text/plain": self.text}
@@ -81,7 +82,8 @@ def live_model(
     )
     data = json.dumps(settings, ensure_ascii=False).replace("<", "\\u003c")
     figure = f"""<figure class="llm-live"><label><span>A line</span>\
-<input class="lv-input" type="text" value="{html.escape(prompt)}" spellcheck="false" autocomplete="off" disabled></label>
+<input class="lv-input" type="text" value="{html.escape(prompt)}" spellcheck="false" autocomplete="off" disabled>\
+</label>
 <div class="lv-text" tabindex="0" role="group" aria-label="The text, token by token"><div>\
 {"".join(f"<span>{html.escape(piece)}</span>" for piece in pieces)}</div></div>
 <ol class="lv-bars" aria-label="The likeliest next tokens">{bars}</ol>
