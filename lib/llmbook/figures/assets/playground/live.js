@@ -26,7 +26,7 @@ function render({ model, el }) {
   const settings = model.get("settings"), part = (name) => el.querySelector(`.lv-${name}`);
   const [input, text, write, over, status, progress] = ["input", "text", "write", "over", "status", "progress"].map(part);
   const rows = [...el.querySelectorAll(".lv-bars button")], first = rows.map((row) => +row.dataset.token);
-  let reader = null, opening = null, words, candidates = first, typed = [], written = [], job = 0, writing = false;
+  let reader = null, opening = null, words, candidates = first, typed = [], written = [], writing = false, turn = Promise.resolve();
 
   const say = (told) => { status.textContent = told; };
   const begin = (told) => { writing = told; write.textContent = told ? "Stop" : "Write"; };
@@ -41,7 +41,7 @@ function render({ model, el }) {
         const source = settings.file ? { url: new URL(settings.file, import.meta.url), bytes: settings.bytes } : { data: settings.data };
         reader = await llmReader.Reader.open(llmLoad.fetchModel(source, (told, share) => { progress.value = share; }));
         words = reader.tokenizer;
-        say("");
+        await reread();
       } catch (error) {
         opening = null;
         throw error;
@@ -49,26 +49,23 @@ function render({ model, el }) {
     })();
   }
 
-  /* Read the line and what was added to it, as far as the model's context goes. False where a later wish took over. */
+  /* Read the line and what was added to it, as far as the model's context goes. */
   async function read(more = []) {
-    const mine = ++job, all = [...typed, ...written, ...more], start = llmParts.windowStart(all.length, reader.maxLength);
+    const all = [...typed, ...written, ...more], start = llmParts.windowStart(all.length, reader.maxLength);
     const ids = all.slice(start);
     let same = 0;
     while (same < Math.min(reader.length, ids.length - 1) && reader.ids[same] === ids[same]) same++;
     reader.crop(same);
-    if (!await reader.read(ids.slice(same)) || mine !== job) return false;
+    await reader.read(ids.slice(same));
     written.push(...more);
     draw();
-    return true;
   }
   async function reread() {
-    const mine = ++job;
-    begin(false);
-    const found = await llmText.inSlices(words.encoding(input.value), () => mine !== job);
-    if (mine !== job) return;
+    const found = await llmText.inSlices(words.encoding(input.value));
     typed = found.length ? found : [...reader.header.start];
     written = [];
-    if (await read()) say("");
+    await read();
+    say("");
   }
   const chances = () => llmChance.distribution(reader.logits, settings.options);
 
@@ -92,36 +89,31 @@ function render({ model, el }) {
   }
 
   async function stream() {
-    const mine = written;
     begin(true);
     say("Writing; Escape stops it.");
     let n = 0;
     for (; n < LONGEST && writing; n++) {
       const token = llmChance.draw(chances().chance, llmChance.uniform(settings.seed, written.length));
-      if (!await read([token]) || words.isSpecial(token)) break;
+      await read([token]);
+      if (words.isSpecial(token)) break;
       await llmParts.pause(PACE);
-      if (mine !== written) return; // the line was changed meanwhile
     }
     begin(false);
     say(`Wrote ${llmParts.plural(n, "token")}.`);
   }
-  async function act(what) {
-    try {
-      const fresh = !reader;
-      await ready();
-      if (fresh && !typed.length) await reread();
-      await what();
-    } catch (error) { begin(false); say(error.message); }
+  /* One thing after the other; the first of them has the model fetched. */
+  function act(what) {
+    turn = turn.then(ready).then(what).catch((error) => { begin(false); say(error.message); });
   }
 
   let typing;
   input.addEventListener("input", () => { begin(false); clearTimeout(typing); typing = setTimeout(() => act(reread), 150); });
   write.addEventListener("click", () => writing ? begin(false) : act(stream));
-  over.addEventListener("click", () => { input.value = settings.prompt; act(reread); });
+  over.addEventListener("click", () => { begin(false); input.value = settings.prompt; act(reread); });
   rows.forEach((row, i) => row.addEventListener("click", () => {
     const token = candidates[i];
     begin(false);
-    act(async () => { if (await read([token])) say(`Added “${words.token(token)}”.`); });
+    act(async () => { await read([token]); say(`Added “${words.token(token)}”.`); });
   }));
   for (const touch of ["pointerdown", "focusin"]) el.addEventListener(touch, () => act(() => {}), { once: true });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape" && writing) begin(false); });
