@@ -245,9 +245,8 @@
 
     async function arrive(wanted, { pace = 0, greeting = "" } = {}) { // wanted: as in link.js
       const index = models.findIndex((m) => m.id === wanted.model), told = [];
-      if (index >= 0 && (models[index] !== source || !reader)) { if (!await open(index, wanted.prompt)) return; }
+      if (!reader || (index >= 0 && models[index] !== source)) { if (!await open(Math.max(0, index), wanted.prompt)) return; }
       else {
-        if (!reader) return;
         if (wanted.prompt != null) { prompt.value = wanted.prompt; own = false; }
         if (!await reread()) return;
       }
@@ -335,11 +334,8 @@
     addEventListener("hashchange", () => { from = location.hash; const wanted = linked(); if (wanted) arrive(wanted).catch(fail); });
     const kept = recall(place, from), wanted = kept ?? linked();
     if (!wanted) { open(0).then(keep); return; }
-    const index = Math.max(0, models.findIndex((m) => m.id === wanted.model)), greeting = kept?.w ? "Here is your text again." : "";
-    open(index, wanted.prompt).then((ready) => {
-      own = Boolean(kept) && prompt.value !== (source.prompt ?? "");
-      if (ready) return arrive(wanted, { greeting });
-    }).catch(fail);
+    arrive(wanted, { greeting: kept?.w ? "Here is your text again." : "" }).catch(fail);
+    own = Boolean(kept) && prompt.value !== (source.prompt ?? ""); // `open` has put it there
   }
 
   /* Inside a notebook or a page of the book: that page's theme, where it may be looked at. */
