@@ -50,7 +50,7 @@ def test_the_site_is_told_of_the_file(writer, monkeypatch):
         for name in (NAME, "none")
     ]
     told = json.loads(re.search(r'json">(.*?)</script>', playground.live(f"<p>{made[0]}</p>"))[1])
-    assert told["file"].startswith(f"{NAME}.bin?v=")
+    assert told["file"].startswith(f"{NAME}.bin.gz?v=")
     assert told["bytes"] > 1e6
     assert "model" not in told
     assert playground.live("<p>no figure</p>") is None

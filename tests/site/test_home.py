@@ -46,7 +46,7 @@ def test_it_weighs_little_before_it_is_touched(browser, address, book):
     page.goto(address + PAGE)
     page.wait_for_load_state("networkidle")
     page.context.close()
-    assert not [path for path in fetched if path.endswith((".bin", "gpt.js")) or "plotly" in path]
+    assert not [path for path in fetched if path.endswith((".bin.gz", "gpt.js")) or "plotly" in path]
     weight = 0
     for path in (book.html / name for name in fetched):
         if path.is_file():

@@ -34,7 +34,16 @@ const llmLoad = (() => {
       if (!(error instanceof TypeError)) throw error; // a browser's words for a failing network differ
       throw new Error(n ? `The model could not be fetched: the connection was lost after ${megabytes(n)}.` : "The model could not be fetched: there is no connection to the site.");
     }
-    return new Blob(parts).arrayBuffer();
+    return unpacked(new Blob(parts));
+  }
+
+  /* The site compresses the files; a host that says so lets the browser undo it. */
+  async function unpacked(blob) {
+    const [one, two] = new Uint8Array(await blob.slice(0, 2).arrayBuffer());
+    if (one !== 0x1f || two !== 0x8b) return blob.arrayBuffer();
+    try {
+      return await new Response(blob.stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
+    } catch { throw new Error(`The model's file is cut short or damaged: ${megabytes(blob.size)} came. Load it again.`); }
   }
 
   return { fetchModel };
