@@ -6,6 +6,8 @@ known of a model is taken from its manifest, and a model that is not published y
 """
 
 import base64
+import functools
+import gzip
 import html
 import json
 import re
@@ -21,6 +23,7 @@ from .files import write_bytes
 
 MOUNT = re.compile(r'<div class="llm-playground"><script type="application/json">(.*?)</script></div>', re.S)
 OWN = re.compile(r'<p>[^<]*</p><script type="text/plain" data-page="([^"/]+)">([\w+/=]*)</script>')
+LIVE = re.compile(r'(<figure class="llm-live">.*?<script type="application/json">)(.*?)(</script></figure>)', re.S)
 FOLDER = "playground"  # in `_static`, and in the library's assets
 
 
@@ -36,6 +39,25 @@ def scripts() -> list[str]:
 
 def style() -> str:
     return f"{FOLDER}/{STYLE}"
+
+
+def live(body: str) -> str | None:
+    """A page with lines that a model goes on with (`live_model`), each told of its model's file; None without one.
+
+    Raises BookError for a model that is not published.
+    """
+
+    def told(match: re.Match) -> str:
+        known, wanted = checkpoints.manifest(), json.loads(match[2])
+        entry = known.get(wanted.pop("model", None))
+        if entry is None:
+            raise BookError(f"live_model: no such model is published; there are {', '.join(known) or 'none'}.")
+        name = next(name for name in known if known[name] is entry)
+        file = {"file": _address(entry), "bytes": len(packed(name))}  # beside the script
+        return match[1] + json.dumps(wanted | file, ensure_ascii=False).replace("<", "\\u003c") + match[3]
+
+    body, n = LIVE.subn(told, body)
+    return body if n else None
 
 
 def fill(body: str, address: Callable[[str], str]) -> str:
@@ -61,11 +83,11 @@ def settings(text: str, address: Callable[[str], str]) -> dict[str, Any]:
             "name": entry["title"],
             "lang": entry["language"],
             "prompt": entry["prompt"],
-            "url": f"{address('_static/' + FOLDER + '/' + entry['file'])}?v={entry['sha256'][:12]}",
-            "bytes": entry["bytes"],
+            "url": address(f"_static/{FOLDER}/") + _address(entry),
+            "bytes": len(packed(name)),
             "card": card(entry),
         }
-        for name, entry in known.items()
+        for name, entry in sorted(known.items(), key=lambda item: item[1]["bits_per_byte"])  # the best writer first
     ]
     return {"models": models, "tries": [one for one in tries if one["model"] in known], "links": True}
 
@@ -90,7 +112,23 @@ def card(entry: dict[str, Any]) -> list[list[str]]:
 def copy_models(static: Path) -> None:
     """Put the models' files where `fill` says they are."""
     for name, entry in checkpoints.manifest().items():
-        write_bytes(static / FOLDER / entry["file"], checkpoints.weights_path(name).read_bytes())
+        write_bytes(static / FOLDER / f"{entry['file']}.gz", packed(name))
+
+
+def packed(name: str) -> bytes:
+    """The file of a published model as the site carries it: compressed here, since few hosts compress such a file."""
+    path = checkpoints.weights_path(name)
+    return _compressed(path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _compressed(path: Path, _: int) -> bytes:
+    return gzip.compress(path.read_bytes(), 9, mtime=0)
+
+
+def _address(entry: dict[str, Any]) -> str:
+    """Where that file lies, below the folder, under a name that changes with its contents."""
+    return f"{entry['file']}.gz?v={entry['sha256'][:12]}"
 
 
 def publish_own(body: str, out: Path, name: str, address: Callable[[str], str]) -> str:

@@ -26,9 +26,10 @@ def render(book: Book, source: Path) -> bool:
     outside = ("_config.yml", "_toc.yml", "web", "lib/pyproject.toml")  # the last holds the version: what Colab opens
     frame = digest(book.root, [book.root / name for name in outside])
     library = LIBRARY / "llmbook"
-    shown = [library / "checkpoints", library / "figures" / "assets", library / "figures" / "playground.py"]
-    own = ("sphinx_ext.py", "playground.py", "references.py", "render.py", "setup_cell.py")
-    frame += digest(LIBRARY, [*map(Path(__file__).with_name, own), *shown])
+    # All of this tool: cheaper to render once too often than to miss a change.
+    figures = library / "figures"
+    shown = [library / "checkpoints", figures / "assets", figures / "playground.py", figures / "live.py"]
+    frame += digest(LIBRARY, [*sorted(Path(__file__).parent.glob("*.py")), *shown])
     stamp, state = book.build / "rendered", f"{frame}\n{digest(source, [source])}\n"
     before = stamp.read_text() if stamp.is_file() else ""
     if before == state and (book.html / "index.html").is_file():

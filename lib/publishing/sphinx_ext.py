@@ -12,6 +12,9 @@ from pathlib import Path
 
 from docutils import nodes
 
+from llmbook.figures.live import SCRIPT as LIVE_SCRIPT
+from llmbook.figures.live import STYLE as LIVE_STYLE
+
 from . import playground, references
 from .book import ROOT, Book
 from .setup_cell import OPENING
@@ -100,6 +103,11 @@ def _page(app, pagename, templatename, context, doctree):
             app.add_js_file(script, loading_method="defer")
         playground.copy_models(Path(app.outdir) / "_static")
         context["body"] = playground.fill(context["body"], lambda path: context["pathto"](path, 1))
+    if live := playground.live(context.get("body") or ""):
+        app.add_css_file(f"{playground.FOLDER}/{LIVE_STYLE}", priority=900)
+        app.add_js_file(f"{playground.FOLDER}/{LIVE_SCRIPT}", type="module")
+        playground.copy_models(Path(app.outdir) / "_static")
+        context["body"] = live
     context["body"] = playground.publish_own(
         context.get("body") or "", Path(app.outdir), pagename, lambda path: context["pathto"](path, 1)
     )

@@ -1,17 +1,18 @@
 // What gpt.js computes, for test_playground.py: a job as JSON on standard input, its results as JSON on standard output.
 const fs = require("node:fs");
 const { gpt, model: file, jobs } = JSON.parse(fs.readFileSync(0, "utf8"));
-const { Model, distribution, uniform, draw, advance, source } = require(gpt);
-const { pack, unpack } = require(gpt.replace("gpt.js", "link.js"));
+const path = require("node:path"), asset = (name) => require(path.join(path.dirname(gpt), name));
+const { Model, advance, source } = asset("gpt.js"), { distribution, uniform, draw } = asset("chance.js");
+const { tokenizer } = asset("text.js"), { pack, unpack } = asset("link.js");
 
 const bytes = fs.readFileSync(file);
 const open = (length = bytes.length) => new Model(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + length));
-let model;
+let model, words;
 const list = (numbers) => Array.from(numbers);
 const tasks = {
-  encode: (text) => model.tokenizer.encode(text),
-  decode: (ids) => model.tokenizer.decode(ids),
-  tokens: () => Array.from({ length: model.config.vocab_size }, (_, id) => model.tokenizer.token(id)),
+  encode: (text) => words.encode(text),
+  decode: (ids) => words.decode(ids),
+  tokens: () => Array.from({ length: model.config.vocab_size }, (_, id) => words.token(id)),
   // All logits and, of the last token, every head's weights; `keep` tokens of an earlier text are not read again.
   read: ({ ids, keep = 0 }) => {
     model.crop(keep);
@@ -62,7 +63,7 @@ const tasks = {
 };
 const results = jobs.map(([name, argument]) => {
   try {
-    if (name !== "cut") model ??= open();
+    if (name !== "cut" && !model) { model = open(); words = tokenizer(model.header.tokenizer); }
     return { value: tasks[name](argument) };
   } catch (error) {
     return { error: error.message };

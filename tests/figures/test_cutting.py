@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from llmbook.figures import FigureError, token_explorer
-from llmbook.figures.cutting import SCRIPT, _merges
+from llmbook.figures.cutting import SCRIPT, SCRIPTS, _merges
 from llmbook.text import BPETokenizer, CharTokenizer
 
 TEXT = "low lower lowest, the lower the low; 汉字 汉字表 the 汉字\n\n  if x == 12:\n\treturn x  # naïve 🙂🙂 it's\n" * 3
@@ -38,6 +38,52 @@ def test_the_page_cuts_as_the_library_does(tokenizer):
         small = tokenizer.prefix(size)
         assert ids == small.encode(text), (text, size)
         assert tokens == small.tokens(text), (text, size)
+
+
+@pytest.mark.skipif(NODE is None, reason="there is no node to run the page's JavaScript")
+def test_a_long_text_without_a_space_is_cut_like_any_other(tokenizer):
+    """Catches work that grows with the square of a word's length, a spread that overflows the stack, and merges in
+    another order once a word is long: 130,000 letters must give Python's tokens, in twice the steps of 65,000."""
+    program = """
+        const { Cutter } = require(process.argv[1]);
+        const { merges, texts } = JSON.parse(require("node:fs").readFileSync(0, "utf8")), cutter = new Cutter(merges);
+        console.log(JSON.stringify(texts.map((text) => {
+          const steps = cutter.encoding(text);
+          for (let n = 1; ; n++) { const { done, value } = steps.next(); if (done) return [n, value]; }
+        })));"""
+    units = ["lowerlowestthe", "汉字汉字表", " "]
+    texts = [(unit * n)[:n] for unit in units for n in (65_000, 130_000)]
+    given = json.dumps({"merges": _merges("it", tokenizer), "texts": texts})
+    done = subprocess.run([NODE, "-e", program, str(SCRIPT)], input=given, capture_output=True, text=True, check=True)
+    counts, found = zip(*json.loads(done.stdout), strict=True)
+    assert list(found) == [tokenizer.encode(text) for text in texts]
+    for half, whole in zip(counts[::2], counts[1::2], strict=True):
+        assert 10 < whole < 2.2 * half
+
+
+@pytest.mark.skipif(NODE is None, reason="there is no node to run the page's JavaScript")
+def test_a_long_text_lets_the_page_breathe(tokenizer):
+    """Catches a page that freezes while it cuts: with a clock that goes on 5 ms at every look, one in four looks is
+    followed by a pause; and a text that is given up is not cut to its end."""
+    program = """
+        const { Cutter } = require(process.argv[1]), { inSlices } = require(process.argv[2]);
+        const { merges, text } = JSON.parse(require("node:fs").readFileSync(0, "utf8")), cutter = new Cutter(merges);
+        let time = 0, looks = 0, pauses = 0;
+        const look = () => { looks++; return time += 5; };
+        Object.defineProperty(globalThis, "performance", { value: { now: look } });
+        globalThis.setTimeout = (then) => { pauses++; then(); };
+        (async () => {
+          const ids = await inSlices(cutter.encoding(text)), counted = [looks, pauses];
+          const none = await inSlices(cutter.encoding(text), () => pauses > counted[1] + 2);
+          console.log(JSON.stringify({ same: String(ids) === String(cutter.encode(text)), counted, none, pauses }));
+        })();"""
+    given = json.dumps({"merges": _merges("it", tokenizer), "text": "lowerlowestthe" * 9000})
+    command = [NODE, "-e", program, *map(str, SCRIPTS[::-1])]
+    found = json.loads(subprocess.run(command, input=given, capture_output=True, text=True, check=True).stdout)
+    looks, pauses = found["counted"]
+    assert found["same"]
+    assert pauses >= looks / 5 > 5
+    assert (found["none"], found["pauses"]) == (None, pauses + 3)
 
 
 def test_the_first_state_stands_in_the_page(tokenizer):

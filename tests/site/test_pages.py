@@ -128,7 +128,7 @@ def test_it_is_light(met, page, look):
     """Would catch a page that a slow line waits for: every file counts, compressed, drawn figures included."""
     weight = dict(met(page, look).weight)
     assert page in weight
-    models = [weight.pop(path) for path in list(weight) if path.endswith(".bin")]
+    models = [weight.pop(path) for path in list(weight) if path.endswith(".bin.gz")]
     heaviest = sorted(weight.items(), key=lambda item: -item[1])[:5]
     assert sum(weight.values()) <= BUDGET, f"{sum(weight.values())} bytes, most of them {heaviest}"
     assert sum(models) <= MODEL, f"{sum(models)} bytes of models"

@@ -15,7 +15,7 @@ MANIFEST = FOLDER / "manifest.json"
 
 
 def manifest() -> dict[str, dict[str, Any]]:
-    """What is known of every published model, by name; the first is the playground's default."""
+    """What is known of every published model, by name."""
     return json.loads(MANIFEST.read_text(encoding="utf-8")) if MANIFEST.exists() else {}
 
 

@@ -14,6 +14,7 @@ from llmbook.figures.cutting import TokenExplorer, token_explorer
 from llmbook.figures.explore import Sweep, sweep
 from llmbook.figures.guessing import GuessingGame, guessing_game
 from llmbook.figures.heatmaps import attention_grid, attention_map, heatmap
+from llmbook.figures.live import LiveModel, live_model
 from llmbook.figures.packing import export_model, round_to_half
 from llmbook.figures.playground import Playground, save_playground
 from llmbook.figures.stacks import stacked_bars
@@ -25,6 +26,7 @@ page.register()
 __all__ = [
     "FigureError",
     "GuessingGame",
+    "LiveModel",
     "Playground",
     "Sweep",
     "TokenExplorer",
@@ -36,6 +38,7 @@ __all__ = [
     "export_model",
     "guessing_game",
     "heatmap",
+    "live_model",
     "loss_curve",
     "round_to_half",
     "save_playground",

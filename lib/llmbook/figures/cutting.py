@@ -2,8 +2,8 @@
 
 The choice: nothing is computed beforehand. The merges of byte-pair encoding are learned one after the other, so a
 small vocabulary is the beginning of a large one, and one list of merges holds every size up to its own. The page gets
-that list, four bytes a merge, and cuts for itself (assets/tokens/cut.js): on the site, in a notebook, in Colab. Where
-scripts do not run, the first state stands there to read.
+that list, four bytes a merge, and cuts the text just as it is typed (assets/tokens/cut.js): on the site, in a notebook,
+in Colab. Where scripts do not run, the first state stands there to read.
 """
 
 import base64
@@ -17,7 +17,9 @@ import numpy as np
 
 from llmbook.figures.theme import FigureError
 
-SCRIPT = Path(__file__).parent / "assets" / "tokens" / "cut.js"
+ASSETS = Path(__file__).parent / "assets"
+SCRIPT = ASSETS / "tokens" / "cut.js"
+SCRIPTS = (ASSETS / "playground" / "text.js", SCRIPT)  # the second needs the first
 STYLE = """
 .llm-cut { margin: 1rem 0; }
 .llm-cut textarea { width: 100%; box-sizing: border-box; min-height: 5.5rem; font: inherit; padding: .4rem .6rem;
@@ -94,7 +96,7 @@ value="{sizes.index(size)}" aria-valuetext="{size:,}" autocomplete="off" disable
 {html.escape(caption)}</figcaption>
 <script type="application/json">{data}</script>
 <script>{{
-{SCRIPT.read_text(encoding="utf-8").rstrip()}
+{"".join(script.read_text(encoding="utf-8") for script in SCRIPTS).rstrip()}
 }}</script></figure>"""
     return TokenExplorer(markup, f"[figure: {title}: {' | '.join(tokens)}]")
 

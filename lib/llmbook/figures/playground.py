@@ -18,7 +18,10 @@ from llmbook.figures.packing import pack_model, write_bytes
 from llmbook.figures.theme import FigureError, is_static
 
 ASSETS = Path(__file__).parent / "assets" / "playground"
-SCRIPTS = ("gpt.js", "reader.js", "link.js", "maps.js", "playground.js")  # each needs those before it
+SCRIPTS = (  # each needs those before it
+    "text.js", "chance.js", "gpt.js", "reader.js", "load.js", "link.js",
+    "parts.js", "maps.js", "candidates.js", "strip.js", "heads.js", "playground.js",
+)  # fmt: skip
 STYLE = "playground.css"
 IN_PLACE = 10e6  # bytes: a larger page would weigh on the notebook that shows it
 ON_THE_SITE = 2e6  # bytes: a larger page is the reader's to make
@@ -59,7 +62,7 @@ def save_playground(
     prompt: str = "",
     about: str = "",
 ) -> Playground:
-    """Write ``model`` (a ``DecoderLM``) and its tokenizer as one HTML page in which a reader can talk to it.
+    """Write ``model`` (a ``DecoderLM``) and its tokenizer as one HTML page in which a reader can try it.
 
     title: the heading. prompt: what stands in the box at first. about: a sentence on what the model has read. The
     weights are rounded to float16, the model itself is left as it is. The file appears whole or not at all.

@@ -158,9 +158,10 @@ def keep_top_k(logits: Float[Tensor, "B V"], k: int) -> Float[Tensor, "B V"]:
 def keep_top_p(logits: Float[Tensor, "B V"], p: float) -> Float[Tensor, "B V"]:
     """Keep the smallest set of likeliest tokens whose probability reaches p (https://arxiv.org/abs/1904.09751).
 
-    Counted from the other end: the least likely tokens go, as long as they have no more than 1 − p together.
+    Counted from the other end: the least likely tokens go, as long as they have no more than 1 − p together; of
+    equals the one with the lower id goes first.
     """
-    ordered, tokens = logits.sort()  # the least likely first
+    ordered, tokens = logits.sort(stable=True)  # the least likely first
     forbidden = ordered.softmax(-1).cumsum(-1) <= 1 - p
     forbidden[:, -1] = False  # the likeliest stays, however small p is
     return logits.masked_fill(torch.empty_like(forbidden).scatter(-1, tokens, forbidden), FORBIDDEN)

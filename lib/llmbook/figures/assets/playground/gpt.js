@@ -10,7 +10,7 @@ const llmGPT = (function gpt() {
   // ---- the file ------------------------------------------------------------------------------
   function read(buffer) {
     const bytes = new Uint8Array(buffer);
-    if (String.fromCharCode(...bytes.subarray(0, 8)) !== MAGIC) throw new Error(bytes.length < 8
+    if (new TextDecoder().decode(bytes.subarray(0, 8)) !== MAGIC) throw new Error(bytes.length < 8
       ? `The model is missing: its file has ${bytes.length} bytes. Export it again.`
       : "This is not a model exported by llmbook, or one of another version. Export it again.");
     const size = bytes.length < PREFIX ? Infinity : new DataView(buffer).getUint32(8, true), start = PREFIX + size;
@@ -119,7 +119,7 @@ const llmGPT = (function gpt() {
     /* buffer: an ArrayBuffer with the whole file. Throws an Error whose message can be shown to a reader. */
     constructor(buffer) {
       const { header, weights } = read(buffer);
-      Object.assign(this, { header, weights, config: header.config, tokenizer: tokenizer(header.tokenizer) });
+      Object.assign(this, { header, weights, config: header.config });
       this.capacity = 0;
       this.crop(0);
     }
@@ -248,165 +248,6 @@ const llmGPT = (function gpt() {
     }
   }
 
-  // ---- from logits to a token: the order and the rules of lib/llmbook/inference/sampling.py ----
-  /* dials: temperature (0: always the likeliest), topK (null: no limit), topP (1: no limit), minP (0: no limit).
-     Returns own (the model's probabilities), warm (after the temperature), chance (after the cuts), cutBy (0 kept, 1 by
-     top-k, 2 by top-p, 3 by min-p), and how many are left after each: keptByK, keptByP and kept. */
-  function distribution(logits, { temperature = 1, topK = null, topP = 1, minP = 0 } = {}) {
-    const V = logits.length, own = softmax(logits, 1), cutBy = new Uint8Array(V);
-    const order = Uint32Array.from(logits, (_, i) => i).sort((a, b) => logits[b] - logits[a] || a - b);
-    const warm = temperature > 0 ? softmax(logits, temperature) : new Float64Array(V);
-    if (!(temperature > 0)) warm[order[0]] = 1;
-    const chance = warm.slice();
-    const limit = topK == null ? -Infinity : logits[order[Math.min(topK, V) - 1]]; // equals of the k-th stay
-    let kept = 0, mass = 0;
-    for (const i of order) if (logits[i] < limit) { cutBy[i] = 1; chance[i] = 0; } else { kept++; mass += warm[i]; }
-    const keptByK = kept;
-    if (topP < 1) { // the least likely go, as long as they have no more than 1 - p together
-      for (let r = kept - 1, tail = 0; r > 0; r--) {
-        const i = order[r];
-        tail += warm[i] / mass;
-        if (tail > 1 - topP) break;
-        cutBy[i] = 2; chance[i] = 0; kept--;
-      }
-    }
-    const keptByP = kept, bar = minP * warm[order[0]]; // a share of the likeliest, which no cut takes
-    for (let r = kept - 1; r > 0 && warm[order[r]] < bar; r--) { cutBy[order[r]] = 3; chance[order[r]] = 0; kept--; }
-    let total = 0;
-    for (const p of chance) total += p;
-    for (let i = 0; i < V; i++) chance[i] /= total;
-    return { own, warm, chance, cutBy, order, keptByK, keptByP, kept };
-  }
-
-  function softmax(logits, temperature) {
-    let top = -Infinity, sum = 0;
-    for (const v of logits) if (v > top) top = v;
-    const p = Float64Array.from(logits, (v) => Math.exp((v - top) / temperature));
-    for (const v of p) sum += v;
-    return p.map((v) => v / sum);
-  }
-
-  /* The n-th number in [0, 1) of a seed. A function of both, with no state, so that a text can be taken back or replayed:
-     seed and n are spread by the golden ratio, then stirred by the finaliser of MurmurHash3
-     (https://github.com/aappleby/smhasher), in which every bit of the input moves every bit of the output. */
-  function uniform(seed, n) {
-    const stir = (h) => {
-      h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-      h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-      return (h ^ (h >>> 16)) >>> 0;
-    };
-    return stir(stir(seed >>> 0) + Math.imul(n + 1, 0x9e3779b9)) / 2 ** 32;
-  }
-
-  /* The token whose share of [0, 1) holds u, the shares laid out in the order of the ids. */
-  function draw(chance, u) {
-    let sum = 0, last = 0;
-    for (let i = 0; i < chance.length; i++) if (chance[i] > 0) {
-      sum += chance[last = i];
-      if (u < sum) return i;
-    }
-    return last; // rounding left the sum below u
-  }
-
-  // ---- tokenizers: those of lib/llmbook/text/tokenizers, from their own to_dict() --------------
-  const VISIBLE = { " ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍" };
-  const encoder = new TextEncoder(), strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }), lenient = new TextDecoder("utf-8", { ignoreBOM: true });
-  const hex = (n, width) => n.toString(16).toUpperCase().padStart(width, "0");
-  const visible = (c) => VISIBLE[c] ?? (/[\p{C}\p{Z}]/u.test(c) ? `⟨U+${hex(c.codePointAt(0), 4)}⟩` : c);
-
-  function printable(bytes) { // what cannot be seen gets a mark; a byte that is no whole character its number
-    let shown = "";
-    for (let i = 0; i < bytes.length;) {
-      const b = bytes[i], n = b < 0x80 ? 1 : b < 0xe0 ? 2 : b < 0xf0 ? 3 : 4;
-      try {
-        shown += visible(strict.decode(bytes.subarray(i, i + n)));
-        i += n;
-      } catch {
-        shown += `⟨${hex(b, 2)}⟩`;
-        i++;
-      }
-    }
-    return shown;
-  }
-
-  class CharTokenizer {
-    constructor({ characters }) {
-      this.characters = Array.from(characters);
-      this.ids = new Map(this.characters.map((c, i) => [c, i]));
-    }
-    encode(text) {
-      return Array.from(text, (c, at) => {
-        if (!this.ids.has(c)) throw new Error(`“${c}” (U+${hex(c.codePointAt(0), 4)}), character ${at + 1} of the prompt, is not among the ${this.characters.length} characters this model knows.`);
-        return this.ids.get(c);
-      });
-    }
-    decode(ids) { return ids.map((i) => this.characters[i]).join(""); }
-    token(id) { return visible(this.characters[id]); }
-    isSpecial() { return false; }
-  }
-
-  class ByteTokenizer {
-    encode(text) { return Array.from(encoder.encode(text)); }
-    decode(ids) { return lenient.decode(Uint8Array.from(ids)); }
-    token(id) { return printable(Uint8Array.of(id)); }
-    isSpecial() { return false; }
-  }
-
-  // GPT-2 writes each byte as a character: the printable ones of Latin-1 as themselves, the others from U+0100 on.
-  const BYTE_OF = new Map(), CHARACTER_OF = [];
-  for (let b = 0, others = 0; b < 256; b++) {
-    const plain = (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
-    BYTE_OF.set(CHARACTER_OF[b] = String.fromCharCode(plain ? b : 256 + others++), b);
-  }
-  const SPACE = "\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000"; // White_Space; \s differs
-  const WORD = new RegExp(`'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^${SPACE}\\p{L}\\p{N}]+|[${SPACE}]+(?![^${SPACE}])|[${SPACE}]+`, "gu");
-
-  class BPETokenizer {
-    constructor({ vocab, merges, special_tokens: special }) {
-      const names = new Map(Object.entries(special).map(([text, id]) => [id, text]));
-      this.special = new Map(Object.entries(special));
-      this.pieces = vocab.map((piece, id) => piece === null ? encoder.encode(names.get(id)) : Uint8Array.from(piece, (c) => BYTE_OF.get(c)));
-      this.ids = new Map();
-      vocab.forEach((piece, id) => { if (piece !== null) this.ids.set(piece, id); });
-      this.ranks = new Map(merges.map((pair, rank) => [pair, rank]));
-      const longest = [...this.special.keys()].sort((a, b) => b.length - a.length).map((s) => s.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&"));
-      this.cut = longest.length ? new RegExp(`(${longest.join("|")})`) : null;
-    }
-    encode(text) {
-      const out = [];
-      (this.cut ? text.split(this.cut) : [text]).forEach((piece, i) => { // split keeps the separators, at odd places
-        if (i % 2) out.push(this.special.get(piece));
-        else for (const [word] of piece.matchAll(WORD)) out.push(...this.merge(word));
-      });
-      return out;
-    }
-    merge(word) { // the pair of lowest rank first, the leftmost of equals
-      const parts = Array.from(encoder.encode(word), (b) => CHARACTER_OF[b]);
-      for (;;) {
-        let best = Infinity, at = -1;
-        for (let i = 0; i + 1 < parts.length; i++) {
-          const rank = this.ranks.get(parts[i] + " " + parts[i + 1]);
-          if (rank < best) { best = rank; at = i; }
-        }
-        if (at < 0) return parts.map((part) => this.ids.get(part));
-        parts.splice(at, 2, parts[at] + parts[at + 1]);
-      }
-    }
-    decode(ids) {
-      const bytes = [];
-      for (const id of ids) bytes.push(...this.pieces[id]);
-      return lenient.decode(Uint8Array.from(bytes));
-    }
-    token(id) { return printable(this.pieces[id]); }
-    isSpecial(id) { return [...this.special.values()].includes(id); }
-  }
-
-  const KINDS = { char: CharTokenizer, byte: ByteTokenizer, bpe: BPETokenizer };
-  function tokenizer(state) {
-    if (!KINDS[state.kind]) throw new Error(`The model's tokenizer is of a kind this page does not know: “${state.kind}”.`);
-    return new KINDS[state.kind](state);
-  }
-
   // ---- behind a page: in it, or in a worker ---------------------------------------------------
   /* Forget all but `keep` tokens and read `ids`, for at most `patience` ms and at least one of them. Returns how many it
      read, each one's attention (a list of layers), the logits of the last of `ids` once that is read and asked for, and
@@ -442,6 +283,6 @@ const llmGPT = (function gpt() {
     port.postMessage({ ready: true });
   }
 
-  return { Model, tokenizer, distribution, uniform, draw, advance, serve, source: gpt };
+  return { Model, advance, serve, source: gpt };
 })();
 if (typeof module !== "undefined") module.exports = llmGPT;

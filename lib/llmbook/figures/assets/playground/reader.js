@@ -2,7 +2,7 @@
    the page itself and in slices. What it has read is mirrored here: tokens, every head's attention, the last logits. */
 const llmReader = (() => {
   "use strict";
-  const { Model, tokenizer, advance, serve, source } = llmGPT;
+  const { Model, advance, serve, source } = llmGPT, { tokenizer } = llmText;
   const SLICE = { worker: 40, page: 12 }; // ms of reading before the page hears of it, or breathes
 
   /* A worker that runs gpt.js, or null. Its script is the text of the function that runs here: no second file is
