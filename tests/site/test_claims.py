@@ -13,7 +13,8 @@ from bs4 import BeautifulSoup
 from publishing.notebooks import ASSERTION, CHECKED, code_cells, read, tags
 from tests.site.pages import PAGES, text
 
-MOVED = "input, select, textarea, button"
+FIGURE = re.compile(r'<figure class="llm-.*?</figure>', re.S)
+MOVED = re.compile(r"<(?:input|select|textarea|button)\b")
 NUMBERS = {"two": 2, "three": 3, "four": 4}
 
 
@@ -23,7 +24,8 @@ def chapters(book):
 
 
 def figures(page):
-    return BeautifulSoup(text(page), "html.parser").select("figure[class^=llm-]")
+    """The markup of every figure of a page."""
+    return FIGURE.findall(text(page))
 
 
 def proves_its_claims(book, path, page):
@@ -32,7 +34,7 @@ def proves_its_claims(book, path, page):
 
 
 def has_a_figure_to_change(book, path, page):
-    return any(figure.select(MOVED) for figure in figures(page))
+    return any(MOVED.search(figure) for figure in figures(page))
 
 
 def runs_on_a_laptop(book, path, page):
@@ -88,5 +90,5 @@ def test_as_many_figures_can_be_changed_as_the_readme_says(book):
         r"of their own \(checked\) \| at least one in (\w+) \|", (book.root / "README.md").read_text("utf-8")
     )
     every = [figure for page in PAGES for figure in figures(page)]
-    moved = [figure for figure in every if figure.select(MOVED)]
+    moved = [figure for figure in every if MOVED.search(figure)]
     assert len(moved) * NUMBERS[claim[1]] >= len(every) > 0, f"{len(moved)} of {len(every)}"
