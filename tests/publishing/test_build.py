@@ -40,7 +40,7 @@ def test_prose_runs_nothing_and_code_runs_again(book, author):
     assert key(book, path, {}) != first
 
 
-@pytest.mark.parametrize("what", ["library", "data", "requirements", "parameters", "tags"])
+@pytest.mark.parametrize("what", ["library", "requirements", "parameters", "tags"])
 def test_what_else_runs_again(book, author, what):
     """Would catch results of an older library, version or scale on the page."""
     path = book.notebooks[0]
