@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -29,7 +30,9 @@ from .reach import Packages, Reach
 SHOWS = {"show_source", "source_markdown"}  # of llmbook.notebook: what they are given is shown as text
 RUNNERS = ("ipykernel", "papermill")  # what executes a notebook, whatever it imports
 # Variables that change what a run computes: all of the library's but those that name folders or watch.
-STEERS = re.compile(r"LLMBOOK_(?!(?:STATIC|DATA|CACHE|RECORDS|FRESH|WITNESS|WITNESS_CALLS)$)\w+|CUDA_VISIBLE_DEVICES")
+STEERS = re.compile(
+    r"LLMBOOK_(?!(?:STATIC|DATA|CACHE|RECORDS|FRESH|BASE|WITNESS|WITNESS_CALLS)$)\w+|CUDA_VISIBLE_DEVICES"
+)
 
 
 def key(inputs: dict[str, str]) -> str:
@@ -52,7 +55,7 @@ def inputs(book: Book, source: Path, parameters: dict, *, packages: Packages | N
     found = {
         "cells": _hash([_cell(cell, tree) for cell, tree in zip(cells, trees, strict=True)]),
         "parameters": json.dumps(parameters, sort_keys=True),
-        "machine": json.dumps(_machine()),
+        "machine": json.dumps(machine()),
         "names": _hash(sorted(reach.bound.items())),
         "versions": _hash(versions(book.root / "requirements.txt", third_party(packages, reach, code))),
     }
@@ -88,10 +91,10 @@ def _cell(cell: NotebookNode, tree: ast.Module | None) -> list[object]:
     return [cell.get("id"), notebooks.tags(cell), quiet, digest(tree) if tree else cell.source]
 
 
-def _machine() -> dict[str, str]:
-    """What steers a run from outside: the Python, a GPU, and the variables that are not about folders."""
+def machine(also: Iterable[str] = ()) -> dict[str, str]:
+    """What steers a run from outside: the Python, a GPU, the variables that are not about folders, and those named."""
     gpu = str(any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")))
-    steering = {name: value for name, value in os.environ.items() if STEERS.fullmatch(name) and value}
+    steering = {name: value for name, value in os.environ.items() if value and (STEERS.fullmatch(name) or name in also)}
     return {"python": platform.python_version(), "gpu": gpu} | dict(sorted(steering.items()))
 
 

@@ -40,6 +40,14 @@ class Code:
     computed: bool = False  # imports what only its run knows
     documented: bool = False  # reads the text of code
 
+    @functools.cached_property
+    def uses(self) -> dict[str, set[tuple[str, ...]]]:
+        """For each name, the ways it is gone on with; to be asked once all has been read."""
+        found: dict[str, set[tuple[str, ...]]] = {}
+        for chain in self.chains:
+            found.setdefault(chain[0], set()).add(chain[1:])
+        return found
+
     def bind(self, name: str, module: str, attribute: str | None = None) -> None:
         self.bindings.setdefault(name, set()).add(Binding(module, attribute))
 

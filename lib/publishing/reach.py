@@ -72,7 +72,7 @@ class Reach:
         for name in code.stars:
             self._whole(name)
         for name, bindings in code.bindings.items():
-            chains = [chain[1:] for chain in code.chains if chain[0] == name]
+            chains = code.uses.get(name, set())
             for binding in bindings if chains or not only else ():
                 self._binding(binding, chains)
         for text in code.strings | code.patterns:
@@ -98,7 +98,7 @@ class Reach:
         """What an `__init__` binds `name` to: nothing where it only names one of its own modules."""
         return package.code.bindings.get(name, set()) - {Binding(package.name, name)}
 
-    def _binding(self, binding: Binding, chains: list[tuple[str, ...]]) -> None:
+    def _binding(self, binding: Binding, chains: set[tuple[str, ...]]) -> None:
         """An imported name, and the attributes it is used with."""
         if binding.attribute is None:
             if chains:
@@ -118,7 +118,7 @@ class Reach:
             binding.attribute in package.defined or bool(self._onward(package, binding.attribute))
         )
 
-    def _chains(self, name: str, chains: list[tuple[str, ...]]) -> None:
+    def _chains(self, name: str, chains: set[tuple[str, ...]]) -> None:
         """Attributes of a module or package: each is followed, and a use of the thing itself takes all of it."""
         module = self.packages.module(name)
         if not module:
@@ -129,11 +129,11 @@ class Reach:
         self._load(name)
         for chain in chains:
             if chain:
-                self._binding(Binding(name, chain[0]), [chain[1:]])
+                self._binding(Binding(name, chain[0]), {chain[1:]})
             else:
                 self._whole(name)
 
-    def _name(self, module: str, attribute: str, chains: list[tuple[str, ...]]) -> None:
+    def _name(self, module: str, attribute: str, chains: set[tuple[str, ...]]) -> None:
         """One name of a module."""
         found = self.packages.module(module)
         if not found:
@@ -224,7 +224,7 @@ class Reach:
             if not module.package:
                 self._use(name)
             elif depth < len(names):
-                self._name(name, names[depth], [tuple(names[depth + 1 :])])
+                self._name(name, names[depth], {tuple(names[depth + 1 :])})
             elif self.packages.module(f"{name}.__main__"):
                 self._use(f"{name}.__main__")
             else:
