@@ -268,14 +268,16 @@ class _Pool:
     def stop(self) -> None:
         with self.lock:
             self.stopped = True
-            live = list(self.live.values())
-        for process in live:
+            live = dict(self.live)
+        for process in live.values():
             process.send_signal(signal.SIGINT)
-        for process in live:
+        for name, process in live.items():
             try:
                 process.wait(5)
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
+            _sweep(self.book.build / "executed" / Path(name).with_suffix(""))
 
     def _progress(self, name: str, where: str) -> None:
         if not self.terminal:

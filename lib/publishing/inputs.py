@@ -48,7 +48,7 @@ def inputs(book: Book, source: Path, parameters: dict, *, packages: Packages | N
     """What executing `source` with `parameters` depends on, by name."""
     packages = packages or Packages({"llmbook": book.root / "lib"})
     cells = notebooks.code_cells(notebooks.read(source))
-    trees = [_tree(cell.source) for cell in cells]
+    trees = [parse_cell(cell.source) for cell in cells]
     code = read_code([statement for tree in trees if tree for statement in tree.body])
     code.computed |= None in trees  # a cell that is no Python may do anything
     reach = Reach(packages, code)
@@ -76,7 +76,7 @@ def _modules(packages: Packages, reach: Reach, *, as_text: bool) -> dict[str, st
     return found
 
 
-def _tree(source: str) -> ast.Module | None:
+def parse_cell(source: str) -> ast.Module | None:
     """The cell as Python sees it, magics turned into calls; None where that is not Python."""
     for transform in (str, TransformerManager().transform_cell):
         try:
