@@ -25,7 +25,7 @@ BESIDE = re.compile(r"\]\((?!\.\./|https?:|#|/)([\w-]+\.ipynb)")  # a link to an
 
 
 def run(counts: list[int], *, to: int | None = None, command: str = ".ci/run") -> int:
-    """Run `command` in a book of each length, print the seconds of its stages, and what a straight line says of `to`."""
+    """Run `command` in a book of each length; print the seconds of its stages, and a straight line's for `to`."""
     tables, worst = {}, 0
     for count in counts:
         with tempfile.TemporaryDirectory(prefix="book-") as folder:
