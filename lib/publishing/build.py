@@ -26,6 +26,9 @@ def build(book: Book, *, chapter: str | None = None, scale: str | None = None, w
             reports = "\n\n".join(failure.report() for failure in failures)
             ran = sum(run.failure is None for run in runs)
             raise BookError(f"\n{reports}\n\n{len(failures)} failed; {ran} ran well and are kept. No site was built.")
+        for run in runs:
+            for line in run.wrong:
+                _say(f"{book.name(run.source)}: {line}")
         executed = {run.source: run.executed for run in runs}
         if chapter:
             others = [page for page in book.notebooks if page not in executed]

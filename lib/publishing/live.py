@@ -66,8 +66,11 @@ def base(book: Book) -> str | None:
     if chosen := os.environ.get("LLMBOOK_BASE"):
         return _git(book, "rev-parse", "--verify", "--quiet", f"{chosen}^{{commit}}")
     head = _git(book, "rev-parse", "HEAD")
-    published = _git(book, "merge-base", "HEAD", f"origin/{book.address[1]}")
-    return published if published and published != head else _git(book, "rev-parse", "--verify", "--quiet", "HEAD^")
+    for published in (f"origin/{book.address[1]}", book.address[1]):
+        left = _git(book, "merge-base", "HEAD", published)
+        if left and left != head:
+            return left
+    return _git(book, "rev-parse", "--verify", "--quiet", "HEAD^")
 
 
 def keys_at(book: Book, commit: str | None) -> dict[str, str] | None:

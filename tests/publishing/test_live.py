@@ -96,6 +96,15 @@ def test_in_ci_every_chapter_has_its_turn(history, monkeypatch):
     assert sorted(seen) == NAMES
 
 
+def test_a_branch_counts_from_where_it_left(history, author):
+    """Would catch a branch of several commits of which only the last counts."""
+    git(history, "switch", "-qc", "branch")
+    author.edit(history.notebooks[0], "c6", source="assert value != 41")
+    commit(history)
+    commit(history)
+    assert chosen(history) == NAMES[:1]
+
+
 def test_a_base_can_be_named(history, author, monkeypatch):
     """Would catch a push of several commits of which only the last counts."""
     author.edit(history.notebooks[0], "c6", source="assert value != 41")
