@@ -12,23 +12,19 @@ import json
 import os
 import platform
 import re
-import sys
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
 
 from . import notebooks
 from .book import Book
 from .modules import DEFINITION, Code, Module, digest, read_code, without_docstrings
+from .pins import third_party, versions
 from .reach import Packages, Reach
 
 SHOWS = {"show_source", "source_markdown"}  # of llmbook.notebook: what they are given is shown as text
-RUNNERS = ("ipykernel", "papermill")  # what executes a notebook, whatever it imports
 # Variables that change what a run computes: all of the library's but those that name folders or watch.
 STEERS = re.compile(
     r"LLMBOOK_(?!(?:STATIC|DATA|CACHE|RECORDS|FRESH|BASE|WITNESS|WITNESS_CALLS)$)\w+|CUDA_VISIBLE_DEVICES"
@@ -214,56 +210,6 @@ def _text(packages: Packages, node: ast.expr, code: Code, *, bare: bool) -> str 
         return "\n".join(lines)
     comments = [line for line in lines if "#" in line]
     return ast.unparse(without_docstrings(ast.parse(ast.unparse(node)))) + "\n" + "\n".join(comments)
-
-
-# Versions
-
-
-def third_party(packages: Packages, reach: Reach, code: Code) -> set[str]:
-    """The top-level packages of others that are imported on the way."""
-    codes = [code, *(packages.module(name).code for name in reach.used | reach.own)]
-    names = {binding.module for one in codes for several in one.bindings.values() for binding in several}
-    names |= {name for one in codes for name in one.loads | one.stars}
-    return {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - set(packages.folders)
-
-
-def versions(requirements: Path, imported: set[str]) -> list[str]:
-    """The pins that such imports depend on, what they pull in included: not those of what only renders the site."""
-    if not requirements.is_file():
-        return []
-    lines = [line.split("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
-    pins = {canonicalize_name(re.split(r"[=<>~!\[; ]", line)[0]): line for line in lines if line}
-    provides = _distributions()
-    todo = {name for module in imported for name in provides.get(module, [module])} | set(RUNNERS)
-    wanted: set[str] = set()
-    while todo:
-        name = canonicalize_name(todo.pop())
-        if name not in wanted:
-            wanted.add(name)
-            todo |= _pulled_in(name)
-    return sorted(pins[name] for name in wanted & set(pins))
-
-
-@functools.cache
-def _distributions() -> dict[str, list[str]]:
-    return dict(metadata.packages_distributions())
-
-
-@functools.cache
-def _pulled_in(name: str) -> frozenset[str]:
-    try:
-        asked = metadata.requires(name) or []
-    except metadata.PackageNotFoundError:
-        return frozenset()
-    found = set()
-    for line in asked:
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement:
-            continue
-        if not requirement.marker or requirement.marker.evaluate({"extra": ""}):
-            found.add(requirement.name)
-    return frozenset(found)
 
 
 def _hash(value: object) -> str:

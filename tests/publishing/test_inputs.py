@@ -8,7 +8,7 @@ import pytest
 from publishing import notebooks
 from publishing.book import ROOT, Book
 from publishing.execute import Work
-from publishing.inputs import versions
+from publishing.pins import versions
 
 PLACES = ("chapters", "lib/llmbook", "index.ipynb", "_toc.yml", "_config.yml", "requirements.txt")
 
