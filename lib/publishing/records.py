@@ -6,7 +6,7 @@ changed, or of other inputs is told and the notebook runs again. A forged one wh
 what every run does, the comparison of its checked outputs with the committed ones, and by the weekly run, which takes
 no record, compares what it computed with the one it finds, and puts its own in the place.
 
-They lie in `_build/executed` of the checkout and in a folder of the user's, which his clones share:
+They lie in `_build/executed` of the checkout and in a folder of the user's that all clones share:
 `LLMBOOK_RECORDS=FOLDER` names another, `LLMBOOK_RECORDS=none` takes and leaves nothing there.
 """
 
