@@ -165,10 +165,11 @@ def test_an_interrupted_build_leaves_no_half_and_goes_on(book, author):
     """Would catch a half-written result taken for a whole one after Ctrl-C, and finished chapters run again."""
     one, two = book.notebooks
     author.edit(two, "c6", source="import time\n\ntime.sleep(600)\nassert value == 42")
+    # A shell has its background jobs ignore SIGINT, and what such a job starts inherits that: not this build.
+    heed = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
     command = [sys.executable, "-m", "publishing", "--root", str(book.root), "build"]
-    with subprocess.Popen(
-        command, env=environment(book), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as build:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", heed, *command], env=environment(book), **pipes) as build:
         folder = target(book, two, {}).parent
         while not (target(book, one, {}).exists() and list(folder.glob(".*.partial"))):
             assert build.poll() is None, build.communicate()
