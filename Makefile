@@ -14,7 +14,7 @@ help:
 	@echo "make book SCALE=full                    the large runs, for one GPU (SCALE=quick for the small ones)"
 	@echo "make serve                              show the site under a local address (PORT=$(PORT))"
 	@echo "make lab                                open the chapters in JupyterLab"
-	@echo "make test                               style, contract, tests, checked outputs"
+	@echo "make test [ALL=1] [FRESH=1]             style, contract, tests, chapters: what changed, all tests, no records"
 	@echo "make coverage                           how much of the library the tests run; at least 90 % of its lines"
 	@echo "make test-colab                         notebooks in an environment like Colab's (CHAPTER=all: every one wholly)"
 	@echo "make test-lowest                        the library with the lowest versions it says it works with"
@@ -55,8 +55,9 @@ serve: env
 lab: env
 	@PYTHONPATH=lib $(BIN)/jupyter lab chapters
 
+# FRESH=1 takes no record of a chapter and compares what it finds with what it computes.
 test: env
-	@$(RUN) test
+	@$(if $(FRESH),LLMBOOK_FRESH=1) $(RUN) test $(if $(ALL),--all)
 
 # What .coveragerc says counts: the processes that tests start are seen as well, so it takes longer than the tests alone.
 coverage: env

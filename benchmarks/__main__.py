@@ -9,7 +9,7 @@ from benchmarks import environment, texts
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=("all", "train", "quality", "decode", "tokenizers", "gpu", "table"))
+    parser.add_argument("what", choices=("all", "train", "quality", "decode", "tokenizers", "gpu", "table", "chapters"))
     parser.add_argument("--size", choices=("small", "larger"), help="of the models trained; default: both")
     parser.add_argument("--only", action="append", help="contenders whose names hold this; may be given again")
     parser.add_argument("--rounds", type=int, default=9)
@@ -24,7 +24,12 @@ def main() -> int:
     parser.add_argument("--device", default="auto", help="gpu: where; cpu only with --toy")
     parser.add_argument("--toy", action="store_true", help="gpu: at sizes that only try the program")
     parser.add_argument("--eager", action="store_true", help="gpu: without torch.compile")
+    parser.add_argument("--count", type=int, nargs="+", default=[60], help="chapters: notebooks of the longer book")
+    parser.add_argument("--to", type=int, help="chapters: the length that a straight line through two counts is for")
+    parser.add_argument("--command", default=".ci/run", help="chapters: what is timed there")
     arguments = parser.parse_args()
+    if arguments.what == "chapters":  # the book's own environment
+        return _chapters(arguments)
     if arguments.what == "gpu":  # no peers, and no other environment
         return _gpu(arguments)
     if arguments.what != "table":
@@ -57,6 +62,16 @@ def main() -> int:
     if arguments.keep or arguments.what == "table":
         table.rewrite()
     return 0 if done else 1
+
+
+def _chapters(arguments: argparse.Namespace) -> int:
+    from benchmarks import chapters
+
+    try:
+        return chapters.run(arguments.count, to=arguments.to, command=arguments.command)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 def _gpu(arguments: argparse.Namespace) -> int:

@@ -77,11 +77,11 @@ def source_markdown(obj: Callable[..., Any] | type, *, docstring: bool = True) -
     """
     obj = inspect.unwrap(obj)
     try:
-        lines, first = inspect.getsourcelines(obj)
+        source = inspect.getsource(obj)
         path = Path(inspect.getsourcefile(obj))
     except (TypeError, OSError):
         raise TypeError(f"{obj!r} has no Python source to show; give a function or a class of the library") from None
-    source = textwrap.dedent("".join(lines)).rstrip()
+    source = textwrap.dedent(source).rstrip()
     if not docstring:
         source = _without_docstrings(source)
     module = obj.__module__ or ""
@@ -91,8 +91,8 @@ def source_markdown(obj: Callable[..., Any] | type, *, docstring: bool = True) -
     fence = "```"
     while fence in source:
         fence += "`"
-    title = f"**`{obj.__qualname__}`** in `{where}`, line {max(first, 1)}"
-    return f"{title}\n\n{fence}python\n{source}\n{fence}"
+    # No line number: it would change with every edit above the object, and the page would be a run behind.
+    return f"**`{obj.__qualname__}`** in `{where}`\n\n{fence}python\n{source}\n{fence}"
 
 
 def _without_docstrings(source: str) -> str:

@@ -43,7 +43,7 @@ def _run(options: argparse.Namespace, book: Book) -> int | None:
         case "test":
             from .suite import run
 
-            return run(book, options.workers)
+            return run(book, options.workers, everything=options.all)
         case "gpu-test":
             from .gpu import run
 
@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("check", help="check the contract of every notebook")
     test = commands.add_parser("test", help="style, contract, tests and checked outputs")
     test.add_argument("--workers", type=int, default=2)
+    test.add_argument("--all", action="store_true", help="repeat the tests that passed as they are, too")
     commands.add_parser("gpu-test", help="tests and chapters that are marked for a GPU")
     record = commands.add_parser("record", help="run a chapter at length and keep what it records")
     record.add_argument("chapter", help="for example 2-concepts/positions")

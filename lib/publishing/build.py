@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from .book import Book, BookError
-from .execute import execute, parameters_for, target
+from .execute import Work, execute, parameters_for, taken
 from .merge import assemble
 from .render import render
 
@@ -26,11 +26,14 @@ def build(book: Book, *, chapter: str | None = None, scale: str | None = None, w
             reports = "\n\n".join(failure.report() for failure in failures)
             ran = sum(run.failure is None for run in runs)
             raise BookError(f"\n{reports}\n\n{len(failures)} failed; {ran} ran well and are kept. No site was built.")
+        for run in runs:
+            for line in run.wrong:
+                _say(f"{book.name(run.source)}: {line}")
         executed = {run.source: run.executed for run in runs}
         if chapter:
             others = [page for page in book.notebooks if page not in executed]
-            kept = {page: target(book, page, parameters_for(page, None)) for page in others}
-            executed |= {page: path for page, path in kept.items() if path.exists()}
+            kept = [Work(book, page, parameters_for(page, None)) for page in others]
+            executed |= {work.source: work.target for work in kept if taken(work, _say)}
             if bare := [book.name(page) for page in others if page not in executed]:
                 _say(f"not run, shown without outputs: {', '.join(bare)}")
         middle = time.monotonic()

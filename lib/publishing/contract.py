@@ -14,6 +14,8 @@ from nbformat import NotebookNode
 
 from . import notebooks
 from .book import Book
+from .clocks import Clocks
+from .inputs import parse_cell
 from .notebooks import ASSERTION, CHECKED, FOLDED, LONGEST_OUTPUT, code_cells, tags
 from .setup_cell import CELL_ID, TAGS, behind_setup, setup_source
 
@@ -32,7 +34,7 @@ NO_ALT = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt\s*=\s*[\"'][^\"']+)[^>]*>", r
 def problems(book: Book, path: Path) -> list[str]:
     """Everything that is wrong with one notebook, each with what to do; empty when it keeps the contract."""
     notebook = notebooks.read(path)
-    found = [*_common(book, notebook)]
+    found = [*_common(book, notebook), *_clocks(notebook)]
     if book.is_chapter(path):
         found += [*_opening(notebook), *_lengths(notebook), *_claims(notebook), *_exercises(notebook)]
     if not found and notebooks.text(
@@ -72,6 +74,18 @@ def _outputs(here: str, cell: NotebookNode) -> Iterator[str]:
         yield f"{here} is tagged {CHECKED} but has no execution count, so it is not compared: run `make tidy`."
     elif len(printed) > LONGEST_OUTPUT:
         yield f"{here} prints {len(printed)} characters; a checked output has at most {LONGEST_OUTPUT}."
+
+
+def _clocks(notebook: NotebookNode) -> Iterator[str]:
+    """A busy machine must not make a chapter fail, nor print another text where the text is compared."""
+    clocks = Clocks()
+    for number, cell in enumerate(notebook.cells, 1):
+        tree = parse_cell(cell.source) if cell.cell_type == "code" else None
+        for what in clocks.read(tree, checked=CHECKED in tags(cell)) if tree else ():
+            yield (
+                f"cell {number} (id {cell.get('id')}) {what}, which depends on a clock: print the measurement in a "
+                f"cell that is not tagged {CHECKED}, and assert nothing about it."
+            )
 
 
 def _opening(notebook: NotebookNode) -> Iterator[str]:

@@ -1,14 +1,13 @@
 """Run the notebooks, two at a time, and keep what ran under a hash of everything it depends on.
 
-An executed notebook lies at `_build/executed/<path>/<hash>.ipynb`. The hash covers its code cells, their ids and
-tags, the sources of `llmbook`, `requirements.txt`, the parameters and the Python version: prose is not among them.
-Jupyter Book's own cache would not notice a change in the library, and would go on after a failing cell.
+An executed notebook lies at `_build/executed/<path>/<hash>.ipynb`; inputs.py says what the hash covers, records.py
+when one that is there is taken. Jupyter Book's own cache would not notice a change in the library, and would go on
+after a failing cell.
 """
 
-import hashlib
+import functools
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -17,14 +16,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from . import notebooks
+from . import inputs as inputs_of
+from . import notebooks, records
 from .book import Book
-from .files import digest
+from .reach import Packages
 
-KEPT = 3  # executed versions of one notebook: enough to go back and forth between two branches
+FRESH = "LLMBOOK_FRESH"  # set: no record is taken, every notebook runs, and is compared with the record it replaces
 LIBRARY = Path(__file__).resolve().parents[1]
 
 
@@ -57,22 +57,46 @@ class Run:
     executed: Path
     seconds: float = 0.0
     failure: Failure | None = None
+    wrong: tuple[str, ...] = ()  # what the record it replaces had said otherwise, where none was to be taken
+
+
+@dataclass(frozen=True)
+class Work:
+    """One notebook to be executed, with all its execution depends on."""
+
+    book: Book
+    source: Path
+    parameters: dict
+
+    @property
+    def name(self) -> str:
+        return str(Path(self.book.name(self.source)).with_suffix(""))
+
+    @functools.cached_property
+    def inputs(self) -> dict[str, str]:
+        return self.inputs_now()
+
+    def inputs_now(self) -> dict[str, str]:
+        packages = Packages({"llmbook": self.book.root / "lib"})
+        return inputs_of.inputs(self.book, self.source, self.parameters, packages=packages)
+
+    @property
+    def key(self) -> str:
+        return inputs_of.key(self.inputs)
+
+    @property
+    def target(self) -> Path:
+        return self.book.build / "executed" / self.name / f"{self.key}.ipynb"
 
 
 def key(book: Book, source: Path, parameters: dict) -> str:
     """The hash that decides whether a notebook must run again."""
-    cells = notebooks.code_cells(notebooks.read(source))
-    total = hashlib.sha256()
-    total.update(json.dumps([[c.get("id"), c.source, notebooks.tags(c)] for c in cells]).encode())
-    total.update(digest(book.root, [book.root / "lib" / "llmbook", book.root / "requirements.txt"]).encode())
-    total.update(json.dumps([parameters, platform.python_version()], sort_keys=True).encode())
-    return total.hexdigest()[:20]
+    return Work(book, source, parameters).key
 
 
 def target(book: Book, source: Path, parameters: dict) -> Path:
     """Where the executed copy of `source` lies, whether or not it is there yet."""
-    folder = book.build / "executed" / Path(book.name(source)).with_suffix("")
-    return folder / f"{key(book, source, parameters)}.ipynb"
+    return Work(book, source, parameters).target
 
 
 def parameters_for(source: Path, scale: str | None) -> dict:
@@ -108,20 +132,19 @@ def execute(
     had finished stay, so that the next build goes on from there.
     """
     runs, todo = [], []
+    fresh = bool(os.environ.get(FRESH))
     for source in sources:
-        parameters = parameters_for(source, scale)
-        wanted = target(book, source, parameters)
-        _sweep(wanted.parent)
-        if wanted.exists():
-            os.utime(wanted)
-            runs.append(Run(source, wanted))
+        work = Work(book, source, parameters_for(source, scale))
+        _sweep(work.target.parent)
+        if not fresh and taken(work, say):
+            runs.append(Run(source, work.target))
         else:
-            todo.append((source, wanted, parameters))
+            todo.append(work)
     if runs:
         say(f"{len(runs)} of {len(sources)} notebooks unchanged, not run again")
     pool = _Pool(book, len(todo), say)
     with ThreadPoolExecutor(max(1, workers)) as threads, pool.guarded():
-        pending = [threads.submit(pool.run, *work) for work in todo]
+        pending = [threads.submit(_renew if fresh else pool.run, *([pool] if fresh else []), work) for work in todo]
         try:
             runs += [future.result() for future in as_completed(pending)]
         except BaseException:
@@ -129,17 +152,41 @@ def execute(
             pool.stop()
             raise
     for run in runs:
-        _prune(run.executed)
+        records.prune(run.executed.parent)
     return sorted(runs, key=lambda run: sources.index(run.source))
+
+
+def taken(work: Work, say: Callable[[str], None] = print) -> bool:
+    """Whether there is a record of `work`, here or in the user's folder, and it is in order."""
+    wanted = work.target
+    if not wanted.exists() and not records.fetch(work.name, wanted):
+        return False
+    if reason := records.fault(wanted, work.inputs, work.book.root):
+        records.put_away(wanted, reason, work.book.name(work.source), say)
+        return False
+    os.utime(wanted)
+    return True
+
+
+def _renew(pool: "_Pool", work: Work) -> Run:
+    """Run `work` whatever is kept, and say where the record that it replaces differs."""
+    from .playback import wrong
+
+    kept = notebooks.read(work.target) if taken(work, pool.say) else None
+    work.target.unlink(missing_ok=True)
+    run = pool.run(work)
+    if run.failure or kept is None:
+        return run
+    return replace(run, wrong=tuple(wrong(kept, notebooks.read(run.executed))))
 
 
 def execute_with(book: Book, source: Path, parameters: dict, say: Callable[[str], None] = print) -> Run:
     """Run one notebook with any parameters, whatever is kept; the copy is the caller's to delete."""
-    wanted = target(book, source, parameters)
+    work = Work(book, source, parameters)
     pool = _Pool(book, 1, say)
     with pool.guarded():
         try:
-            return pool.run(source, wanted.with_name(f"once-{wanted.name}"), parameters)
+            return pool.run(work, once=True)
         except BaseException:
             pool.stop()
             raise
@@ -155,32 +202,42 @@ class _Pool:
         self.lock, self.finished, self.stopped = threading.Lock(), 0, False
         self.terminal = sys.stderr.isatty()
 
-    def run(self, source: Path, wanted: Path, parameters: dict) -> Run:
-        name, start = self.book.name(source), time.monotonic()
+    def run(self, work: Work, *, once: bool = False) -> Run:
+        """Execute `work` and keep its record; `once`, under a name of its own that nobody will find."""
+        name, start, wanted = self.book.name(work.source), time.monotonic(), work.target
+        if once:
+            wanted = wanted.with_name(f"once-{wanted.name}")
         wanted.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "publishing.worker", str(source), str(wanted), json.dumps(parameters)]
-        with tempfile.TemporaryFile("w+") as errors:
+        paths = [str(self.book.root), str(work.source), str(wanted)]
+        command = [sys.executable, "-m", "publishing.worker", *paths, json.dumps(work.parameters)]
+        with tempfile.TemporaryFile("w+") as errors, tempfile.TemporaryFile("w+") as given:
+            json.dump(work.inputs, given)
+            given.seek(0)
             with self.lock:
                 if self.stopped:
                     raise KeyboardInterrupt
                 process = subprocess.Popen(
                     command,
+                    stdin=given,
                     stdout=subprocess.PIPE,
                     stderr=errors,
                     text=True,
                     env=environment(self.book),
                 )
                 self.live[name] = process
-            failed = None
+            failed, last = None, None
             for line in process.stdout:
                 event = json.loads(line) if line.startswith("{") else {}
-                failed = event.get("failed", failed)
-                self._progress(name, f"{event.get('cell', '?')}/{event.get('of', '?')}")
+                failed, last = event.get("failed", failed), event.get("cell", last)
+                self._progress(name, f"{last or '?'}/{event.get('of', '?')}")
             code = process.wait()
             seconds = time.monotonic() - start
             if code and failed is None:
                 errors.seek(0)
                 failed = {"error": f"the worker ended with {code}", "traceback": errors.read().splitlines()}
+                failed |= _begun(work.source, last)
+        if failed is None and not once:
+            failed = self._kept(work, wanted)
         failure = Failure(name, seconds, **failed) if failed else None
         with self.lock:
             del self.live[name]
@@ -190,7 +247,19 @@ class _Pool:
                 result = "FAILED" if failure else f"{seconds:6.1f} s"
                 self._clear()
                 self.say(f"[{self.finished}/{self.total}] {result}  {name}")
-        return Run(source, wanted, seconds, failure)
+        return Run(work.source, wanted, seconds, failure)
+
+    def _kept(self, work: Work, made: Path) -> dict | None:
+        """Keep the record; none is made of a run under whose feet something was edited."""
+        now = work.inputs_now()
+        if now == work.inputs:
+            records.keep(work.name, made)
+            return None
+        made.unlink(missing_ok=True)
+        changed = next(
+            name for name in sorted(now.keys() | work.inputs.keys()) if now.get(name) != work.inputs.get(name)
+        )
+        return {"error": f"{changed} changed while it ran: run it again"}
 
     def guarded(self):
         """While it is open, SIGTERM stops the build as Ctrl-C does."""
@@ -199,14 +268,16 @@ class _Pool:
     def stop(self) -> None:
         with self.lock:
             self.stopped = True
-            live = list(self.live.values())
-        for process in live:
+            live = dict(self.live)
+        for process in live.values():
             process.send_signal(signal.SIGINT)
-        for process in live:
+        for name, process in live.items():
             try:
                 process.wait(5)
             except subprocess.TimeoutExpired:
                 process.kill()
+                process.wait()
+            _sweep(self.book.build / "executed" / Path(name).with_suffix(""))
 
     def _progress(self, name: str, where: str) -> None:
         if not self.terminal:
@@ -242,7 +313,9 @@ def _sweep(folder: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _prune(newest: Path) -> None:
-    versions = sorted(newest.parent.glob("*.ipynb"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in versions[KEPT:]:
-        old.unlink(missing_ok=True)
+def _begun(source: Path, number: int | None) -> dict:
+    """The cell that had begun when a worker ended without a word."""
+    cells = notebooks.read(source).cells
+    if number is None or number > len(cells):
+        return {}
+    return {"cell": number, "id": cells[number - 1].get("id"), "source": cells[number - 1].source}

@@ -15,6 +15,7 @@ from .book import REFERENCE, STATUS, Book, BookError
 from .files import write_bytes, write_text
 
 BESIDE = ("_config.yml", "_toc.yml", "references.bib", "web/logo.svg", "web/favicon.svg")
+OVERWRITTEN = re.compile(r"^.*\r(?=[^\n])", re.M)  # what a line held before the cursor went back to its beginning
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -42,6 +43,9 @@ def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
             before.text += output.text
         else:
             joined.append(output)
+    for output in joined:
+        if output.output_type == "stream":
+            output.text = OVERWRITTEN.sub("", output.text)
     return joined
 
 

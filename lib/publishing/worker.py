@@ -1,8 +1,9 @@
-"""Run one notebook with papermill in a process of its own: `python -m publishing.worker SOURCE TARGET PARAMETERS`.
+"""Run one notebook with papermill in a process of its own: `python -m publishing.worker ROOT SOURCE TARGET PARAMETERS`.
 
-One line of JSON on standard output for every cell that starts, and one for a failure. The target is written when
-every cell has run, and not otherwise. Its metadata say what the run took (papermill's entry: when and how long; ours:
-memory, machine and versions), which is what the status page shows.
+Standard input holds the inputs of the run (see inputs.py). One line of JSON on standard output for every cell that
+starts, and one for a failure. The target is written when every cell has run, and not otherwise. Its metadata say what
+the run took (papermill's entry: when and how long; ours: memory, machine and versions), which is what the status page
+shows, and what it depended on, which decides whether it may be taken again.
 """
 
 import json
@@ -15,40 +16,67 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from .records import NOTE, seal
+
 CELL_TIMEOUT = 3600  # seconds: the longest cell of a full-scale run
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-NOTE = "llmbook"  # the key of our entry in the metadata
+EXPECTED = "raises-exception"  # the tag of a cell that must fail; papermill does not know it
+WATCH = "--IPKernelApp.extra_extensions=publishing.witness"
 PACKAGES = ("torch", "numpy", "plotly", "llmbook")
 
 
-def run(source: Path, target: Path, parameters: dict) -> bool:
+def run(root: Path, source: Path, target: Path, parameters: dict, inputs: dict[str, str]) -> bool:
     """Execute `source` into `target`; False when a cell failed."""
     import papermill
 
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    total = len(json.loads(source.read_text(encoding="utf-8"))["cells"])
+    cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
+    begun: dict = {}
+
+    def begin(cell, cell_index: int) -> None:
+        begun.update(id=cell.get("id"), source=cell.source)
+        _say(cell=cell_index + 1, of=len(cells))
+
     try:
         with tempfile.TemporaryDirectory() as empty:  # as in Colab: the notebook is there, the repository is not
-            papermill.execute_notebook(
-                str(source),
-                str(partial),
-                parameters=parameters,
-                cwd=empty,
-                kernel_name="python3",
-                progress_bar=False,
-                execution_timeout=CELL_TIMEOUT,
-                on_cell_start=lambda cell, cell_index: _say(cell=cell_index + 1, of=total),
-            )
-        _note(partial)
+            os.environ["LLMBOOK_WITNESS"] = str(seen := Path(empty) / "witness.json")
+            folder = Path(empty) / "chapter"
+            folder.mkdir()
+            try:
+                papermill.execute_notebook(
+                    str(source),
+                    str(partial),
+                    parameters=parameters,
+                    cwd=str(folder),
+                    kernel_name="python3",
+                    progress_bar=False,
+                    execution_timeout=CELL_TIMEOUT,
+                    on_cell_start=begin,
+                    extra_arguments=[WATCH],
+                )
+            except papermill.PapermillExecutionError:
+                if not _all_expected(partial):
+                    raise
+            _note(partial)
+            seal(partial, inputs, root, json.loads(seen.read_text()) if seen.exists() else {})
         os.replace(partial, target)
         return True
     except papermill.PapermillExecutionError as error:
-        _say(failed=_failure(source, partial, error))
+        _say(failed=_failure(cells, partial, error))
     except Exception as error:  # the kernel died, a cell ran out of time, the disk is full
-        _say(failed={"error": f"{type(error).__name__}: {error}".strip(), "traceback": []})
+        number = next((k for k, cell in enumerate(cells, 1) if cell.get("id") == begun.get("id")), None)
+        what = f"{type(error).__name__}: {error}".strip()
+        _say(failed={"error": what, "traceback": [], "cell": number, **(begun if number else {})})
     finally:
         partial.unlink(missing_ok=True)
     return False
+
+
+def _all_expected(executed: Path) -> bool:
+    """Whether every cell ran, and those that failed were meant to."""
+    cells = [c for c in json.loads(executed.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    ran = all(cell["execution_count"] for cell in cells if "".join(cell["source"]).strip())
+    return ran and all(EXPECTED in cell["metadata"].get("tags", []) for cell, _ in _errors(cells))
 
 
 def _note(executed: Path) -> None:
@@ -90,19 +118,24 @@ def _processor() -> str:
     return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
 
 
-def _failure(source: Path, partial: Path, error: Exception) -> dict:
-    cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
+def _failure(cells: list[dict], partial: Path, error: Exception) -> dict:
+    """The cell that failed without being meant to; papermill names the first that failed at all."""
     done = json.loads(partial.read_text(encoding="utf-8"))["cells"] if partial.exists() else []
-    broken = [c["id"] for c in done if any(o["output_type"] == "error" for o in c.get("outputs", []))]
-    number = next((k for k, cell in enumerate(cells, 1) if cell.get("id") in broken), None)
-    trace = [line for part in error.traceback for line in ANSI.sub("", part).splitlines()]
+    broken = [(cell, out) for cell, out in _errors(done) if EXPECTED not in cell["metadata"].get("tags", [])]
+    cell, out = broken[0] if broken else ({"source": error.source}, vars(error))
+    trace = [line for part in out["traceback"] for line in ANSI.sub("", part).splitlines()]
     return {
-        "cell": number,
-        "id": broken[0] if broken else None,
-        "source": error.source,
-        "error": f"{error.ename}: {error.evalue}",
+        "cell": next((k for k, one in enumerate(cells, 1) if one.get("id") == cell.get("id", "")), None),
+        "id": cell.get("id"),
+        "source": "".join(cell["source"]),
+        "error": f"{out['ename']}: {out['evalue']}",
         "traceback": trace,
     }
+
+
+def _errors(cells: list[dict]) -> list[tuple[dict, dict]]:
+    """Every error among the outputs, with its cell."""
+    return [(cell, out) for cell in cells for out in cell.get("outputs", []) if out["output_type"] == "error"]
 
 
 def _say(**what: object) -> None:
@@ -111,7 +144,8 @@ def _say(**what: object) -> None:
 
 if __name__ == "__main__":
     try:
-        ok = run(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))
+        paths, parameters = map(Path, sys.argv[1:4]), json.loads(sys.argv[4])
+        ok = run(*paths, parameters, json.load(sys.stdin))
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0 if ok else 1)

@@ -82,7 +82,7 @@ def test_expect_error_notices_success_and_other_errors():
 def test_source_is_shown_as_it_stands():
     """Catches a fence closed by the code's own back-quotes, and a wrong file."""
     shown = source_markdown(sample)
-    assert shown.startswith("**`sample`** in `test_notebook.py`, line ")
+    assert shown.startswith("**`sample`** in `test_notebook.py`\n")
     assert "\n````python\ndef sample(x):\n" in shown
     assert shown.endswith("\n````")
     assert "lib/llmbook/notebook.py" in source_markdown(choose_scale)

@@ -52,6 +52,13 @@ def write_notebook(book: Book, name: str, cells: list) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def _own_records(tmp_path, monkeypatch):
+    """No test takes a record of the user's, or leaves one among them."""
+    monkeypatch.setenv("LLMBOOK_RECORDS", str(tmp_path / "records"))
+    monkeypatch.delenv("LLMBOOK_FRESH", raising=False)
+
+
 @pytest.fixture
 def book(tmp_path: Path) -> Book:
     """A complete small checkout."""

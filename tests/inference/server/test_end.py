@@ -15,7 +15,7 @@ from llmbook.interop.checkpoint import save_model
 from llmbook.model import Encoder, TransformerConfig
 from llmbook.text import ByteTokenizer
 
-from .helpers import Script, alone, complete, open_stream, read_stream, serving, wait_until
+from .helpers import PATIENCE, Script, alone, complete, open_stream, read_stream, serving, wait_until
 
 
 def test_closing_lets_answers_finish():
@@ -32,7 +32,7 @@ def test_closing_lets_answers_finish():
         *chunks, done = read_stream(response)
         assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == "abcd"
         assert done == "[DONE]"
-        closing.join(timeout=20)
+        closing.join(timeout=PATIENCE)
         assert not closing.is_alive()
         idle.close()
         with pytest.raises(ApiError, match="shutting down"):
@@ -51,7 +51,7 @@ def test_closing_does_not_wait_beyond_its_patience():
         wait_until(lambda: server.worker._inbox.qsize() >= 2)  # patience is at an end
         model.let(5)
         events = read_stream(response)
-        closing.join(timeout=20)
+        closing.join(timeout=PATIENCE)
     assert events[-1]["error"]["message"] == "the server is shutting down"
 
 
@@ -65,7 +65,7 @@ def test_the_command_serves_until_a_signal(model, monkeypatch, capsys, number):
     before = signal.getsignal(number)
 
     def client():
-        server = made.get(timeout=20)
+        server = made.get(timeout=PATIENCE)
         made.put((server, complete(server, prompt="O", max_tokens=3, temperature=0)["choices"][0]["text"]))
         os.kill(os.getpid(), number)
 

@@ -8,6 +8,7 @@ import pytest
 from llmbook.inference.server import Limits
 
 from .helpers import (
+    PATIENCE,
     Script,
     ask,
     complete,
@@ -80,7 +81,10 @@ def test_a_body_that_never_comes():
     """A thread held for ever by a client that announces a body, or nothing at all, and is silent."""
     with serving(Script("a"), limits=Limits(socket_timeout=0.2)) as server:
         address = server._http.server_address[:2]
-        with socket.create_connection(address, timeout=20) as announced, socket.create_connection(address) as silent:
+        with (
+            socket.create_connection(address, timeout=PATIENCE) as announced,
+            socket.create_connection(address) as silent,
+        ):
             head = "POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
             announced.sendall(head.encode())
             assert announced.makefile("rb").readline().split()[1] == b"408"

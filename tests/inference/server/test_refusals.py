@@ -8,7 +8,7 @@ from llmbook.inference import Engine
 from llmbook.inference.server import CompletionServer
 from llmbook.text import CharTokenizer
 
-from .helpers import Script, ask, chat, complete, completion, serving
+from .helpers import PATIENCE, Script, ask, chat, complete, completion, serving
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_bodies_of_the_wrong_size_or_kind(server):
         ({"Content-Type": "application/json", "Content-Length": "9" * 5000}, 413),  # more digits than int() reads
     ]:
         assert ask(server, "POST", "/v1/completions", b"" if expected != 415 else b"{}", headers)[0] == expected
-    with socket.create_connection(server._http.server_address[:2], timeout=20) as raw:
+    with socket.create_connection(server._http.server_address[:2], timeout=PATIENCE) as raw:
         raw.sendall(b"nonsense\r\n\r\n")
         assert b'"error"' in raw.makefile("rb").read()
     status, headers, _ = ask(server, "PUT", "/v1/models")
