@@ -1,6 +1,6 @@
 /* What scrolls sideways can be reached by the keyboard: formulas and tables that are wider than the page. */
 (() => {
-  const wide = ".bd-article mjx-container[display], .bd-article div.cell_output .text_html";
+  const wide = ".bd-article .katex-display, .bd-article div.cell_output .text_html";
   const mark = () => {
     for (const box of document.querySelectorAll(wide)) {
       if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
@@ -8,8 +8,7 @@
     }
   };
   addEventListener("load", () => {
-    const typeset = window.MathJax?.startup?.promise ?? Promise.resolve();
-    typeset.then(mark);
+    mark();
     let due;
     addEventListener("resize", () => { clearTimeout(due); due = setTimeout(mark, 200); });
   });

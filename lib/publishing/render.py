@@ -17,6 +17,9 @@ from .execute import LIBRARY
 from .files import digest, write_text
 from .worker import ANSI
 
+# The modules that say how a page looks.
+OWN = ("engine.py", "mathematics.py", "playground.py", "render.py", "sphinx_ext.py")
+
 
 def render(book: Book, source: Path) -> bool:
     """Render `source` into `_build/html`; False when there was nothing to do.
@@ -26,7 +29,7 @@ def render(book: Book, source: Path) -> bool:
     frame = digest(book.root, [book.root / "_config.yml", book.root / "_toc.yml", book.root / "web"])
     library = LIBRARY / "llmbook"
     shown = [library / "checkpoints", library / "figures" / "assets", library / "figures" / "playground.py"]
-    own = [Path(__file__).with_name(name) for name in ("sphinx_ext.py", "playground.py", "render.py")]
+    own = [Path(__file__).with_name(name) for name in OWN]
     frame += digest(LIBRARY, [*own, *shown])
     stamp, state = book.build / "rendered", f"{frame}\n{digest(source, [source])}\n"
     before = stamp.read_text() if stamp.is_file() else ""

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from docutils import nodes
 
-from . import playground
+from . import mathematics, playground
 from .book import ROOT, STATUS, Book
 
 CARD = "card.png"  # what others show of a link to the book: `make card` draws it from web/card.svg
 SCRIPTS, STYLES = ("explorer.js", "site.js"), ("book.css", "explorer.css")
 # Thebe runs cells on a foreign server; fontawesome.js draws as SVG the icons that the theme's fonts draw already.
-DEAD = ("scripts/fontawesome.js", "sphinx-thebe.js", "sphinx-thebe.css")
+DEAD = ("scripts/fontawesome.js", "sphinx-thebe.js", "sphinx-thebe.css", mathematics.BUILD_ONLY)
 # What a folded cell is called, by its tag; Jupyter Book says "Show code cell source" of all of them.
 FOLDS = {"setup": "Set-up", "hide-cell": "Solution", "hide-input": "Code"}
 FOLD = re.compile(
@@ -26,8 +26,6 @@ FOLD = re.compile(
     r'\s*<p class="collapsed.*?</summary>',
     re.S,
 )
-# Sphinx splits every formula with a line break, one inside a matrix too; a \tag in a split is an error on the page.
-SPLIT = re.compile(r"\\begin\{split\}((?:(?!\\end\{split\}).)*\\tag\{(?:(?!\\end\{split\}).)*)\\end\{split\}", re.S)
 FONTAWESOME = re.compile(r"\s*<(?:script|link)[^>]*fontawesome\.js[^>]*>(?:\s*</script>)?")
 
 
@@ -35,6 +33,7 @@ def setup(app):
     """Entry point that Sphinx calls."""
     app.add_config_value("book_description", "", "html")
     app.add_config_value("book_subtitle", "", "html")
+    mathematics.setup(app)
     app.connect("config-inited", _assets)
     app.connect("html-page-context", _page, priority=900)
     app.connect("build-finished", _finish)
@@ -52,9 +51,6 @@ def _assets(app, config):
     config.html_static_path.append(str(ROOT / "web"))
     # The playground's script and style travel with the library, which writes them into readers' own pages as well.
     config.html_static_path.append(str(ROOT / "lib" / "llmbook" / "figures" / "assets"))
-    config.mathjax_path = "vendor/mathjax/tex-chtml.js"
-    # No menu: its speech and colour tools would be fetched from elsewhere, and it makes every formula a tab stop.
-    config.mathjax3_config = {"options": {"enableMenu": False}} | (config.mathjax3_config or {})
 
 
 def _page(app, pagename, templatename, context, doctree):
@@ -76,10 +72,7 @@ def _page(app, pagename, templatename, context, doctree):
     if "citation-list" in body:  # docutils gives its list roles that do not fit together
         body = body.replace('role="list" class="citation-list"', 'class="citation-list"')
         body = body.replace(' role="doc-biblioentry"', "")
-    body = SPLIT.sub(r"\1", body)
     context["body"] = body
-    if 'class="math ' not in body:
-        context["script_files"] = [file for file in context["script_files"] if "mathjax" not in _name(file)]
     if pagename == STATUS:  # the build writes it: there is nothing to edit
         for group in context.get("header_buttons", []):
             if "buttons" in group:

@@ -36,7 +36,6 @@ WAIT = 120_000  # milliseconds: a busy machine, not a slow page
 READ = """async () => {
   const frame = () => new Promise((done) => requestAnimationFrame(done));
   await document.fonts.ready;
-  await window.MathJax?.startup?.promise;
   for (const box of document.querySelectorAll("main details:not(.llm-values)")) box.open = true;
   for (const box of document.querySelectorAll("figure.llm-figure, footer")) {
     box.scrollIntoView({ behavior: "instant" });
@@ -76,7 +75,7 @@ STATE = """() => {
     drawn: plots.length,
     failed: [...document.querySelectorAll("figure[data-state=failed] .llm-title")].map((title) => title.textContent),
     values: document.querySelector(".llm-values[open]")?.querySelectorAll("tr").length ?? null,
-    red: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map((error) => error.textContent),
+    red: [...document.querySelectorAll(".katex-error, div.math > code, span.math > code")].map((error) => error.textContent),
   };
 }"""
 # axe takes a minute for a page with ten thousand words of code. One of each kind is enough: of the words that look
@@ -89,7 +88,7 @@ THIN = """() => {
       kind.push(box.localName + "." + (box.getAttribute("class") ?? ""));
     return seen.has(kind.join()) || !seen.add(kind.join());
   };
-  const kinds = [".highlight span, .llm-values td", "mjx-container:not([tabindex])", ".main-svg text"];
+  const kinds = [".highlight span, .llm-values td", ".katex-display:not([tabindex]), span.math", ".main-svg text"];
   const [words, formulas, labels] = kinds.map((kind) => [...document.querySelectorAll(kind)].filter(again));
   for (const one of words) one.remove();
   for (const one of formulas) one.replaceChildren();
