@@ -18,7 +18,7 @@ from .files import digest, write_text
 from .worker import ANSI
 
 # The modules that say how a page looks.
-OWN = ("engine.py", "mathematics.py", "playground.py", "render.py", "sphinx_ext.py")
+OWN = ("engine.py", "mathematics.py", "playground.py", "render.py", "search.py", "sphinx_ext.py", "synonyms.yml")
 
 
 def render(book: Book, source: Path) -> bool:

@@ -11,14 +11,24 @@ import shutil
 from pathlib import Path
 
 from docutils import nodes
+from sphinx.util import logging
 
-from . import mathematics, playground
+from . import mathematics, playground, search
 from .book import ROOT, STATUS, Book
 
 CARD = "card.png"  # what others show of a link to the book: `make card` draws it from web/card.svg
-SCRIPTS, STYLES = ("explorer.js", "site.js"), ("book.css", "explorer.css")
+SCRIPTS, STYLES = ("explorer.js", "site.js", "search.js"), ("book.css", "explorer.css", "search.css")
 # Thebe runs cells on a foreign server; fontawesome.js draws as SVG the icons that the theme's fonts draw already.
-DEAD = ("scripts/fontawesome.js", "sphinx-thebe.js", "sphinx-thebe.css", mathematics.BUILD_ONLY)
+# Sphinx's own search is not the site's.
+DEAD = (
+    "scripts/fontawesome.js",
+    "sphinx-thebe.js",
+    "sphinx-thebe.css",
+    "searchtools.js",
+    "language_data.js",
+    "sphinx_highlight.js",
+    mathematics.BUILD_ONLY,
+)
 # What a folded cell is called, by its tag; Jupyter Book says "Show code cell source" of all of them.
 FOLDS = {"setup": "Set-up", "hide-cell": "Solution", "hide-input": "Code"}
 FOLD = re.compile(
@@ -26,7 +36,18 @@ FOLD = re.compile(
     r'\s*<p class="collapsed.*?</summary>',
     re.S,
 )
-FONTAWESOME = re.compile(r"\s*<(?:script|link)[^>]*fontawesome\.js[^>]*>(?:\s*</script>)?")
+UNWANTED = re.compile(
+    r"\s*<(?:script|link)[^>]*(?:fontawesome|searchtools|language_data|searchindex)\.js[^>]*>(?:\s*</script>)?"
+)
+SEARCH_PAGE = """\
+<section id="search"><h1>Search</h1>
+<form class="bd-search" id="book-search" action="search.html" method="get" role="search">
+<input type="search" class="form-control" name="q" aria-label="Search the book" autocomplete="off" spellcheck="false">
+</form>
+<noscript><p>Search runs in your browser and needs JavaScript. Without it, the contents beside this page lead to every
+chapter, and the <a href="glossary.html">glossary</a> from each word to the chapter that explains it.</p></noscript>
+</section>"""
+log = logging.getLogger(__name__)
 
 
 def setup(app):
@@ -35,6 +56,8 @@ def setup(app):
     app.add_config_value("book_subtitle", "", "html")
     mathematics.setup(app)
     app.connect("config-inited", _assets)
+    app.connect("builder-inited", _no_search_of_sphinx)
+    app.connect("html-collect-pages", lambda app: [("search", {"title": "Search", "body": SEARCH_PAGE}, "page.html")])
     app.connect("html-page-context", _page, priority=900)
     app.connect("build-finished", _finish)
     web = ROOT / "web"
@@ -53,8 +76,14 @@ def _assets(app, config):
     config.html_static_path.append(str(ROOT / "lib" / "llmbook" / "figures" / "assets"))
 
 
+def _no_search_of_sphinx(app):
+    app.builder.search = False  # neither its page nor its index
+
+
 def _page(app, pagename, templatename, context, doctree):
+    models = ()
     if playground.present(context.get("body") or ""):
+        models = playground.titles()
         app.add_css_file(playground.style(), priority=900)  # called here, they are this page's alone
         for script in playground.scripts():
             app.add_js_file(script, loading_method="defer")
@@ -63,7 +92,9 @@ def _page(app, pagename, templatename, context, doctree):
     context["body"] = playground.publish_own(
         context.get("body") or "", Path(app.outdir), pagename, lambda path: context["pathto"](path, 1)
     )
-    context["script_files"] = [file for file in context.get("script_files", []) if not _thebe(file)]
+    context["script_files"] = [
+        file for file in context.get("script_files", []) if not _thebe(file) and "sphinx_highlight" not in _name(file)
+    ]
     context["css_files"] = [file for file in context.get("css_files", []) if not _thebe(file)]
     body = FOLD.sub(_fold, context.get("body") or "")
     if pagename == app.config.root_doc:  # the home page opens with its figure
@@ -72,7 +103,12 @@ def _page(app, pagename, templatename, context, doctree):
     if "citation-list" in body:  # docutils gives its list roles that do not fit together
         body = body.replace('role="list" class="citation-list"', 'class="citation-list"')
         body = body.replace(' role="doc-biblioentry"', "")
+    body = search.number_figures(body)
     context["body"] = body
+    if doctree is not None:
+        title = _plain(context.get("title") or "")
+        entries = search.collect(doctree, pagename, body, models)
+        search.write_page(Path(app.outdir) / "_static", pagename, title, entries)
     if pagename == STATUS:  # the build writes it: there is nothing to edit
         for group in context.get("header_buttons", []):
             if "buttons" in group:
@@ -142,9 +178,11 @@ def _finish(app, exception):
     out = Path(app.outdir)
     for page in out.rglob("*.html"):
         before = page.read_text(encoding="utf-8")
-        after = FONTAWESOME.sub("", before)
+        after = UNWANTED.sub("", before)
         if after != before:
             page.write_text(after, encoding="utf-8")
+    entries, size = search.write_index(out / "_static", sorted(app.env.found_docs))
+    log.info("search: %d entries, an index of %.0f kB", entries, size / 1000)
     for dead in DEAD:
         (out / "_static" / dead).unlink(missing_ok=True)
     for unwanted in list(out.rglob("*.map")):
