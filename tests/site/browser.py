@@ -75,7 +75,7 @@ STATE = """() => {
     drawn: plots.length,
     failed: [...document.querySelectorAll("figure[data-state=failed] .llm-title")].map((title) => title.textContent),
     values: document.querySelector(".llm-values[open]")?.querySelectorAll("tr").length ?? null,
-    red: [...document.querySelectorAll(".katex-error, div.math > code, span.math > code")].map((error) => error.textContent),
+    red: [...document.querySelectorAll(".katex-error, .math > code")].map((error) => error.textContent),
   };
 }"""
 # axe takes a minute for a page with ten thousand words of code. One of each kind is enough: of the words that look
