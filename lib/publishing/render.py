@@ -17,8 +17,18 @@ from .execute import LIBRARY
 from .files import digest, write_text
 from .worker import ANSI
 
+QUOTED = ("glossary", "notation")
 # The modules that say how a page looks.
-OWN = ("engine.py", "mathematics.py", "playground.py", "render.py", "search.py", "sphinx_ext.py", "synonyms.yml")
+OWN = (
+    "engine.py",
+    "glossary.py",
+    "mathematics.py",
+    "playground.py",
+    "render.py",
+    "search.py",
+    "sphinx_ext.py",
+    "synonyms.yml",
+)
 
 
 def render(book: Book, source: Path) -> bool:
@@ -27,6 +37,8 @@ def render(book: Book, source: Path) -> bool:
     Raises BookError when Jupyter Book fails or warns; its own messages are on standard error by then.
     """
     frame = digest(book.root, [book.root / "_config.yml", book.root / "_toc.yml", book.root / "web"])
+    # Pages quote the entries that they link to.
+    frame += digest(source, [path for name in QUOTED if (path := source / f"{name}.md").is_file()])
     library = LIBRARY / "llmbook"
     shown = [library / "checkpoints", library / "figures" / "assets", library / "figures" / "playground.py"]
     own = [Path(__file__).with_name(name) for name in OWN]

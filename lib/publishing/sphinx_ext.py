@@ -13,11 +13,14 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.util import logging
 
-from . import mathematics, playground, search
+from . import glossary, mathematics, playground, search
 from .book import ROOT, STATUS, Book
 
 CARD = "card.png"  # what others show of a link to the book: `make card` draws it from web/card.svg
-SCRIPTS, STYLES = ("explorer.js", "site.js", "search.js"), ("book.css", "explorer.css", "search.css")
+SCRIPTS, STYLES = (
+    ("explorer.js", "site.js", "search.js", "glossary.js"),
+    ("book.css", "explorer.css", "search.css", "glossary.css"),
+)
 # Thebe runs cells on a foreign server; fontawesome.js draws as SVG the icons that the theme's fonts draw already.
 # Sphinx's own search is not the site's.
 DEAD = (
@@ -103,7 +106,7 @@ def _page(app, pagename, templatename, context, doctree):
     if "citation-list" in body:  # docutils gives its list roles that do not fit together
         body = body.replace('role="list" class="citation-list"', 'class="citation-list"')
         body = body.replace(' role="doc-biblioentry"', "")
-    body = search.number_figures(body)
+    body = glossary.explain(app, glossary.mark_chinese(search.number_figures(body)))
     context["body"] = body
     if doctree is not None:
         title = _plain(context.get("title") or "")
