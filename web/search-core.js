@@ -98,8 +98,7 @@ var bookSearch = (() => {
 
   /* What is found, best first, and the query it was found for: the one that was asked, or its correction. */
   const search = (asked) => {
-    const query = corrected(asked), ways = variants(query), exact = new Set(ways.map((one) => terms(one).join(" ")));
-    const boostDocument = (id, term, { kind, title }) => (KINDS[kind] ?? 1) * (exact.has(terms(title).join(" ")) ? 4 : 1);
+    const query = corrected(asked), ways = variants(query), boostDocument = (id, term, { kind }) => KINDS[kind] ?? 1;
     const ask = (combineWith) => index.search(
       { combineWith: "OR", queries: ways.map((one) => ({ combineWith, queries: [one] })) }, { ...ASKED, boostDocument });
     let found = ask("AND");

@@ -85,9 +85,8 @@ def number_figures(body: str) -> str:
     count = iter(range(1, 10_000))
 
     def named(match: re.Match) -> str:
-        if FIGURE_ID.match(match[0]):
-            return match[0]
-        return match[0].replace("<figure ", f'<figure id="figure-{next(count)}" ', 1)
+        tag, _, inside = match[0].partition(">")
+        return match[0] if FIGURE_ID.match(tag) else f'{tag} id="figure-{next(count)}">{inside}'
 
     return FIGURE.sub(named, body)
 
