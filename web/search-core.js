@@ -111,6 +111,6 @@ var bookSearch = (() => {
     terms, spans, snippet, search, texts: {},
     make: (entries) => { const made = new MiniSearch(OPTIONS); made.addAll(entries); return JSON.stringify(made); },
     load: (data) => { ({ pages, synonyms } = data); index = MiniSearch.loadJS(data.index, OPTIONS); },
-    get ready() { return index !== null; },
+    get size() { return index.documentCount; },
   };
 })();

@@ -1,5 +1,6 @@
 """The search as a reader uses it: what is asked comes first, by keyboard and by hand, and nothing is fetched before."""
 
+import gzip
 import re
 
 import pytest
@@ -126,7 +127,7 @@ def test_keys_open_move_and_close_it(opened):
     assert page.locator("dialog[open]").count() == 0
 
 
-def test_nothing_is_fetched_before_it_is_opened(opened):
+def test_nothing_is_fetched_before_it_is_opened(opened, book):
     """Would catch an index that every reader of every page pays for, as Sphinx's was."""
     page, asked = opened("index.html", WIDE), []
     page.on("request", lambda request: asked.append(request.url))
@@ -136,6 +137,9 @@ def test_nothing_is_fetched_before_it_is_opened(opened):
     assert [url for url in asked if heavy.search(url)] == []
     ask(page, dialog(page), "attention")
     assert len([url for url in asked if url.endswith("/search/index.js")]) == 1
+    entries = page.evaluate("bookSearch.size")
+    index = (book.html / "_static/search/index.js").read_bytes()
+    assert len(gzip.compress(index)) < 300 * entries  # bytes over the wire for each thing that can be found
 
 
 @pytest.mark.parametrize("look", [WIDE, PHONE], ids=str)
