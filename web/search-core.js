@@ -14,7 +14,7 @@ var bookSearch = (() => {
   };
   const NEAR = { fields: ["title", "text"], fuzzy: (term) => (term.length > 3 ? 0.25 : false), maxFuzzy: 2 };
   const KINDS = { word: 1.6, page: 1.5, model: 1.2, exercise: 0.8, figure: 0.8, source: 0.5 }; // a section has 1
-  let index = null, pages = [], synonyms = [];
+  let index = null, loading = null, pages = [], synonyms = [];
 
   const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
   /* Chinese is written without spaces: each pair of neighbours is a term. A compound is one and is its parts as well. */
@@ -110,7 +110,9 @@ var bookSearch = (() => {
   return {
     terms, spans, snippet, search, texts: {},
     make: (entries) => { const made = new MiniSearch(OPTIONS); made.addAll(entries); return JSON.stringify(made); },
-    load: (data) => { ({ pages, synonyms } = data); index = MiniSearch.loadJS(data.index, OPTIONS); },
+    // In pieces, so that what is typed meanwhile appears.
+    load: (data) => { ({ pages, synonyms } = data); loading = MiniSearch.loadJSAsync(data.index, OPTIONS).then((made) => { index = made; }); },
+    get loading() { return loading; },
     get size() { return index.documentCount; },
   };
 })();

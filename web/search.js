@@ -14,7 +14,7 @@
     }));
     return fetched.get(path);
   };
-  const load = () => Promise.all(["vendor/minisearch/minisearch.js", "search-core.js", "search/index.js"].map(script));
+  const load = () => Promise.all(["vendor/minisearch/minisearch.js", "search-core.js", "search/index.js"].map(script)).then(() => bookSearch.loading);
 
   const el = (name, attributes, ...inside) => {
     const made = document.createElement(name);
