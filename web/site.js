@@ -3,15 +3,14 @@
 
 const article = () => document.querySelector(".bd-article");
 const settled = (act) => addEventListener("load", () => {
-  const typeset = window.MathJax?.startup?.promise ?? Promise.resolve();
-  typeset.then(act);
+  act();
   let due;
   addEventListener("resize", () => { clearTimeout(due); due = setTimeout(act, 200); });
 });
 
 // What is wider than the text takes the free space beside it; what still scrolls shows it, and the keyboard reaches it.
 {
-  const boxes = "mjx-container[display], div.math, .highlight pre, .cell_output pre, .cell_output .text_html, "
+  const boxes = ".katex-display, div.math, .highlight pre, .cell_output pre, .cell_output .text_html, "
     + ".pst-scrollable-table-container";
   const roomy = matchMedia("(min-width: 1200px)"); // where the contents stand beside the text, as in book.css
   const wide = (box) => box.scrollWidth > box.clientWidth + 1 && /auto|scroll/.test(getComputedStyle(box).overflowX);

@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8000)
     pdf = commands.add_parser("pdf", help="print the built site with a headless Chromium")
     pdf.add_argument("--chapter", help="only this one, for example 2-concepts/attention")
-    commands.add_parser("vendor", help="fetch plotly.js and MathJax again (needs npm)")
+    commands.add_parser("vendor", help="fetch plotly.js, KaTeX and MiniSearch again (needs npm)")
     return parser
 
 

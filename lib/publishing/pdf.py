@@ -19,7 +19,6 @@ MARGIN = dict.fromkeys(("top", "bottom", "left", "right"), "18mm")
 WAIT = 120_000  # milliseconds
 READ = """async () => {
   await document.fonts.ready;
-  await window.MathJax?.startup?.promise;
   await Promise.all([...document.querySelectorAll("figure.llm-figure")].map((box) => window.llmExplorer.mount(box)));
 }"""
 

@@ -37,6 +37,11 @@ def scripts() -> list[str]:
     return [f"{FOLDER}/{name}" for name in SCRIPTS]
 
 
+def titles() -> list[tuple[str, str]]:
+    """The models of the page: their names, as its address takes them, and what they are called."""
+    return [(name, entry["title"]) for name, entry in checkpoints.manifest().items()]
+
+
 def style() -> str:
     return f"{FOLDER}/{STYLE}"
 

@@ -19,7 +19,6 @@ CALLED = re.compile(
 CITATION = re.compile(r'(<div class="citation" id="[^"]*">.*?)(</div>)', re.S)
 ADDRESS = re.compile(r'href="(https?://[^"]+)"')
 WORD = re.compile(r'<section id="([^"]+)">\s*<h3>(.*?)<a class="headerlink"', re.S)
-CHINESE = re.compile(r"<em>([^<]*[\u4e00-\u9fff][^<]*)</em>")
 
 
 def link_equations(doctree: nodes.document) -> None:
@@ -91,11 +90,6 @@ def a_to_z(body: str) -> str:
     listed = f'<nav class="book-letters" aria-label="All words, A to Z"><ul>{rows}</ul></nav>'
     first = re.search(r'<section id="[^"]+">\s*<h2>', body)
     return body[: first.start()] + listed + body[first.start() :] if first and rows else body
-
-
-def in_chinese(body: str) -> str:
-    """Chinese words upright, and marked as Chinese for those who listen: a slanted character is a false one."""
-    return CHINESE.sub(r'<span lang="zh">\1</span>', body)
 
 
 def used_by(names: Iterable[str], doctree_of: Callable, place_of: Callable) -> dict[str, list[tuple[str, str]]]:

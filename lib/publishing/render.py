@@ -17,6 +17,19 @@ from .execute import LIBRARY
 from .files import digest, write_text
 from .worker import ANSI
 
+QUOTED = ("glossary", "notation")
+# The modules that say how a page looks.
+OWN = (
+    "engine.py",
+    "glossary.py",
+    "mathematics.py",
+    "playground.py",
+    "render.py",
+    "search.py",
+    "sphinx_ext.py",
+    "synonyms.yml",
+)
+
 
 def render(book: Book, source: Path) -> bool:
     """Render `source` into `_build/html`; False when there was nothing to do.
@@ -25,11 +38,14 @@ def render(book: Book, source: Path) -> bool:
     """
     outside = ("_config.yml", "_toc.yml", "web", "lib/pyproject.toml")  # the last holds the version: what Colab opens
     frame = digest(book.root, [book.root / name for name in outside])
+    # Pages quote the entries that they link to.
+    frame += digest(source, [path for name in QUOTED if (path := source / f"{name}.md").is_file()])
     library = LIBRARY / "llmbook"
     # All of this tool: cheaper to render once too often than to miss a change.
     figures = library / "figures"
     shown = [library / "checkpoints", figures / "assets", figures / "playground.py", figures / "live.py"]
-    frame += digest(LIBRARY, [*sorted(Path(__file__).parent.glob("*.py")), *shown])
+    own = [path for path in sorted(Path(__file__).parent.iterdir()) if path.suffix in (".py", ".js", ".yml")]
+    frame += digest(LIBRARY, [*own, *shown])
     stamp, state = book.build / "rendered", f"{frame}\n{digest(source, [source])}\n"
     before = stamp.read_text() if stamp.is_file() else ""
     if before == state and (book.html / "index.html").is_file():

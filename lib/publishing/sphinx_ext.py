@@ -11,18 +11,31 @@ import shutil
 from pathlib import Path
 
 from docutils import nodes
+from sphinx.util import logging
 
 from llmbook.figures.live import SCRIPT as LIVE_SCRIPT
 from llmbook.figures.live import STYLE as LIVE_STYLE
 
-from . import playground, references
+from . import glossary, mathematics, playground, references, search
 from .book import ROOT, Book
 from .setup_cell import OPENING
 
 CARD = "card.png"  # what others show of a link to the book: `make card` draws it from web/card.svg
-SCRIPTS, STYLES = ("explorer.js", "site.js"), ("book.css", "explorer.css")
+SCRIPTS, STYLES = (
+    ("explorer.js", "site.js", "search.js", "glossary.js"),
+    ("book.css", "explorer.css", "search.css", "glossary.css"),
+)
 # Thebe runs cells on a foreign server; fontawesome.js draws as SVG the icons that the theme's fonts draw already.
-DEAD = ("scripts/fontawesome.js", "sphinx-thebe.js", "sphinx-thebe.css")
+# Sphinx's own search is not the site's.
+DEAD = (
+    "scripts/fontawesome.js",
+    "sphinx-thebe.js",
+    "sphinx-thebe.css",
+    "searchtools.js",
+    "language_data.js",
+    "sphinx_highlight.js",
+    mathematics.BUILD_ONLY,
+)
 # What a folded cell is called, by its tag; Jupyter Book says "Show code cell source" of all of them.
 FOLDS = {"setup": "Set-up", "hide-cell": "Solution", "hide-input": "Code"}
 FOLD = re.compile(
@@ -30,8 +43,6 @@ FOLD = re.compile(
     r'\s*<p class="collapsed.*?</summary>',
     re.S,
 )
-# Sphinx splits every formula with a line break, one inside a matrix too; a \tag in a split is an error on the page.
-SPLIT = re.compile(r"\\begin\{split\}((?:(?!\\end\{split\}).)*\\tag\{(?:(?!\\end\{split\}).)*)\\end\{split\}", re.S)
 # The theme names its colours for light and dark, and begins with neither: without scripts there would be none.
 DARK_OR_LIGHT = {
     'data-theme="auto"': 'data-theme="light"',
@@ -40,18 +51,32 @@ DARK_OR_LIGHT = {
 }
 # What opens the pages below another in the list of contents; the theme gives it an icon and no name.
 TOGGLE = re.compile(r'<summary>(?=<span class="toctree-toggle")')
-FONTAWESOME = re.compile(r"\s*<(?:script|link)[^>]*fontawesome\.js[^>]*>(?:\s*</script>)?")
+UNWANTED = re.compile(
+    r"\s*<(?:script|link)[^>]*(?:fontawesome|searchtools|language_data|searchindex)\.js[^>]*>(?:\s*</script>)?"
+)
+SEARCH_PAGE = """\
+<section id="search"><h1>Search</h1>
+<form class="bd-search" id="book-search" action="search.html" method="get" role="search">
+<input type="search" class="form-control" name="q" aria-label="Search the book" autocomplete="off" spellcheck="false">
+</form>
+<noscript><p>Search runs in your browser and needs JavaScript. Without it, the contents beside this page lead to every
+chapter, and the <a href="glossary.html">glossary</a> from each word to the chapter that explains it.</p></noscript>
+</section>"""
+log = logging.getLogger(__name__)
 
 
 def setup(app):
     """Entry point that Sphinx calls."""
     app.add_config_value("book_description", "", "html")
     app.add_config_value("book_subtitle", "", "html")
+    mathematics.setup(app)
     app.connect("config-inited", _assets)
     app.connect("doctree-read", _one_setup)
     app.connect("doctree-read", lambda app, doctree: references.link_equations(doctree))
     app.connect("env-get-outdated", _bibliography_again)
     app.connect("config-inited", _links)
+    app.connect("builder-inited", _no_search_of_sphinx)
+    app.connect("html-collect-pages", lambda app: [("search", {"title": "Search", "body": SEARCH_PAGE}, "page.html")])
     app.connect("html-page-context", _page, priority=900)
     app.connect("build-finished", _finish)
     web = ROOT / "web"
@@ -68,9 +93,10 @@ def _assets(app, config):
     config.html_static_path.append(str(ROOT / "web"))
     # The playground's script and style travel with the library, which writes them into readers' own pages as well.
     config.html_static_path.append(str(ROOT / "lib" / "llmbook" / "figures" / "assets"))
-    config.mathjax_path = "vendor/mathjax/tex-chtml.js"
-    # No menu: its speech and colour tools would be fetched from elsewhere, and it makes every formula a tab stop.
-    config.mathjax3_config = {"options": {"enableMenu": False}} | (config.mathjax3_config or {})
+
+
+def _no_search_of_sphinx(app):
+    app.builder.search = False  # neither its page nor its index
 
 
 def _one_setup(app, doctree):
@@ -97,7 +123,9 @@ def _links(app, config):
 
 
 def _page(app, pagename, templatename, context, doctree):
+    models = ()
     if playground.present(context.get("body") or ""):
+        models = playground.titles()
         app.add_css_file(playground.style(), priority=900)  # called here, they are this page's alone
         for script in playground.scripts():
             app.add_js_file(script, loading_method="defer")
@@ -111,7 +139,9 @@ def _page(app, pagename, templatename, context, doctree):
     context["body"] = playground.publish_own(
         context.get("body") or "", Path(app.outdir), pagename, lambda path: context["pathto"](path, 1)
     )
-    context["script_files"] = [file for file in context.get("script_files", []) if not _thebe(file)]
+    context["script_files"] = [
+        file for file in context.get("script_files", []) if not _thebe(file) and "sphinx_highlight" not in _name(file)
+    ]
     context["css_files"] = [file for file in context.get("css_files", []) if not _thebe(file)]
     body = FOLD.sub(_fold, context.get("body") or "")
     if pagename == app.config.root_doc:  # the home page opens with its figure
@@ -120,16 +150,18 @@ def _page(app, pagename, templatename, context, doctree):
     if "citation-list" in body:  # docutils gives its list roles that do not fit together
         body = body.replace('role="list" class="citation-list"', 'class="citation-list"')
         body = body.replace(' role="doc-biblioentry"', "")
-    body = references.in_chinese(SPLIT.sub(r"\1", body))
     if pagename == references.GLOSSARY:
         body = references.a_to_z(body)
     if pagename == references.BIBLIOGRAPHY:
         chapters = [name for name in Book().toc if name.startswith("chapters/") and name in app.env.found_docs]
         place = lambda name: (context["pathto"](name), html.escape(app.env.titles[name].astext()))  # noqa: E731
         body = references.cite_back(body, references.used_by(chapters, app.env.get_doctree, place))
+    body = glossary.explain(app, glossary.mark_chinese(search.number_figures(body)))
+    if doctree is not None:
+        title = _plain(context.get("title") or "")
+        entries = search.collect(doctree, pagename, body, models)
+        search.write_page(Path(app.outdir) / "_static", pagename, title, entries)
     context["body"] = _frame(body, f"{_origin()}{pagename}.html")
-    if 'class="math ' not in body:
-        context["script_files"] = [file for file in context["script_files"] if "mathjax" not in _name(file)]
     if Book.is_generated(pagename):  # the build writes it: there is nothing to edit
         for group in context.get("header_buttons", []):
             if "buttons" in group:
@@ -223,12 +255,14 @@ def _finish(app, exception):
     out = Path(app.outdir)
     for page in out.rglob("*.html"):
         before = page.read_text(encoding="utf-8")
-        after = FONTAWESOME.sub("", before)
+        after = UNWANTED.sub("", before)
         for there, instead in DARK_OR_LIGHT.items():
             after = after.replace(there, instead)
         after = TOGGLE.sub('<summary aria-label="Pages below this one">', after)
         if after != before:
             page.write_text(after, encoding="utf-8")
+    entries, size = search.write_index(out / "_static", sorted(app.env.found_docs))
+    log.info("search: %d entries, an index of %.0f kB", entries, size / 1000)
     for dead in DEAD:
         (out / "_static" / dead).unlink(missing_ok=True)
     for unwanted in list(out.rglob("*.map")):

@@ -60,8 +60,3 @@ def test_the_glossary_has_a_line_for_each_letter():
     made = references.a_to_z(body)
     assert made.index("<b>H</b>") < made.index("<b>T</b>") < made.index("<h2>")
     assert '<a class="reference internal" href="#head">Head</a>' in made
-
-
-def test_chinese_is_upright_and_named():
-    """Would catch Chinese in false italics, read aloud as if it were English."""
-    assert references.in_chinese("<em>词元</em>, <em>token</em>") == '<span lang="zh">词元</span>, <em>token</em>'

@@ -7,6 +7,7 @@ from pathlib import Path
 import plotly.offline
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 
 from publishing import notebooks
 from publishing.book import ROOT, Book, BookError
@@ -15,7 +16,7 @@ from publishing.execute import target
 from publishing.merge import assemble
 from publishing.render import render
 from publishing.serve import server
-from publishing.vendor import MATHJAX, sha256
+from publishing.vendor import packages, sha256
 from tests.publishing.conftest import make_book
 
 VENDOR = ROOT / "web" / "vendor"
@@ -52,14 +53,29 @@ def test_what_no_reader_needs_is_gone(site):
     assert "fontawesome.js" not in text
     assert "sphinx-thebe" not in text
     assert not list(site.html.rglob("*.map"))
-    assert "tex-chtml" not in text  # this chapter has no formula
+    assert "katex" not in text  # this chapter has no formula
+    assert not (site.html / "_static/vendor/katex/katex.min.js").exists()  # formulas are set by now
 
 
-def test_a_numbered_matrix_is_a_formula(site):
-    """Would catch red letters in place of a formula: MathJax refuses the number inside Sphinx's split."""
-    text = (site.html / "index.html").read_text()
-    assert r"\tag{1}" in text
-    assert r"\begin{split}" not in text
+def test_a_formula_is_set_before_anybody_reads_it(site):
+    """Would catch a formula that waits for a script, one without MathML or TeX, and a matrix that loses its number."""
+    soup = BeautifulSoup((site.html / "index.html").read_text(), "html.parser")
+    block = soup.find("div", class_="math")
+    assert block.math.mtable
+    assert block.find(class_="katex-html")["aria-hidden"] == "true"
+    assert block.annotation.string.startswith(r"\begin{pmatrix}")
+    assert block.find(class_="katex-tag").get_text() == "(1)"
+    assert soup.find("link", href=re.compile("katex.min.css"))
+    for font in soup.find_all("link", rel="preload", attrs={"as": "font"}):
+        assert (site.html / font["href"]).is_file(), font["href"]
+
+
+def test_a_formula_that_cannot_be_set_stops_the_build(site, author, tmp_path):
+    """Would catch TeX in red letters on a page: the build names the place instead."""
+    copy = Book(Path(shutil.copytree(site.root, tmp_path / "checkout")))
+    author.edit(copy.root / "chapters/one/attention.ipynb", "c4", source=r"The $\fraction{1}{2}$ of it.")
+    with pytest.raises(BookError, match=r"(?s)^chapters/one/attention\.ipynb, cell 6.*cannot be set.*fraction"):
+        build(copy)
 
 
 def test_page_offers_colab_source_and_clean_notebook(site):
@@ -104,13 +120,13 @@ def test_plotly_is_the_version_that_python_speaks():
 
 def test_vendored_files_are_what_the_list_says():
     """Would catch an edited or truncated library, and one without its licence."""
-    rows = re.findall(r"^\| \S+ \| (\S+) \| \S+ \| (\S+) \| `(\w{64})` \|$", (VENDOR / "README.md").read_text(), re.M)
-    listed = {name: digest for _, name, digest in rows}
+    rows = re.findall(r"^\| (\S+) \| (\S+) \| \S+ \| (\S+) \| `(\w{64})` \|$", (VENDOR / "README.md").read_text(), re.M)
+    listed = {name: digest for _, _, name, digest in rows}
     there = {p.relative_to(VENDOR).as_posix() for p in VENDOR.rglob("*") if p.is_file() and p.name != "README.md"}
     assert set(listed) == there
     assert {name: sha256(VENDOR / name) for name in listed} == listed
-    assert {"plotly-cartesian.LICENSE", "mathjax/LICENSE"} <= there
-    assert {version for version, name, _ in rows if "mathjax" in name} == {MATHJAX}
+    assert {"plotly-cartesian.LICENSE", "katex/LICENSE", "minisearch/LICENSE"} <= there
+    assert {(name, version) for name, version, _, _ in rows} == {(one.name, one.version) for one in packages()}
 
 
 def test_the_book_of_this_checkout_has_an_address():

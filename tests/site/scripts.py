@@ -32,7 +32,6 @@ FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimati
 PASS = """async () => {
   const frame = () => new Promise((done) => requestAnimationFrame(done));
   await document.fonts.ready;
-  await window.MathJax?.startup?.promise;
   for (const box of document.querySelectorAll("figure.llm-figure, footer")) {
     if (!box.checkVisibility()) continue;
     box.scrollIntoView({ behavior: "instant" });
@@ -124,7 +123,7 @@ STATE = """() => {
     drawn: plots.length,
     failed: [...document.querySelectorAll("figure[data-state=failed] .llm-title")].map((title) => title.textContent),
     values: document.querySelector(".llm-values[open]")?.querySelectorAll("tr").length ?? null,
-    red: [...document.querySelectorAll("mjx-merror, [data-mjx-error], .katex-error")].map((error) => error.textContent),
+    red: [...document.querySelectorAll(".katex-error, .math > code")].map((error) => error.textContent),
     hidden: [],
   };
 }"""
@@ -254,7 +253,7 @@ THIN = """() => {
       kind.push(box.localName + "." + (box.getAttribute("class") ?? ""));
     return seen.has(kind.join()) || !seen.add(kind.join());
   };
-  const kinds = [".highlight span, .llm-values td", "mjx-container:not([tabindex])", ".main-svg text"];
+  const kinds = [".highlight span, .llm-values td", ".katex-display:not([tabindex]), span.math", ".main-svg text"];
   const [words, formulas, labels] = kinds.map((kind) => [...document.querySelectorAll(kind)].filter(again));
   for (const one of words) one.remove();
   for (const one of formulas) one.replaceChildren();

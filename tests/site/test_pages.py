@@ -113,7 +113,7 @@ def test_every_figure_is_drawn(met, page, look):
 
 @every
 def test_every_formula_is_set(met, page, look):
-    """Would catch red letters in place of a formula that MathJax does not understand."""
+    """Would catch red letters in place of a formula that KaTeX does not understand."""
     assert met(page, look).red == []
 
 
