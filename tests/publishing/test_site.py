@@ -98,7 +98,7 @@ def test_a_warning_stops_the_build_every_time(site, author, tmp_path):
 
 def test_plotly_is_the_version_that_python_speaks():
     """Would catch figures whose attributes the page's plotly.js does not know."""
-    head = (VENDOR / "plotly-cartesian.min.js").read_text()[:200]
+    head = (VENDOR / "plotly.min.js").read_text()[:200]
     assert f"v{plotly.offline.get_plotlyjs_version()}" in head
 
 
@@ -109,7 +109,7 @@ def test_vendored_files_are_what_the_list_says():
     there = {p.relative_to(VENDOR).as_posix() for p in VENDOR.rglob("*") if p.is_file() and p.name != "README.md"}
     assert set(listed) == there
     assert {name: sha256(VENDOR / name) for name in listed} == listed
-    assert {"plotly-cartesian.LICENSE", "mathjax/LICENSE"} <= there
+    assert {"plotly.LICENSES", "mathjax/LICENSE"} <= there
     assert {version for version, name, _ in rows if "mathjax" in name} == {MATHJAX}
 
 
