@@ -16,7 +16,8 @@ from . import playground
 from .book import ROOT, STATUS, Book
 
 CARD = "card.png"  # what others show of a link to the book: `make card` draws it from web/card.svg
-SCRIPTS, STYLES = ("explorer.js", "site.js"), ("book.css", "explorer.css")
+SCRIPTS, STYLES = ("site.js",), ("book.css", "explorer.css")
+MODULES = ("figures.js",)  # which imports explorer.js and predict.js
 # Thebe runs cells on a foreign server; fontawesome.js draws as SVG the icons that the theme's fonts draw already.
 DEAD = ("scripts/fontawesome.js", "sphinx-thebe.js", "sphinx-thebe.css")
 # What a folded cell is called, by its tag; Jupyter Book says "Show code cell source" of all of them.
@@ -45,6 +46,9 @@ def setup(app):
     for name in SCRIPTS:
         if (web / name).is_file():
             app.add_js_file(name, loading_method="defer")
+    for name in MODULES:
+        if (web / name).is_file():
+            app.add_js_file(name, type="module")  # a module waits for the page by itself
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 

@@ -20,7 +20,7 @@ from .files import write_text
 MATHJAX = "3.2.2"
 ESBUILD = "0.28.2"
 TRACES = ("bar", "heatmap")  # scatter is in the core
-# The first line tells Chromium to compile every function while the file arrives, off the thread that answers the reader.
+# The first line tells Chromium to compile every function while the file arrives, beside the page's own thread.
 BANNER = """\
 //# allFunctionsCalledOnLoad
 /* plotly.js v{version} with the traces {traces}. MIT. Licences of what it contains: plotly.LICENSES */"""
@@ -73,7 +73,14 @@ def _bundle(version: str, folder: Path, new: Path) -> None:
     entry = f'const Plotly = require("plotly.js/lib/core");\nPlotly.register([{traces}]);\nmodule.exports = Plotly;\n'
     write_text(folder / "entry.js", entry)
     banner = BANNER.format(version=version, traces=", ".join(("scatter", *TRACES)))
-    options = ["--bundle", "--minify", "--format=iife", "--global-name=Plotly", "--target=es2020", "--legal-comments=none"]
+    options = [
+        "--bundle",
+        "--minify",
+        "--format=iife",
+        "--global-name=Plotly",
+        "--target=es2020",
+        "--legal-comments=none",
+    ]
     options += ["--define:global=window", "--alias:stream=stream-browserify", f"--banner:js={banner}"]
     _npm(folder, "exec", "--", "esbuild", "entry.js", *options, "--metafile=meta.json", "--outfile=plotly.min.js")
     _copy(folder / "plotly.min.js", new / "plotly.min.js")
