@@ -53,12 +53,11 @@ function start() {
   }), { rootMargin: "500px" });
   every().forEach((el) => near.observe(el));
   for (const el of document.querySelectorAll(".llm-predict")) {
-    const figure = el.querySelector(FIGURE), model = new Model({ figure: modelOf(figure) });
-    model.on("change:open", () => {
-      if (!model.get("open") || drawn.has(figure)) return;
-      near.unobserve(figure);
-      near.observe(figure); // again, now that there is something to see
-    });
+    const figures = [...el.querySelectorAll(FIGURE)], model = new Model({ figure: modelOf(figures[0]) });
+    model.on("change:open", () => figures.filter((one) => model.get("open") && !drawn.has(one)).forEach((one) => {
+      near.unobserve(one);
+      near.observe(one); // again, now that there is something to see
+    }));
     predict.render({ model, el });
   }
   const list = document.querySelector(".llm-ledger");

@@ -1,6 +1,6 @@
 /* A question before its figure: the reader chooses, places a number or draws a line, and then the figure opens with the
    guess in it and says how near it was. Written by lib/llmbook/figures/guesses.py, whose `verdict` says the same words.
-   A module like those of anywidget: `render({ model, el })`. It reads `figure`, the model of the figure that waits, and
+   A module like those of anywidget: `render({ model, el })`. It reads `figure`, the model of the first figure that waits, and
    sets `guess` and `open`. Guesses are kept by the reader's own browser and sent nowhere. */
 
 // ---- where guesses are kept: { id of the question: { guess, day } } --------------------------------------

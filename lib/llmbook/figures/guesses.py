@@ -152,8 +152,8 @@ def _pick(text: str, options: list[str], answer: Any, over: Sequence | None) -> 
     answers = [str(one) for one in (answer if isinstance(answer, (list, tuple, set)) else [answer])]
     if unknown := [one for one in answers if one not in options]:
         raise FigureError(f"predict {text!r}: the answer {unknown[0]!r} is not one of {options}")
-    if not answers or len(answers) == len(options):
-        raise FigureError(f"predict {text!r}: {len(answers)} of {len(options)} options are right; no guess could fail")
+    if not answers:
+        raise FigureError(f"predict {text!r}: the answer is an empty list; offer an option that says so")
     return Question(text, "pick", sorted({options.index(one) for one in answers}), options)
 
 

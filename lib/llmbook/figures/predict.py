@@ -23,7 +23,7 @@ SAYS = "your guess"
 
 def predict(
     text: str,
-    figure: go.Figure | Sweep,
+    figure: "go.Figure | Sweep | Sequence[go.Figure | Sweep]",
     *,
     answer: Any,
     options: Sequence | None = None,
@@ -35,7 +35,7 @@ def predict(
     unit: str = "",
     mark: str | None = None,
 ) -> "Prediction":
-    """Ask ``text`` before ``figure`` (a figure with alt text, or a sweep) is shown.
+    """Ask ``text`` before ``figure`` (a figure with alt text, a sweep, or several, which open together) is shown.
 
     Three kinds of question, by what is given:
 
@@ -62,22 +62,26 @@ def predict(
         unit=unit,
         mark=mark,
     )
-    return Prediction(asked, figure)
+    return Prediction(asked, list(figure) if isinstance(figure, (list, tuple)) else [figure])
 
 
 class Prediction:
-    """What ``predict`` returns: displays itself, live or static. ``figure`` is what it opens.
+    """What ``predict`` returns: displays itself, live or static. ``figures`` are what it opens; the guess is drawn in
+    the first.
 
-    Raises FigureError where the figure is neither a plotly figure with alt text nor a sweep.
+    Raises FigureError where a figure is neither a plotly figure with alt text nor a sweep, and where there is none.
     """
 
-    def __init__(self, asked: Question, figure: go.Figure | Sweep):
-        if isinstance(figure, go.Figure):
-            theme.alt_text(figure)
-        elif not isinstance(figure, Sweep):
-            what = type(figure).__name__
-            raise FigureError(f"predict {asked.text!r}: the figure is {what}; give a plotly figure or a sweep")
-        self.question, self.figure = asked, figure
+    def __init__(self, asked: Question, figures: list[go.Figure | Sweep]):
+        if not figures:
+            raise FigureError(f"predict {asked.text!r}: no figure; give the one that answers")
+        for figure in figures:
+            if isinstance(figure, go.Figure):
+                theme.alt_text(figure)
+            elif not isinstance(figure, Sweep):
+                what = type(figure).__name__
+                raise FigureError(f"predict {asked.text!r}: the figure is {what}; give a plotly figure or a sweep")
+        self.question, self.figures = asked, figures
         self._html = self.to_html() if theme.is_static() else None
 
     def verdict(self, guess: Any) -> str:
@@ -85,18 +89,19 @@ class Prediction:
         return self.question.verdict(guess)
 
     def marked(self, guess: Any) -> go.Figure | Sweep:
-        """The figure with ``guess`` drawn in it; the figure itself stays as it is."""
-        if isinstance(self.figure, go.Figure):
-            return _marked(self.figure, self.question, guess)
-        sweep = copy.copy(self.figure)
-        sweep.fn = lambda **values: _marked(self.figure.fn(**values), self.question, guess)
+        """The first figure with ``guess`` drawn in it; the figure itself stays as it is."""
+        first = self.figures[0]
+        if isinstance(first, go.Figure):
+            return _marked(first, self.question, guess)
+        sweep = copy.copy(first)
+        sweep.fn = lambda **values: _marked(first.fn(**values), self.question, guess)
         sweep._drawn = {}
         return sweep
 
     def to_html(self) -> str:
-        """The question, its form and the figure as markup for the site."""
-        inner = self.figure.to_html() if isinstance(self.figure, Sweep) else _figure_html(self.figure)
-        return page.predict_html(self.question.spec(), inner)
+        """The question, its form and the figures as markup for the site."""
+        inner = (one.to_html() if isinstance(one, Sweep) else _figure_html(one) for one in self.figures)
+        return page.predict_html(self.question.spec(), "".join(inner))
 
     def widget(self):
         """The live form: controls, then the figure with the guess in it."""
@@ -127,7 +132,7 @@ class Prediction:
             words.value = f"<strong>{html.escape(told)}</strong>"
             with output:  # an error of the figure shows here
                 output.clear_output(wait=True)
-                display(self.figure if guess is None else self.marked(guess))
+                display(self.figures[0] if guess is None else self.marked(guess), *self.figures[1:])
 
         def commit(_) -> None:
             values = [control.value for control in controls]
@@ -151,10 +156,12 @@ class Prediction:
             widget = self.widget()
         except ImportError:  # no ipywidgets: the question, and its figure at once
             display({"text/plain": self.question.text}, raw=True)
-            display(self.figure)
+            display(*self.figures)
             return
         # What shows no widgets shows this line: where the figure is to be had.
-        instead = f"<p>{html.escape(self.question.text)}</p><p>No controls here. The figure: <code>_.figure</code></p>"
+        instead = (
+            f"<p>{html.escape(self.question.text)}</p><p>No controls here. The figure: <code>_.figures[0]</code></p>"
+        )
         bundle = widget._repr_mimebundle_()
         display({**bundle, "text/html": instead, "text/plain": repr(self)}, raw=True)
 
