@@ -57,7 +57,7 @@ export function verdict(spec, guess) {
            text: `Your line agrees with what was measured at ${hits} of ${guess.length} places${rest}.` };
 }
 
-/* Whether `guess`, which may come from a file, is an answer to this question at all. */
+/* Whether `guess`, which may have been kept before the question was changed, is an answer to it at all. */
 export function fits(spec, guess) {
   const within = (v) => typeof v === "number" && v >= spec.low && v <= spec.high;
   if (spec.kind === "pick") return Number.isInteger(guess) && guess >= 0 && guess < spec.options.length;

@@ -59,7 +59,7 @@ def page(book: Book, executed: Mapping[Path, Path]) -> str:
     rows, runs = [], {}
     for path in book.notebooks:
         source = notebooks.read(path)
-        link = f"[{_title(source)}]({book.name(path)})"
+        link = f"[{notebooks.title(source)}]({book.name(path)})"
         if path in executed:
             runs[link] = run = _run(source, notebooks.read(executed[path]))
             rows.append([link, *run.cells()])
@@ -114,11 +114,6 @@ def _circumstances(runs: Mapping[str, _Run]) -> str:
 def _table(rows: Sequence[Sequence[str]]) -> str:
     lines = [HEAD, ("---", "--:", "--:", "--:", "--:", "---", "---"), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _title(notebook: NotebookNode) -> str:
-    first = notebook.cells[0].source.splitlines()[0] if notebook.cells else ""
-    return first.removeprefix("# ").strip() or "Untitled"
 
 
 def _time(seconds: float | None) -> str:

@@ -25,10 +25,11 @@ LONG = {
     "一个很长很长很长很长很长很长的中文名字": 0.6,
 }
 MEASURE = """
-(async () => {
+const { mount } = await import(FIGURES);
+{
   const found = [];
   for (const figure of document.querySelectorAll("figure.llm-figure")) {
-    await window.llmExplorer.mount(figure);
+    await mount(figure);
     const plot = figure.querySelector(".llm-plot"), box = plot.getBoundingClientRect();
     const labels = [...plot.querySelectorAll(".ytick text")].map((text) => text.getBoundingClientRect());
     const texts = [...plot.querySelectorAll("text")].filter((text) => text.textContent.trim());
@@ -63,7 +64,7 @@ MEASURE = """
     });
   }
   document.body.dataset.found = JSON.stringify(found);
-})();
+}
 """
 
 
@@ -77,11 +78,12 @@ def drawn(folder, *figures, width=PHONE):
     )
     (folder / "page.html").write_text(
         f'<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="{(WEB / "explorer.css").as_uri()}">'
-        f'<body><div style="width:{width}px">{markup}</div><script src="{(WEB / "explorer.js").as_uri()}"></script>'
-        f"<script>{MEASURE}</script></body>",
+        f'<body><div style="width:{width}px">{markup}</div><script type="module">'
+        f'const FIGURES = "{(WEB / "figures.js").as_uri()}";{MEASURE}</script></body>',
         encoding="utf-8",
     )
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--virtual-time-budget=20000"]
+    command += ["--allow-file-access-from-files"]  # modules of a page that no server gives
     own = [f"--user-data-dir={folder / 'profile'}", "--dump-dom", (folder / "page.html").as_uri()]
     text = subprocess.run([*command, *own], capture_output=True, text=True, timeout=120).stdout
     found = json.loads(unescape(re.search(r'data-found="([^"]*)"', text)[1]))
