@@ -25,9 +25,10 @@ LONG = {
     "一个很长很长很长很长很长很长的中文名字": 0.6,
 }
 MEASURE = """
-const { mount } = await import(FIGURES);
-{
-  const found = [];
+const hold = document.body.appendChild(document.createElement("iframe"));
+hold.contentDocument.open(); // while this is being written the page is not loaded, and what is not loaded is not dumped
+(async () => {
+  const { mount } = await import(FIGURES), found = [];
   for (const figure of document.querySelectorAll("figure.llm-figure")) {
     await mount(figure);
     const plot = figure.querySelector(".llm-plot"), box = plot.getBoundingClientRect();
@@ -64,7 +65,7 @@ const { mount } = await import(FIGURES);
     });
   }
   document.body.dataset.found = JSON.stringify(found);
-}
+})().finally(() => hold.contentDocument.close());
 """
 
 
@@ -78,11 +79,11 @@ def drawn(folder, *figures, width=PHONE):
     )
     (folder / "page.html").write_text(
         f'<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="{(WEB / "explorer.css").as_uri()}">'
-        f'<body><div style="width:{width}px">{markup}</div><script type="module">'
+        f'<body><div style="width:{width}px">{markup}</div><script>'
         f'const FIGURES = "{(WEB / "figures.js").as_uri()}";{MEASURE}</script></body>',
         encoding="utf-8",
     )
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--virtual-time-budget=20000"]
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
     command += ["--allow-file-access-from-files"]  # modules of a page that no server gives
     own = [f"--user-data-dir={folder / 'profile'}", "--dump-dom", (folder / "page.html").as_uri()]
     text = subprocess.run([*command, *own], capture_output=True, text=True, timeout=120).stdout
