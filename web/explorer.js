@@ -10,8 +10,22 @@
 const NARROW = 480; // px of figure width; the same number stands in explorer.css
 
 // ---- plotly, once, on demand -----------------------------------------------------------------
+/* The rest belongs to another task: the reader's keys and fingers come first. */
+const later = () => new Promise((done) => setTimeout(done));
+/* The first figure costs three times what the next one does. An empty one pays for it, in a task of its own. */
+async function warm(Plotly) {
+  const box = document.body.appendChild(document.createElement("div"));
+  box.ariaHidden = "true";
+  box.style.cssText = "position: absolute; top: 0; width: 90px; height: 90px; visibility: hidden; contain: strict";
+  await later();
+  await Plotly.newPlot(box, [{ x: [0, 1], y: [0, 1] }], { width: 90, height: 90 }, { staticPlot: true });
+  Plotly.purge(box);
+  box.remove();
+  return Plotly;
+}
 let plotly;
-const loadPlotly = (address) => plotly ??= new Promise((resolve, reject) => {
+const loadPlotly = (address) => plotly ??= fetchPlotly(address).then(warm);
+const fetchPlotly = (address) => new Promise((resolve, reject) => {
   if (window.Plotly) return resolve(window.Plotly);
   const script = document.createElement("script");
   script.src = address ?? new URL("vendor/plotly.min.js", import.meta.url);
@@ -19,8 +33,6 @@ const loadPlotly = (address) => plotly ??= new Promise((resolve, reject) => {
   script.onerror = () => { plotly = undefined; script.remove(); reject(new Error("plotly did not load")); };
   document.head.append(script);
 });
-/* The rest belongs to another task: the reader's keys and fingers come first. */
-const later = () => new Promise((done) => setTimeout(done));
 
 // ---- the payload: see lib/llmbook/figures/payload.py -----------------------------------------
 const TYPES = { u1: Uint8Array, u2: Uint16Array, i4: Int32Array, f4: Float32Array, f8: Float64Array };
