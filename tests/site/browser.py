@@ -32,12 +32,13 @@ RULES = {
 CHECKS = {"resultTypes": ["violations"], "preload": False}
 WAIT = 120_000  # milliseconds: a busy machine, not a slow page
 
-# Solutions and code are opened, and every figure is passed by: only what comes near is drawn.
+# Solutions, code and predictions are opened, and every figure is passed by: only what comes near is drawn.
 READ = """async () => {
   const frame = () => new Promise((done) => requestAnimationFrame(done));
   await document.fonts.ready;
   await window.MathJax?.startup?.promise;
   for (const box of document.querySelectorAll("main details:not(.llm-values)")) box.open = true;
+  for (const skip of document.querySelectorAll(".llm-predict [data-skip]")) skip.click();
   for (const box of document.querySelectorAll("figure.llm-figure, footer")) {
     box.scrollIntoView({ behavior: "instant" });
     await frame(); await frame();

@@ -1,10 +1,10 @@
-"""What the reader moves, moves the data: every slider and every menu of every explorer."""
+"""What the reader moves, moves the data: every slider and every menu of every explorer; and nobody waits for them."""
 
 import time
 
 import pytest
 
-from tests.site.pages import EXPLORERS, PHONE, WIDE
+from tests.site.pages import EXPLORERS, PHONE, WIDE, text
 
 SHOWN = """(figure) => {
   const plot = figure.querySelector(".llm-plot");
@@ -23,6 +23,7 @@ LOOKS = [(page, WIDE) for page in EXPLORERS] + [(EXPLORERS[-1], PHONE)]
 def drawn(shown):
     """The explorers of a page; solutions are opened, for some lie in one."""
     shown.evaluate("document.querySelectorAll('main details').forEach((box) => { box.open = true; })")
+    shown.evaluate("document.querySelectorAll('.llm-predict [data-skip]').forEach((button) => button.click())")
     figures = shown.locator("figure.llm-figure:has([data-dial])")
     for number in range(figures.count()):
         figure = figures.nth(number)
@@ -91,3 +92,36 @@ def test_every_dial_changes_what_is_shown_and_back(opened, page, look):
             if differs(figure, after) != before:
                 stuck.append(named(figure, control))
     assert (dead, stuck, mute) == ([], [], [])
+
+
+# Counts what is drawn before the browser can do anything else: a call in the same task finds the flag still up.
+ONE_A_TASK = """
+let plotly, busy = false;
+window.together = 0;
+const counted = (draw) => (...given) => {
+  if (busy) window.together += 1;
+  busy = true;
+  scheduler.postTask(() => { busy = false; }, { priority: "user-blocking" });
+  return draw(...given);
+};
+Object.defineProperty(window, "Plotly", {
+  get: () => plotly,
+  set: (value) => { plotly = { ...value, react: counted(value.react) }; },
+});
+"""
+
+
+@pytest.mark.parametrize("page", sorted(EXPLORERS, key=lambda page: -text(page).count("llm-figure"))[:2])
+def test_figures_are_drawn_one_at_a_time(browser, address, page):
+    """Would catch a page that draws all its figures in one go, while the reader's keys and fingers wait."""
+    from tests.site.browser import REST, read, window
+
+    with window(browser, WIDE) as shown:
+        shown.add_init_script(ONE_A_TASK)
+        shown.goto(address + page)
+        read(shown)
+        assert shown.locator("figure[data-state=figure], figure[data-state=explorer]").count() > 1
+        assert shown.evaluate("window.together") == 0
+        shown.evaluate("document.documentElement.dataset.theme = 'dark'")  # all of them in other colours
+        shown.evaluate(REST)
+        assert shown.evaluate("window.together") == 0
