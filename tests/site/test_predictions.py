@@ -1,4 +1,4 @@
-"""A prediction as its reader meets it: by keyboard, a second time, where nothing is kept, on the page of all of them."""
+"""A prediction as its reader meets it: by keyboard, a second time, where nothing is kept, on the page of all."""
 
 import re
 
