@@ -65,14 +65,14 @@ def predict_html(spec: dict, figure: str) -> str:
     fields = {"pick": _choices, "place": _place, "draw": _pad}[spec["kind"]](spec, name)
     data = json.dumps(spec, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     return (
-        f'<section class="llm-predict" id="{name}" aria-label="Prediction">'
+        f'<section class="llm-predict" id="{name}" aria-labelledby="{name}-q">'
         f'<p class="llm-question" id="{name}-q"><strong>Your prediction.</strong> {question}</p><div class="llm-stage">'
         f'<form class="llm-guess llm-{spec["kind"]}" novalidate autocomplete="off">'
         f'<fieldset disabled aria-labelledby="{name}-q">{fields}<p class="llm-go">'
         '<button type="submit">Show what was measured</button>'
         '<button type="button" data-skip>Show without guessing</button></p>'
         '<p class="llm-say" role="status"></p></fieldset></form>'
-        '<div class="llm-answer"><p class="llm-verdict" tabindex="-1" role="status"><span></span> '
+        '<div class="llm-answer"><p class="llm-verdict" tabindex="-1"><span role="status"></span> '
         f'<button type="button">Guess again</button></p>{figure}</div></div>'
         "<noscript><p>To guess first needs JavaScript; the figure that answers is described above.</p></noscript>"
         f'<script type="application/json" class="llm-spec">{data}</script></section>'
