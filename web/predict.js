@@ -106,7 +106,7 @@ const KINDS = {
       const v = at(spec, +slider.value);
       slider.setAttribute("aria-valuetext", drawn.has(slider) ? withUnit(v, spec.unit) : "not drawn yet");
       slider.parentElement.style.setProperty("--part", 1 - slider.value / spec.steps);
-      slider.parentElement.dataset.drawn = drawn.has(slider) ? withUnit(v, spec.unit) : "";
+      slider.parentElement.dataset.drawn = drawn.has(slider) ? number(v) : "";
       line.setAttribute("points", sliders.flatMap((one, i) => drawn.has(one)
         ? [`${100 * (i + 0.5) / sliders.length},${100 - 100 * one.value / spec.steps}`] : []).join(" "));
     };

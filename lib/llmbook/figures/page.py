@@ -97,7 +97,7 @@ def _place(spec: dict, name: str) -> str:
 
 
 def _pad(spec: dict, name: str) -> str:
-    low, high, unit = number(spec["low"]), number(spec["high"]), html.escape(spec["unit"])
+    low, high = number(spec["low"]), number(spec["high"])
     points = "".join(
         f'<label class="llm-point"><input type="range" min="0" max="{spec["steps"]}" aria-valuetext="not drawn yet">'
         f"<span>{html.escape(place)}</span></label>"
@@ -105,8 +105,8 @@ def _pad(spec: dict, name: str) -> str:
     )
     return (
         '<p class="llm-how">Draw with a finger or the mouse; or with the keys: up and down move a point, left and '
-        f'right go to the next.</p><div class="llm-pad"><span class="llm-end">{high} {unit}</span>'
-        f'<span class="llm-end">{low} {unit}</span><div class="llm-field" style="--places:{len(spec["names"])}">'
+        f'right go to the next.</p><div class="llm-pad"><span class="llm-end">{high}</span>'
+        f'<span class="llm-end">{low}</span><div class="llm-field" style="--places:{len(spec["names"])}">'
         '<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true"><polyline points=""/></svg>'
         f"{points}</div></div>"
     )
