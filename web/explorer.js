@@ -214,6 +214,18 @@ function addGuess({ data, layout }, guess) {
 }
 
 // ---- one figure ------------------------------------------------------------------------------
+/* Draws anew in the next frame, however often it is asked for; of several figures one a frame. */
+const due = new Set();
+function soon(draw) {
+  if (!due.size) requestAnimationFrame(nextDue);
+  due.add(draw);
+}
+function nextDue() {
+  const [draw] = due;
+  due.delete(draw);
+  if (due.size) requestAnimationFrame(nextDue);
+  draw();
+}
 /* Draws the figure into `el`; resolves when it is drawn, or has said that it could not be. */
 async function render({ model, el }) {
   if (!el.querySelector(".llm-plot")) el.innerHTML = model.get("markup") ?? "";
@@ -249,12 +261,7 @@ async function render({ model, el }) {
       const dressed = dress(figure, plot, model.get("look")?.printing);
       return Plotly.react(plot, dressed.data, dressed.layout, { displayModeBar: false, responsive: false, doubleClick: "reset" });
     };
-    let waiting = false;
-    const redraw = () => {
-      if (waiting) return;
-      waiting = true;
-      requestAnimationFrame(() => { waiting = false; draw(); });
-    };
+    const redraw = () => soon(draw);
     let speak;
     const status = el.querySelector(".llm-status");
     controls.forEach((control, i) => {
@@ -281,7 +288,7 @@ async function render({ model, el }) {
     sparseNames(plot);
     plot.on?.("plotly_afterplot", () => sparseNames(plot));
     model.on("change:guess", redraw);
-    model.on("change:look", () => model.get("look")?.printing ? draw() : redraw());
+    model.on("change:look", draw); // at once: the page around it chooses the moment
     new ResizeObserver(() => { if (plot.clientWidth !== width) redraw(); }).observe(plot);
     el.dataset.state = source.dials.length ? "explorer" : "figure";
   } catch (error) {
