@@ -201,7 +201,7 @@ function addGuess({ data, layout }, guess) {
   } else if (guess.mark === "x" || guess.mark === "y") {
     const along = guess.mark, across = along === "x" ? "y" : "x";
     const at = { [`${along}0`]: guess.value, [`${along}1`]: guess.value, [`${across}0`]: 0, [`${across}1`]: 1 };
-    const label = { text: SAYS, textposition: along === "x" ? "end" : "start", textangle: 0, ...(along === "y" && { xanchor: "left", yanchor: "top" }) };
+    const label = { text: SAYS, textposition: along === "x" ? "end" : "start", textangle: 0, xanchor: "left", yanchor: "top" };
     layout.shapes = [...(layout.shapes ?? []), { ...at, type: "line", [`${along}ref`]: along, [`${across}ref`]: "paper",
                                                  line: { color: GUESS, dash: "dot", width: 2.5 }, label }];
   } else if (guess.mark === "label") {

@@ -193,7 +193,7 @@ def _marked(figure: go.Figure, asked: Question, guess: Any) -> go.Figure:
     elif asked.kind == "place" and asked.mark:
         line = {"color": GUESS, "dash": "dot", "width": 2.5}
         add = fig.add_vline if asked.mark == "x" else fig.add_hline
-        add(guess, line=line, label={"text": SAYS, "xanchor": "left"})
+        add(guess, line=line, label={"text": SAYS, "xanchor": "left", "yanchor": "top", "textangle": 0})
     elif asked.kind == "pick":
         mine = theme.printable(asked.options[guess])
         for axis in (fig.layout.xaxis, fig.layout.yaxis):
