@@ -35,11 +35,13 @@ async function work() {
     const el = [...waiting.keys()].reduce((a, b) => middle(b) < middle(a) ? b : a), act = waiting.get(el);
     waiting.delete(el);
     await act();
+    if (!waiting.has(el)) el.ariaBusy = null;
   }
   working = false;
 }
 function whenIdle(el, act) {
   waiting.set(el, act);
+  el.ariaBusy = "true";
   work();
 }
 

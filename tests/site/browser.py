@@ -49,9 +49,12 @@ SETTLED = """() => [...document.querySelectorAll("figure.llm-figure")].every((fi
   && [...document.querySelectorAll(".llm-playground")].every((box) => box.dataset.state !== "loading")"""
 OPEN_VALUES = """() => { const values = document.querySelector(".llm-values"); if (values) values.open = true; }"""
 # Until what was asked for is on the screen: a table of values, a figure in other colours.
-REST = (
-    """() => new Promise((done) => setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(done)), 300))"""
-)
+REST = """async () => {
+  const frame = () => new Promise((done) => requestAnimationFrame(done));
+  await new Promise((done) => setTimeout(done, 300));
+  while (document.querySelector("figure[aria-busy]")) await frame();
+  await frame(); await frame();
+}"""
 STATE = """() => {
   const width = document.documentElement.clientWidth;
   const clipped = (element) => {
