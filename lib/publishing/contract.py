@@ -17,6 +17,7 @@ from .book import Book
 from .clocks import Clocks
 from .inputs import parse_cell
 from .notebooks import ASSERTION, CHECKED, FOLDED, LONGEST_OUTPUT, code_cells, tags
+from .predictions import ASKS
 from .setup_cell import CELL_ID, TAGS, behind_setup, setup_source
 
 LONGEST_CELL, MEDIAN_CELL, LONGEST_LINE, EXERCISES = 25, 8, 96, 3
@@ -173,6 +174,8 @@ def _claims(notebook: NotebookNode) -> Iterator[str]:
         yield f"no checked result: tag a cell that prints one with {CHECKED}."
     if not any(ASSERTION.search(cell.source) for cell in codes):
         yield "no `assert` on the claim of the chapter."
+    if not any(ASKS.search(cell.source) for cell in codes):
+        yield "asks for no prediction: open a figure with `predict(question, figure, answer=…)` of llmbook.figures."
 
 
 def _exercises(notebook: NotebookNode) -> Iterator[str]:

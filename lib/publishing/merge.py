@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from . import notebooks, reference, status
+from . import notebooks, predictions, reference, status
 from .book import REFERENCE, STATUS, Book, BookError
 from .files import write_bytes, write_text
 
@@ -75,6 +75,8 @@ def assemble(book: Book, executed: Mapping[Path, Path]) -> Path:
             except BookError as error:
                 raise BookError(f"{book.name(page)}: {error}") from None
             write_text(copy, notebooks.text(merged))
+        elif page.suffix == ".md":
+            write_text(copy, predictions.fill(page.read_text(encoding="utf-8"), book, executed))
         else:
             write_bytes(copy, page.read_bytes())
     for name, text in _generated(book, executed).items():

@@ -42,14 +42,14 @@ def text(notebook: NotebookNode) -> str:
     return nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n"
 
 
-def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
 def title(notebook: NotebookNode) -> str:
-    """The heading that a notebook opens with."""
+    """The heading that a notebook begins with."""
     first = notebook.cells[0].source.splitlines()[0] if notebook.cells else ""
     return first.removeprefix("# ").strip() or "Untitled"
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def tags(cell: NotebookNode) -> list[str]:

@@ -22,9 +22,10 @@ from .setup_cell import OPENING
 
 CARD = "card.png"  # what others show of a link to the book: `make card` draws it from web/card.svg
 SCRIPTS, STYLES = (
-    ("explorer.js", "site.js", "search.js", "glossary.js"),
+    ("site.js", "search.js", "glossary.js"),
     ("book.css", "explorer.css", "search.css", "glossary.css"),
 )
+MODULES = ("figures.js",)  # which imports explorer.js and predict.js
 # Thebe runs cells on a foreign server; fontawesome.js draws as SVG the icons that the theme's fonts draw already.
 # Sphinx's own search is not the site's.
 DEAD = (
@@ -86,6 +87,9 @@ def setup(app):
     for name in SCRIPTS:
         if (web / name).is_file():
             app.add_js_file(name, loading_method="defer")
+    for name in MODULES:
+        if (web / name).is_file():
+            app.add_js_file(name, type="module")  # a module waits for the page by itself
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 

@@ -25,10 +25,12 @@ LONG = {
     "一个很长很长很长很长很长很长的中文名字": 0.6,
 }
 MEASURE = """
+const hold = document.body.appendChild(document.createElement("iframe"));
+hold.contentDocument.open(); // while this is being written the page is not loaded, and what is not loaded is not dumped
 (async () => {
-  const found = [];
+  const { mount } = await import(FIGURES), found = [];
   for (const figure of document.querySelectorAll("figure.llm-figure")) {
-    await window.llmExplorer.mount(figure);
+    await mount(figure);
     const plot = figure.querySelector(".llm-plot"), box = plot.getBoundingClientRect();
     const labels = [...plot.querySelectorAll(".ytick text")].map((text) => text.getBoundingClientRect());
     const texts = [...plot.querySelectorAll("text")].filter((text) => text.textContent.trim());
@@ -63,7 +65,33 @@ MEASURE = """
     });
   }
   document.body.dataset.found = JSON.stringify(found);
-})();
+})().finally(() => hold.contentDocument.close());
+"""
+
+
+# What anywidget does with such a module: it loads it from an address of its own and hands it an empty element.
+HOST = """
+const hold = document.body.appendChild(document.createElement("iframe"));
+hold.contentDocument.open();
+(async () => {
+  const source = await (await fetch(MODULE)).text();
+  const { default: widget } = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  const state = { markup: MARKUP, plotly: PLOTLY }, heard = {};
+  const model = { get: (name) => state[name], set: (name, value) => { state[name] = value; },
+                  on: (event, hear) => { heard[event] = hear; }, off() {}, save_changes() {} };
+  const el = document.body.appendChild(document.createElement("div"));
+  await widget.render({ model, el });
+  const plot = el.querySelector(".llm-plot"), control = el.querySelector("[data-dial]");
+  const before = [el.dataset.state, plot.data.length, Array.from(plot.data[0].y)];
+  control.value = "2";
+  control.dispatchEvent(new Event("input", { bubbles: true }));
+  model.set("guess", { mark: "line", x: [0, 1], y: [1, 2], said: "You said so." });
+  heard["change:guess"]();
+  await new Promise((done) => setTimeout(done, 300));
+  const after = [plot.data.length, Array.from(plot.data[0].y), plot.getAttribute("aria-label")];
+  document.body.dataset.found = JSON.stringify([...before, state.at, ...after]);
+})().catch((error) => { document.body.dataset.found = JSON.stringify(String(error)); })
+  .finally(() => hold.contentDocument.close());
 """
 
 
@@ -75,18 +103,35 @@ def drawn(folder, *figures, width=PHONE):
     markup = "".join(
         figure.to_html() if isinstance(figure, Sweep) else show(figure.to_dict())["text/html"] for figure in figures
     )
-    (folder / "page.html").write_text(
-        f'<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="{(WEB / "explorer.css").as_uri()}">'
-        f'<body><div style="width:{width}px">{markup}</div><script src="{(WEB / "explorer.js").as_uri()}"></script>'
-        f"<script>{MEASURE}</script></body>",
-        encoding="utf-8",
-    )
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--virtual-time-budget=20000"]
-    own = [f"--user-data-dir={folder / 'profile'}", "--dump-dom", (folder / "page.html").as_uri()]
-    text = subprocess.run([*command, *own], capture_output=True, text=True, timeout=120).stdout
-    found = json.loads(unescape(re.search(r'data-found="([^"]*)"', text)[1]))
+    script = f'const FIGURES = "{(WEB / "figures.js").as_uri()}";{MEASURE}'
+    found = seen(folder, f'<div style="width:{width}px">{markup}</div><script>{script}</script>')
     assert len(found) == len(figures)
     return found
+
+
+def seen(folder, body):
+    """What the script of a page leaves in its body's data."""
+    style = f'<link rel="stylesheet" href="{(WEB / "explorer.css").as_uri()}">'
+    (folder / "page.html").write_text(
+        f'<!doctype html><meta charset="utf-8">{style}<body>{body}</body>', encoding="utf-8"
+    )
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    command += ["--allow-file-access-from-files"]  # modules of a page that no server gives
+    own = [f"--user-data-dir={folder / 'profile'}", "--dump-dom", (folder / "page.html").as_uri()]
+    text = subprocess.run([*command, *own], capture_output=True, text=True, timeout=120).stdout
+    return json.loads(unescape(re.search(r'data-found="([^"]*)"', text)[1]))
+
+
+def test_the_module_draws_where_a_notebook_gives_it_a_model(tmp_path):
+    """Catches an explorer that only works on this site: one that looks for its page, its neighbours or its markup."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: install one, or name it in CHROME")
+    moved = sweep(lambda k: curves({"y": [k, 2 * k]}, alt=f"k is {k}"), {"k": [1, 2, 3]}, title="t")
+    given = {"MODULE": (WEB / "explorer.js").as_uri(), "PLOTLY": (WEB / "vendor" / "plotly.min.js").as_uri()}
+    given["MARKUP"] = moved.to_html()
+    names = "".join(f"const {name} = {json.dumps(value)};".replace("</", "<\\/") for name, value in given.items())
+    found = seen(tmp_path, f"<script>{names}{HOST}</script>")
+    assert found == ["explorer", 1, [1, 2], [2], 2, [3, 6], "k is 3 You said so."]
 
 
 def test_names_of_bars_fit_on_a_phone(tmp_path):

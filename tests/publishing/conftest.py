@@ -34,7 +34,7 @@ def chapter_cells(title: str) -> list:
         code("import llmbook\n\nvalue = 21 * llmbook.FACTOR"),
         md("The value is forty-two."),
         code("print(value)", "nbval-check-output"),
-        code("assert value == 42"),
+        code("predict = dict  # stands for the book's\nasked = predict(answer=value)\nassert value == 42"),
         *exercises,
     ]
 

@@ -34,6 +34,7 @@ BREAKS = [
     ("c5", {"outputs": []}, "output is missing: run `make refresh"),
     ("c5", {"execution_count": None}, "no execution count, so it is not compared"),
     ("c6", {"source": "value == 42"}, "no `assert`"),
+    ("c6", {"source": "assert value == 42"}, "asks for no prediction"),
     ("c6", {"execution_count": 3}, "carries an output"),
     ("c4", {"source": "See ![](picture.svg)"}, "image without alternative text"),
     ("c4", {"source": '<img src="picture.svg">'}, "image without alternative text"),

@@ -16,7 +16,7 @@ from publishing.execute import target
 from publishing.merge import assemble
 from publishing.render import render
 from publishing.serve import server
-from publishing.vendor import packages, sha256
+from publishing.vendor import PACKAGES, sha256
 from tests.publishing.conftest import make_book
 
 VENDOR = ROOT / "web" / "vendor"
@@ -114,7 +114,7 @@ def test_a_warning_stops_the_build_every_time(site, author, tmp_path):
 
 def test_plotly_is_the_version_that_python_speaks():
     """Would catch figures whose attributes the page's plotly.js does not know."""
-    head = (VENDOR / "plotly-cartesian.min.js").read_text()[:200]
+    head = (VENDOR / "plotly.min.js").read_text()[:200]
     assert f"v{plotly.offline.get_plotlyjs_version()}" in head
 
 
@@ -125,8 +125,11 @@ def test_vendored_files_are_what_the_list_says():
     there = {p.relative_to(VENDOR).as_posix() for p in VENDOR.rglob("*") if p.is_file() and p.name != "README.md"}
     assert set(listed) == there
     assert {name: sha256(VENDOR / name) for name in listed} == listed
-    assert {"plotly-cartesian.LICENSE", "katex/LICENSE", "minisearch/LICENSE"} <= there
-    assert {(name, version) for name, version, _, _ in rows} == {(one.name, one.version) for one in packages()}
+    assert {"plotly.LICENSES", "katex/LICENSE", "minisearch/LICENSE"} <= there
+    assert {(name, version) for name, version, _, _ in rows} == {
+        ("plotly.js", plotly.offline.get_plotlyjs_version()),
+        *((one.name, one.version) for one in PACKAGES),
+    }
 
 
 def test_the_book_of_this_checkout_has_an_address():

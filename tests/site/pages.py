@@ -34,4 +34,5 @@ def text(page: str) -> str:
 
 # Without a site one page is enough to say so.
 PAGES = BUILT or ["index.html"]
+PREDICTIONS = [page for page in PAGES if 'class="llm-predict"' in text(page)]
 EXPLORERS = [page for page in PAGES if "data-dial=" in text(page)] or PAGES[:1]

@@ -27,7 +27,11 @@ REFERENCE = """() => {
   some.sort();
   return some.length;
 }"""
-FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+# Two frames, and as many as it takes to draw what waits to be drawn.
+FRAMES = """async () => {
+  const frame = () => new Promise((done) => requestAnimationFrame(done));
+  do { await frame(); await frame(); } while (document.querySelector("figure[aria-busy]"));
+}"""
 # Every figure is passed by, down and up again: only what comes near is drawn.
 PASS = """async () => {
   const frame = () => new Promise((done) => requestAnimationFrame(done));
@@ -39,8 +43,10 @@ PASS = """async () => {
   }
   scrollTo({ top: 0, behavior: "instant" });
 }"""
+# Solutions, code and predictions.
 OPEN = """() => {
   for (const box of document.querySelectorAll("main details:not(.llm-values)")) box.open = true;
+  for (const skip of document.querySelectorAll(".llm-predict [data-skip]")) skip.click();
 }"""
 SETTLED = """() => [...document.querySelectorAll("figure.llm-figure")]
     .every((figure) => figure.dataset.state || !figure.checkVisibility())

@@ -1,4 +1,5 @@
-"""Figures of the book: builders, one theme, and ``sweep``, which turns a function into an explorer.
+"""Figures of the book: builders, one theme, ``sweep``, which turns a function into an explorer, and ``predict``, which
+asks for a guess before a figure opens.
 
 Every builder returns a plotly figure and asks for ``alt``, what the figure says to a reader who cannot see
 it. In a notebook plotly draws; when the book is built (``LLMBOOK_STATIC=1``) every figure becomes a small
@@ -17,6 +18,7 @@ from llmbook.figures.heatmaps import attention_grid, attention_map, heatmap
 from llmbook.figures.live import LiveModel, live_model
 from llmbook.figures.packing import export_model, round_to_half
 from llmbook.figures.playground import Playground, save_playground
+from llmbook.figures.predict import Prediction, predict
 from llmbook.figures.stacks import stacked_bars
 from llmbook.figures.theme import FigureError, describe, show
 from llmbook.figures.tokens import token_strip
@@ -28,6 +30,7 @@ __all__ = [
     "GuessingGame",
     "LiveModel",
     "Playground",
+    "Prediction",
     "Sweep",
     "TokenExplorer",
     "attention_grid",
@@ -40,6 +43,7 @@ __all__ = [
     "heatmap",
     "live_model",
     "loss_curve",
+    "predict",
     "round_to_half",
     "save_playground",
     "show",

@@ -13,6 +13,7 @@ import plotly.io as pio
 from plotly.io.base_renderers import MimetypeRenderer
 
 from llmbook.figures import payload, theme
+from llmbook.figures.guesses import number
 
 
 def figure_html(packed: dict, *, title: str = "", dials: list[dict] | None = None) -> str:
@@ -53,6 +54,62 @@ def figure_html(packed: dict, *, title: str = "", dials: list[dict] | None = Non
     parts.append(f'<script type="application/json">{data.replace("<", chr(92) + "u003c")}</script>')
     parts.append(f"<noscript><p>This figure is drawn by JavaScript. What it shows: {alt}</p></noscript></figure>")
     return "".join(parts)
+
+
+def predict_html(spec: dict, figure: str) -> str:
+    """Markup of a question (``guesses.Question.spec``) around the figure that answers it, which waits for a guess.
+
+    Form and figure lie upon each other, so the page keeps its length when one takes the other's place.
+    """
+    question, name = html.escape(spec["question"]), f"predict-{spec['id']}"
+    fields = {"pick": _choices, "place": _place, "draw": _pad}[spec["kind"]](spec, name)
+    data = json.dumps(spec, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    return (
+        f'<section class="llm-predict" id="{name}" aria-labelledby="{name}-q">'
+        f'<p class="llm-question" id="{name}-q"><strong>Your prediction.</strong> {question}</p><div class="llm-stage">'
+        f'<form class="llm-guess llm-{spec["kind"]}" novalidate autocomplete="off">'
+        f'<fieldset disabled aria-labelledby="{name}-q">{fields}<p class="llm-go">'
+        '<button type="submit">Show what was measured</button>'
+        '<button type="button" data-skip>Show without guessing</button></p>'
+        '<p class="llm-say" role="status"></p></fieldset></form>'
+        '<div class="llm-answer"><p class="llm-verdict" tabindex="-1"><span role="status"></span> '
+        f'<button type="button">Guess again</button></p>{figure}</div></div>'
+        "<noscript><p>To guess first needs JavaScript; the figure that answers is described above.</p></noscript>"
+        f'<script type="application/json" class="llm-spec">{data}</script></section>'
+    )
+
+
+def _choices(spec: dict, name: str) -> str:
+    return "".join(
+        f'<label><input type="radio" name="{name}" value="{i}"><span>{html.escape(option)}</span></label>'
+        for i, option in enumerate(spec["options"])
+    )
+
+
+def _place(spec: dict, name: str) -> str:
+    low, high, unit = number(spec["low"]), number(spec["high"]), html.escape(spec["unit"])
+    return (
+        f'<div class="llm-axis"><input type="range" min="0" max="{spec["steps"]}" aria-label="Your guess" '
+        f'aria-valuetext="not set"><span aria-hidden="true"><span>{low}</span><span>{high}</span></span></div>'
+        f'<label class="llm-number"><span>or as a number</span> <input type="text" inputmode="decimal" size="8"> '
+        f"<span>{unit}</span></label>"
+    )
+
+
+def _pad(spec: dict, name: str) -> str:
+    low, high = number(spec["low"]), number(spec["high"])
+    points = "".join(
+        f'<label class="llm-point"><input type="range" min="0" max="{spec["steps"]}" aria-valuetext="not drawn yet">'
+        f"<span>{html.escape(place)}</span></label>"
+        for place in spec["names"]
+    )
+    return (
+        '<p class="llm-how">Draw with a finger or the mouse; or with the keys: up and down move a point, left and '
+        f'right go to the next.</p><div class="llm-pad"><span class="llm-end">{high}</span>'
+        f'<span class="llm-end">{low}</span><div class="llm-field" style="--places:{len(spec["names"])}">'
+        '<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true"><polyline points=""/></svg>'
+        f"{points}</div></div>"
+    )
 
 
 def plain_text(text: str) -> str:

@@ -118,8 +118,16 @@ def alt_text(fig: Any) -> str:
     return alt
 
 
-def show(fig: go.Figure, *, alt: str | None = None, caption: str | None = None) -> None:
-    """Display a figure, with its caption under it in a notebook too. Raises FigureError when it has no alt text."""
+def show(fig: Any, *, alt: str | None = None, caption: str | None = None) -> None:
+    """Display a figure, with its caption under it in a notebook too; or a sweep or a prediction, which has its own.
+
+    Raises FigureError when a figure has no alt text.
+    """
+    from IPython.display import Markdown, display
+
+    if not isinstance(fig, go.Figure):
+        display(fig)
+        return
     if alt is not None or caption is not None:
         old = fig.layout.meta or {}
         alt = alt if alt is not None else old.get("alt", "")
@@ -129,8 +137,6 @@ def show(fig: go.Figure, *, alt: str | None = None, caption: str | None = None) 
             caption=caption if caption is not None else old.get("caption", ""),
         )
     alt_text(fig)
-    from IPython.display import Markdown, display
-
     display(fig)
     if not is_static() and fig.layout.meta.get("caption"):
         display(Markdown(f"*{fig.layout.meta['caption']}*"))
