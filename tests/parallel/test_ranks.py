@@ -1,5 +1,7 @@
 """Processes started from Python: their errors come back, none is waited for for ever, none survives."""
 
+import os
+
 import psutil
 import pytest
 
