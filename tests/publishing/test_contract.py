@@ -67,6 +67,7 @@ def on_gpu(book, author, line: str = GPU_LINE) -> list[str]:
     author.edit(path, "c1", source=line)
     author.edit(path, "c2", metadata=nbformat.from_dict({"tags": ["gpu", "parameters"]}))
     author.edit(path, "c3", source="scale = choose_scale(scale, gpu=True)\nruntime = choose_device()\nvalue = 42")
+    tidy(book, [path])
     return problems(book, path)
 
 

@@ -22,9 +22,8 @@ def copied(tmp_path_factory):
             shutil.copytree(ROOT / name, root / name, ignore=ignore)
         else:
             shutil.copy(ROOT / name, root / name)
-    for name in ("playground.md", "glossary.md", "notation.md", "bibliography.md"):
-        if (ROOT / name).exists():
-            shutil.copy(ROOT / name, root / name)
+    for page in ROOT.glob("*.md"):
+        shutil.copy(page, root / page.name)
     return Book(root)
 
 
