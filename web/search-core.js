@@ -13,7 +13,7 @@ var bookSearch = (() => {
     boostTerm: (term) => (/[^\p{L}\p{N}]/u.test(term) ? 3 : term.length > 1 || HAN.test(term) ? 1 : 0.2), // d_model before d
   };
   const NEAR = { fields: ["title", "text"], fuzzy: (term) => (term.length > 3 ? 0.25 : false), maxFuzzy: 2 };
-  const KINDS = { word: 1.6, page: 1.5, model: 1.2, exercise: 0.8, figure: 0.8, source: 0.5 }; // a section has 1
+  const KINDS = { word: 1.6, page: 1.5, model: 1.2, exercise: 0.8, figure: 0.8, source: 0.5, code: 0.5 }; // a section has 1
   let index = null, loading = null, pages = [], synonyms = [];
 
   const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();

@@ -1,7 +1,7 @@
 /* The search: opened with Ctrl+K, with / or by its button; what it needs is fetched then, and not before. A result opens
    at its place with the words marked. search-core.js says what is found; here is what a reader sees and presses. */
 (() => {
-  const SHOWN = 20, KINDS = { section: "Section", page: "Page", exercise: "Exercise", figure: "Figure", word: "Glossary", source: "Source", model: "Model" };
+  const SHOWN = 20, KINDS = { section: "Section", page: "Page", exercise: "Exercise", figure: "Figure", word: "Glossary", source: "Source", model: "Model", code: "Library" };
   const here = document.currentScript?.src ?? "", root = new URL("..", here), asset = (path) => new URL(path, here).href;
   const dialog = () => document.getElementById("pst-search-dialog");
 

@@ -1,4 +1,4 @@
-"""The index of the site's search: sections, exercises, figures, words of the glossary, sources, models.
+"""The index of the site's search: sections, exercises, figures, words of the glossary, sources, models, the library.
 
 While a page is rendered, its parts are written to a file of their own, which the search fetches to quote from; when
 all are there, MiniSearch makes the index of them, in the engine of the build. What counts as a word is decided
@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 from docutils import nodes
 
+from .book import REFERENCE
 from .engine import engine
 from .files import write_text
 
@@ -145,6 +146,8 @@ def _section(section: nodes.section, page: str) -> Entry:
         kind = "source"
     elif page == GLOSSARY and level == 3:
         kind = "word"
+    elif page.startswith(f"{REFERENCE}/"):
+        kind = "code"
     at = "" if level == 1 else section["ids"][0]
     return Entry(kind=kind, title=title, at=at, text=_text(own), code=" ".join(names))
 
