@@ -17,6 +17,9 @@ from . import notebooks
 from .book import Book
 
 MARKER = '<div class="llm-ledger"></div>'
+# As ledger.js says it, so that nothing moves when it takes over.
+NONE_YET = "You have made no prediction yet, or this browser has not kept any. The book asks {} questions."
+NO_GUESS = "No guess yet."
 SPEC = re.compile(r'<script type="application/json" class="llm-spec">(.*?)</script>', re.S)
 ASKS = re.compile(r"(?<![\w.])(?<!def )predict\(")  # the call that a chapter makes; see llmbook.figures
 
@@ -45,8 +48,8 @@ def fill(text: str, book: Book, executed: Mapping[Path, Path]) -> str:
         asked += found
     data = json.dumps(asked, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     listed = (
-        '<div class="llm-ledger"><p class="llm-score" role="status">'
-        "Without JavaScript this page cannot show your answers; it lists the questions.</p>"
+        "<noscript><p>Without JavaScript this page cannot show your answers; it lists the questions.</p></noscript>"
+        f'<div class="llm-ledger"><p class="llm-score" role="status">{NONE_YET.format(len(asked))}</p>'
         '<p class="llm-all" hidden><a class="llm-file" download="my-predictions.csv">Save as a file</a>'
         f'<button type="button">Forget all</button></p>{"".join(parts)}'
         f'<script type="application/json" class="llm-specs">{data}</script></div>'
@@ -56,4 +59,4 @@ def fill(text: str, book: Book, executed: Mapping[Path, Path]) -> str:
 
 def _item(page: str, spec: dict) -> str:
     link = f'<a href="{page}#predict-{spec["id"]}">{html.escape(spec["question"])}</a>'
-    return f'<li data-id="{spec["id"]}">{link} <span class="llm-mine"></span></li>'
+    return f'<li data-id="{spec["id"]}">{link} <span class="llm-mine">{NO_GUESS}</span></li>'

@@ -262,6 +262,8 @@ def _finish(app, exception):
         after = UNWANTED.sub("", before)
         for there, instead in DARK_OR_LIGHT.items():
             after = after.replace(there, instead)
+        if "bd-sidebar-secondary" not in after:
+            after = after.replace('class="bd-content"', 'class="bd-content book-alone"', 1)
         after = TOGGLE.sub('<summary aria-label="Pages below this one">', after)
         if after != before:
             page.write_text(after, encoding="utf-8")
