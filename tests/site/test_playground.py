@@ -174,8 +174,7 @@ def test_the_keyboard_is_enough(hand):
     hand.page.wait_for_function("document.querySelector('.pg-write').textContent === 'Stop'")
     hand.page.wait_for_function("document.querySelectorAll('.pg-tokens .pg-written').length > 3")
     keys.press("Escape")
-    hand.page.wait_for_function(RESTS)
-    assert hand.status.startswith("Wrote")
+    hand.page.wait_for_function("document.querySelector('.pg-status').textContent.startsWith('Wrote')")
     assert "Written: " in hand.page.locator(".pg-status .pg-unseen").text_content()  # for who listens
     hand.page.locator(".pg-tokens [aria-selected=true]").focus()
     keys.press("Home")

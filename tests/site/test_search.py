@@ -173,7 +173,7 @@ def test_the_page_of_old_links_searches_too(opened):
     page = opened("search.html?q=perplexety", WIDE)
     page.wait_for_function("document.querySelector('main [role=option]')")
     assert page.locator("main [role=option]").first.get_attribute("href").partition("#")[2] == "perplexity"
-    assert "needs JavaScript" in page.locator("main noscript").text_content()
+    assert "needs JavaScript" in page.locator("#search noscript").text_content()
 
 
 def test_the_buttons_of_every_page_open_it(opened):
