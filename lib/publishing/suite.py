@@ -50,9 +50,9 @@ class _Suite:
         there = KnownTests(self.book)
         before = time.monotonic()
         changed = there.changed()
-        files = [path for path in self._test_files() if everything or path in changed]
+        files = [path for path in there.files if everything or path in changed]
         self.seconds["looking for changes"] = time.monotonic() - before
-        if unchanged := len(self._test_files()) - len(files):
+        if unchanged := len(there.files) - len(files):
             print(
                 f"— tests: {unchanged} files unchanged since they passed, not run again (ALL=1 runs them)", flush=True
             )
