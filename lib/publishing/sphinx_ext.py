@@ -22,8 +22,8 @@ from .setup_cell import OPENING
 
 CARD = "card.png"  # what others show of a link to the book: `make card` draws it from web/card.svg
 SCRIPTS, STYLES = (
-    ("site.js", "search.js", "glossary.js"),
-    ("book.css", "explorer.css", "search.css", "glossary.css"),
+    ("site.js", "search.js", "glossary.js", "reading.js"),
+    ("book.css", "explorer.css", "search.css", "glossary.css", "reading.css"),
 )
 MODULES = ("figures.js",)  # which imports explorer.js and predict.js
 # Thebe runs cells on a foreign server; fontawesome.js draws as SVG the icons that the theme's fonts draw already.
