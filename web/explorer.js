@@ -12,9 +12,10 @@ const NARROW = 480; // px of figure width; the same number stands in explorer.cs
 // ---- plotly, once, on demand -----------------------------------------------------------------
 /* The rest belongs to another task: the reader's keys and fingers come first. */
 const later = () => new Promise((done) => setTimeout(done));
-/* The first figure costs three times what the next one does. An empty one pays for it, in a task of its own. */
-async function warm(Plotly) {
-  const box = document.body.appendChild(document.createElement("div"));
+/* The first figure costs three times what the next one does. An empty one pays for it, in a task of its own.
+   It lies within the figure: one more element at the end of a page has the style of all the others looked at again. */
+async function warm(Plotly, el) {
+  const box = el.appendChild(document.createElement("div"));
   box.ariaHidden = "true";
   box.style.cssText = "position: absolute; top: 0; width: 90px; height: 90px; visibility: hidden; contain: strict";
   await later();
@@ -24,7 +25,7 @@ async function warm(Plotly) {
   return Plotly;
 }
 let plotly;
-const loadPlotly = (address) => plotly ??= fetchPlotly(address).then(warm);
+const loadPlotly = (address, el) => plotly ??= fetchPlotly(address).then((Plotly) => warm(Plotly, el));
 const fetchPlotly = (address) => new Promise((resolve, reject) => {
   if (window.Plotly) return resolve(window.Plotly);
   const script = document.createElement("script");
@@ -232,7 +233,7 @@ async function render({ model, el }) {
   const plot = el.querySelector(".llm-plot");
   try {
     const source = model.get("payload") ?? JSON.parse(el.querySelector('script[type="application/json"]').textContent);
-    const [Plotly, blob] = await Promise.all([loadPlotly(model.get("plotly")), unzip(source.blob)]);
+    const [Plotly, blob] = await Promise.all([loadPlotly(model.get("plotly"), el), unzip(source.blob)]);
     const tables = source.arrays.map((spec) => decode(spec, blob));
     const controls = [...el.querySelectorAll("[data-dial]")];
     const at = source.dials.map((dial) => dial.at);

@@ -118,6 +118,7 @@
       ranges.push(range);
     }
     CSS.highlights.set("search", new Highlight(...ranges));
+    document.documentElement.classList.add("search-marked"); // without marks no element needs a style for them
   }
 
   const typing = (target) => target.closest?.("input, textarea, select, [contenteditable], .llm-playground");

@@ -2,11 +2,6 @@
 "use strict";
 
 const article = () => document.querySelector(".bd-article");
-const settled = (act) => addEventListener("load", () => {
-  act();
-  let due;
-  addEventListener("resize", () => { clearTimeout(due); due = setTimeout(act, 200); });
-});
 
 // What is wider than the text takes the free space beside it; what still scrolls shows it, and the keyboard reaches it.
 {
@@ -14,8 +9,11 @@ const settled = (act) => addEventListener("load", () => {
     + ".pst-scrollable-table-container";
   const roomy = matchMedia("(min-width: 1200px)"); // where the contents stand beside the text, as in book.css
   const wide = (box) => box.scrollWidth > box.clientWidth + 1 && /auto|scroll/.test(getComputedStyle(box).overflowX);
-  settled(() => {
-    const all = [...document.querySelectorAll(boxes)].filter((box) => article()?.contains(box));
+  // What is folded away has no size, and to ask for it would lay it out: it is measured when it is unfolded.
+  const folded = (box) => box.closest("details:not([open])");
+  const measure = (parts) => {
+    const all = parts.flatMap((part) => [...part.querySelectorAll(boxes)])
+      .filter((box) => article()?.contains(box) && !folded(box));
     for (const box of all) box.style.removeProperty("width");
     if (roomy.matches) {
       const edge = document.documentElement.clientWidth - 24;
@@ -34,6 +32,17 @@ const settled = (act) => addEventListener("load", () => {
       if (scrolls) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }
+  };
+  let due;
+  const unfolded = new Set();
+  addEventListener("load", () => {
+    measure([document]);
+    addEventListener("resize", () => { clearTimeout(due); due = setTimeout(() => measure([document]), 200); });
+    document.addEventListener("toggle", ({ target }) => {
+      if (!target.open) return;
+      if (!unfolded.size) requestAnimationFrame(() => { measure([...unfolded]); unfolded.clear(); });
+      unfolded.add(target);
+    }, true); // it does not bubble
   });
 }
 

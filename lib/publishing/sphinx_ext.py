@@ -50,6 +50,10 @@ DARK_OR_LIGHT = {
     'localStorage.getItem("theme") || "auto"': 'localStorage.getItem("theme") || '
     '(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")',
 }
+# The theme gives a tab stop to what scrolls, after every figure that is drawn, and for that it lays out all that is
+# folded away. site.js does it instead, once.
+THEME = "scripts/pydata-sphinx-theme.js"
+TAB_STOPS = re.compile(r'document\.querySelectorAll\(\["pre",[^]]*\]\.join\(", "\)\)')
 # What opens the pages below another in the list of contents; the theme gives it an icon and no name.
 TOGGLE = re.compile(r'<summary>(?=<span class="toctree-toggle")')
 UNWANTED = re.compile(
@@ -267,6 +271,12 @@ def _finish(app, exception):
         after = TOGGLE.sub('<summary aria-label="Pages below this one">', after)
         if after != before:
             page.write_text(after, encoding="utf-8")
+    theme = out / "_static" / THEME
+    script = TAB_STOPS.sub("[]", theme.read_text(encoding="utf-8"))
+    if "[].forEach(e=>{e.tabIndex=" in script:
+        theme.write_text(script, encoding="utf-8")
+    else:
+        log.warning("%s is no longer as TAB_STOPS in sphinx_ext.py expects it", THEME)
     entries, size = search.write_index(out / "_static", sorted(app.env.found_docs))
     log.info("search: %d entries, an index of %.0f kB", entries, size / 1000)
     for dead in DEAD:

@@ -187,10 +187,11 @@ def _come(browser: Browser, page: Page, address: str) -> dict:
     page.evaluate(scripts.REFERENCE)
     page.evaluate(scripts.FRAMES)  # the answer comes from within the task: only now is its end in the trace
     events = json.loads(browser.stop_tracing())["traceEvents"]
-    mains = {(one["pid"], one["tid"]) for one in events if one.get("args", {}).get("name") == "CrRendererMain"}
-    tasks = [one for one in events if one["name"] == "RunTask" and (one["pid"], one["tid"]) in mains]
-    mark = next(one["ts"] for one in events if one["name"] == "the reference")
-    known = next(one for one in tasks if one["ts"] <= mark <= one["ts"] + one.get("dur", 0))
+    mark = next(one for one in events if one["name"] == "the reference")
+    # The page's own thread: the browser's pages, as that of a new tab, have tasks as well.
+    here = [one for one in events if (one["pid"], one["tid"]) == (mark["pid"], mark["tid"])]
+    tasks = [one for one in here if one["name"] == "RunTask"]
+    known = next(one for one in tasks if one["ts"] <= mark["ts"] <= one["ts"] + one.get("dur", 0))
     longest = max(one.get("tdur", 0) for one in tasks if one is not known)
     return {"shifts": [tuple(shift) for shift in shifts], "longest": longest / known["tdur"]}
 
