@@ -55,9 +55,13 @@ def make(folder: Path, pins: Sequence[str], linked: Iterable[str] = ("torch",)) 
 
 
 def pip(python: str | Path, *arguments: str) -> str:
-    """What ``pip`` prints, run quietly by ``python``. Raises Unreachable or RuntimeError."""
+    """What ``pip`` prints, run quietly by ``python``. Raises Unreachable or RuntimeError.
+
+    It does not see ``PYTHONPATH``: the library of a checkout on it would count as installed.
+    """
     command = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", "--quiet", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no message"]
         kind = Unreachable if any(sign in done.stderr for sign in OFFLINE) else RuntimeError
