@@ -48,8 +48,9 @@ def fill(text: str, book: Book, executed: Mapping[Path, Path]) -> str:
         asked += found
     data = json.dumps(asked, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     listed = (
+        '<div class="llm-ledger">'
         "<noscript><p>Without JavaScript this page cannot show your answers; it lists the questions.</p></noscript>"
-        f'<div class="llm-ledger"><p class="llm-score" role="status">{NONE_YET.format(len(asked))}</p>'
+        f'<p class="llm-score" role="status">{NONE_YET.format(len(asked))}</p>'
         '<p class="llm-all" hidden><a class="llm-file" download="my-predictions.csv">Save as a file</a>'
         f'<button type="button">Forget all</button></p>{"".join(parts)}'
         f'<script type="application/json" class="llm-specs">{data}</script></div>'

@@ -155,5 +155,5 @@ def test_without_javascript_the_question_and_the_answer_can_be_read(browser, add
     assert "What it shows:" in question.inner_text()
     if LEDGER in PAGES:
         page.goto(address + LEDGER)
-        assert "Without JavaScript" in page.locator(".llm-score").inner_text()
+        assert "Without JavaScript" in page.locator(".llm-ledger noscript").inner_text()
     context.close()
