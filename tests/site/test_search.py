@@ -164,6 +164,7 @@ def test_nonsense_is_not_found_and_a_missing_index_says_so(opened):
     assert "Nothing found" in page.locator("dialog[open] .search-told").inner_text()
     page = opened("glossary.html", WIDE)
     page.route("**/search/index.js", lambda route: route.abort())
+    page.reload()
     assert ask(page, dialog(page), "attention") == []
     assert "index of the search is missing" in page.locator("dialog[open] .search-told").inner_text()
 
