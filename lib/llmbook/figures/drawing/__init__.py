@@ -6,7 +6,7 @@ A drawing is made by a function of values, so the numbers in it are the computed
 of that function.
 """
 
-from llmbook.figures.drawing.canvas import Drawing
 from llmbook.figures.drawing.parts import Panel, Place
+from llmbook.figures.drawing.shapes import Drawing
 
 __all__ = ["Drawing", "Panel", "Place"]

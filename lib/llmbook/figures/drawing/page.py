@@ -10,8 +10,8 @@ import html
 import json
 from pathlib import Path
 
-from llmbook.figures.drawing.canvas import Drawing
 from llmbook.figures.drawing.parts import Panel
+from llmbook.figures.drawing.shapes import Drawing
 
 ASSETS = Path(__file__).parent.parent / "assets" / "drawing"
 STYLE, SCRIPT = ASSETS / "drawing.css", ASSETS / "panels.js"
