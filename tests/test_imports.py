@@ -8,19 +8,20 @@ import llmbook
 
 ROOT = Path(llmbook.__file__).parent
 MAY_IMPORT = {
+    "storage": set(),
     "model": set(),
-    "text": set(),
-    "results": set(),
+    "text": {"storage"},
+    "results": {"storage"},
     "notebook": set(),
-    "figures": set(),
+    "figures": {"storage"},
     "interpret": {"model"},
     "parallel": {"model"},
-    "training": {"model", "text"},
+    "training": {"storage", "model", "text"},
     "compression": {"model", "text", "training"},
-    "adaptation": {"model", "text", "training"},
+    "adaptation": {"storage", "model", "text", "training"},
     "checkpoints": set(),
-    "interop": {"model", "text", "training", "checkpoints"},
-    "inference": {"model", "text", "adaptation", "interop"},  # the server: chats, and models by their names
+    "interop": {"storage", "model", "text", "training", "checkpoints"},
+    "inference": {"storage", "model", "text", "adaptation", "interop"},  # the server: chats, and models by their names
 }
 PROGRAMS = {"checkpoints/__main__.py"}  # makes the book's models with whatever that takes
 

@@ -17,7 +17,8 @@ from llmbook.compression.linear import QuantisedLinear
 from llmbook.inference import CompiledDecoder, draw_tokens, fuse, pack_linears
 from llmbook.interop import load_pretrained, to_huggingface
 from llmbook.model import evaluating
-from llmbook.text import Tokenizer, eval_windows, load_corpus, package_files
+from llmbook.storage import package_files
+from llmbook.text import Tokenizer, eval_windows, load_corpus
 from llmbook.training import evaluate
 
 LENGTH = 20_000  # characters on which the bits per byte are measured

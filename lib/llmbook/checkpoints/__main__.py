@@ -24,8 +24,8 @@ from llmbook.figures import export_model, round_to_half
 from llmbook.inference import generate
 from llmbook.model import DecoderLM, TransformerConfig
 from llmbook.results import commit, processor
+from llmbook.storage import write_file
 from llmbook.text import Tokenizer, eval_windows, load_corpus, load_tokenizer, load_tokens
-from llmbook.text.files import whole_file
 from llmbook.training import evaluate, load_checkpoint
 from llmbook.training.__main__ import main as train
 from llmbook.training.recipe import Recipe, read_recipe
@@ -90,8 +90,8 @@ def publish(name: str) -> dict:
     entry = _entry(name, path, recipe, model, tokenizer, history) | {"commit": made_from}
     entries = {**manifest(), name: entry}
     entries = {known: entries[known] for known in MODELS if known in entries}
-    _write(checkpoints.MANIFEST, json.dumps(entries, indent=1, ensure_ascii=False))
-    _write(folder / "README.md", readme(entries))
+    write_file(checkpoints.MANIFEST, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
+    write_file(folder / "README.md", readme(entries) + "\n")
     return entry
 
 
@@ -160,11 +160,6 @@ def _entry(name: str, path: Path, recipe: Recipe, model: DecoderLM, tokenizer: T
         "date": date.today().isoformat(),
         "samples": [sample(model, tokenizer, prompt, seed) for seed, prompt in enumerate(about.prompts)],
     }
-
-
-def _write(path: Path, text: str) -> None:
-    with whole_file(path) as file:
-        file.write((text + "\n").encode("utf-8"))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ computed here, by the model's own parts, and stored as float32: the page then ne
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from llmbook.figures.theme import FigureError
+from llmbook.storage import write_file
 
 MAGIC = b"LLMBOOK1"
 GATED = ("swiglu", "geglu", "geglu_tanh")
@@ -30,7 +30,7 @@ def export_model(model: Any, tokenizer: Any, path: str | os.PathLike[str]) -> Pa
     The file appears whole or not at all. Weights are rounded to float16, the model itself is left as it is.
     Raises FigureError where ``pack_model`` does.
     """
-    return write_bytes(Path(path), pack_model(model, tokenizer))
+    return write_file(path, pack_model(model, tokenizer))
 
 
 def pack_model(model: Any, tokenizer: Any) -> bytes:
@@ -129,21 +129,6 @@ def weight_shapes(config: Any) -> dict[str, tuple[int, ...]]:
     if not config.tie_embeddings:
         shapes["lm_head.weight"] = (config.vocab_size, C)
     return shapes
-
-
-def write_bytes(path: Path, content: bytes) -> Path:
-    """Write beside ``path`` first and rename: there is the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)  # mkstemp's own is for its owner alone; this file is made to be given away
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
 
 
 def _replaced(config: Any) -> set[str]:

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmbook.figures.packing import pack_model, write_bytes
+from llmbook.figures.packing import pack_model
 from llmbook.figures.theme import FigureError, is_static
+from llmbook.storage import write_file
 
 ASSETS = Path(__file__).parent / "assets" / "playground"
 SCRIPTS = (  # each needs those before it
@@ -101,7 +102,7 @@ def save_playground(
 </body>
 </html>
 """
-    return Playground(write_bytes(path, page.encode("utf-8")))
+    return Playground(write_file(path, page))
 
 
 def playground_html(settings: Mapping[str, Any]) -> str:

@@ -13,7 +13,8 @@ from llmbook.interop.huggingface import config_from_huggingface, from_huggingfac
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
 from llmbook.interop.packed import read_packed
 from llmbook.model import DecoderLM, Encoder, TransformerConfig
-from llmbook.text import HFTokenizer, Tokenizer, package_files
+from llmbook.storage import package_files
+from llmbook.text import HFTokenizer, Tokenizer
 
 
 def load_pretrained(name: str, *, dtype: torch.dtype = torch.float32) -> tuple[DecoderLM | Encoder, Tokenizer]:

