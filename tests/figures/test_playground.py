@@ -368,7 +368,7 @@ def test_the_names_are_those_of_the_model(name):
     """Catches a part of the model that the file forgets."""
     config = FAMILIES[name]
     shapes = {key: tuple(value.shape) for key, value in DecoderLM(config).state_dict().items()}
-    shapes.pop("body.position_bias.table.weight", None)
+    shapes.pop("backbone.position_bias.table.weight", None)
     if config.tie_embeddings:
         del shapes["lm_head.weight"]
     assert weight_shapes(config) == shapes
@@ -394,10 +394,10 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     with pytest.raises(FigureError, match=r"it has 'extra\.bias'"):
         export_model(model, tokenizer, path)
     model = DecoderLM(config)
-    model.body.final_norm.weight.data[3] = 70_000
+    model.backbone.final_norm.weight.data[3] = 70_000
     with pytest.raises(FigureError, match=r"final_norm\.weight holds 70000"):
         export_model(model, tokenizer, path)
-    model.body.final_norm.weight.data[3] = torch.nan
+    model.backbone.final_norm.weight.data[3] = torch.nan
     with pytest.raises(FigureError, match=r"final_norm\.weight holds nan"):
         export_model(model, tokenizer, path)
     assert list(tmp_path.iterdir()) == []

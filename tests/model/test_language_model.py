@@ -47,7 +47,7 @@ def by_a_new_weight(model: nn.Module) -> None:
 
 
 def by_a_new_table(model: nn.Module) -> None:
-    model.body.embeddings.tokens = nn.Embedding(model.config.vocab_size, model.config.d_model)
+    model.backbone.embeddings.tokens = nn.Embedding(model.config.vocab_size, model.config.d_model)
 
 
 UNTIED = pytest.mark.parametrize("untie", [by_merging, by_a_new_layer, by_a_new_weight, by_a_new_table])
@@ -76,7 +76,7 @@ def test_the_configuration_says_what_the_tensors_are(untie):
 def test_tying_by_hand_is_noticed_as_well():
     """The other direction: one tensor under both names of a model that was made with two."""
     model = DecoderLM(config(tie_embeddings=False))
-    model.lm_head.weight = model.body.embeddings.tokens.weight
+    model.lm_head.weight = model.backbone.embeddings.tokens.weight
     assert model.config.tie_embeddings
 
 
@@ -114,7 +114,7 @@ def test_a_tied_model_refuses_what_it_could_not_keep(untie):
     """``load_state_dict`` copies both tensors into the one there is, and the later wins in silence."""
     fresh = DecoderLM(config())
     before = copy.deepcopy(fresh.state_dict())
-    with pytest.raises(ValueError, match=r"body\.embeddings\.tokens\.weight and lm_head\.weight differ.*=False"):
+    with pytest.raises(ValueError, match=r"backbone\.embeddings\.tokens\.weight and lm_head\.weight differ.*=False"):
         fresh.load_state_dict(untied(untie).state_dict())
     assert all(torch.equal(value, before[name]) for name, value in fresh.state_dict().items())
 

@@ -23,7 +23,7 @@ MAGIC = b"LLMBOOK1"
 PREFIX = len(MAGIC) + 4
 DTYPES = ("f2", "f4")
 TABLES = ("positions", "frequencies", "distance_bias")  # what a page needs and a model makes by itself
-TABLE, HEAD = "body.embeddings.tokens.weight", "lm_head.weight"
+TABLE, HEAD = "backbone.embeddings.tokens.weight", "lm_head.weight"
 
 
 def read_packed(path: str | os.PathLike[str]) -> tuple[DecoderLM, Tokenizer]:

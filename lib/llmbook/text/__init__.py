@@ -13,7 +13,7 @@ from llmbook.text.masking import MaskTokens
 from llmbook.text.mixing import MixedBatches, mixing_proportions
 from llmbook.text.numbered import NumberedBatches
 from llmbook.text.pairs import PairBatches, draw_next_sentence, draw_sentence_order, join_pair
-from llmbook.text.reading_order import PermuteOrder, choose_prefix
+from llmbook.text.permutation import PermuteOrder, choose_prefix
 from llmbook.text.spans import CorruptSpans, cut_spans, draw_spans, restore_spans
 from llmbook.text.tokenizers import (
     BPETokenizer,

@@ -5,7 +5,7 @@
     classes       [CLS] a a [SEP] b b → 0/1   one label for a text or a pair of texts
 
 Which tokens are hidden, in which order they are read and which pairs belong together was decided when the batch was
-made: see ``llmbook.text.masking``, ``reading_order`` and ``pairs``.
+made: see ``llmbook.text.masking``, ``permutation`` and ``pairs``.
 """
 
 from torch import nn

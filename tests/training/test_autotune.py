@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llmbook.model import DecoderLM
-from llmbook.training import Announce, TrainConfig, Trainer, causal_lm_loss, tuning
+from llmbook.training import Announce, TrainConfig, Trainer, autotune, causal_lm_loss
 from llmbook.training.checkpoint import load_checkpoint
 from tests.training.helpers import CPU, CountingBatches, tiny_model
 
@@ -34,8 +34,8 @@ def pretend(monkeypatch, **seconds: float) -> list:
         key = "bfloat16" if runtime.dtype == torch.bfloat16 else runtime.attention
         return seconds[key]
 
-    monkeypatch.setattr(tuning, "_seconds", measure)
-    monkeypatch.setattr(tuning, "candidates", choices)
+    monkeypatch.setattr(autotune, "_seconds", measure)
+    monkeypatch.setattr(autotune, "candidates", choices)
     return asked
 
 
@@ -51,7 +51,7 @@ def pretend(monkeypatch, **seconds: float) -> list:
 def test_the_fastest_is_kept_if_it_is_worth_it(monkeypatch, seconds, wanted):
     """The slowest chosen, noise taken for a gain, or a choice whose loss is not finite."""
     pretend(monkeypatch, **seconds)
-    runtime = tuning.tuned(CPU, tiny_model(), BATCH, causal_lm_loss)
+    runtime = autotune.autotuned(CPU, tiny_model(), BATCH, causal_lm_loss)
     assert kernels(runtime) == wanted
     assert not runtime.compile
     assert "measured" in str(runtime)
@@ -63,7 +63,7 @@ def test_the_fastest_is_kept_if_it_is_worth_it(monkeypatch, seconds, wanted):
 def test_compiling_must_pay_within_the_run(monkeypatch, n_batches, compiled, wanted):
     """Compiled for a run that ends before it is earned back, for a gain within the noise, or where no compiler is."""
     pretend(monkeypatch, sdpa=1.0, eager=0.5, bfloat16=0.7)
-    plain_measure = tuning._seconds
+    plain_measure = autotune._seconds
 
     def measure(runtime, model, batch, objective):
         return plain_measure(runtime, model, batch, objective) if isinstance(model, DecoderLM) else compiled_seconds()
@@ -73,10 +73,10 @@ def test_compiling_must_pay_within_the_run(monkeypatch, n_batches, compiled, wan
             raise RuntimeError("no C++ compiler")
         return compiled
 
-    monkeypatch.setattr(tuning, "_seconds", measure)
+    monkeypatch.setattr(autotune, "_seconds", measure)
     expected = pytest.warns(UserWarning, match="not used: .*no C\\+\\+ compiler") if compiled is None else nullcontext()
     with expected:
-        runtime = tuning.tuned(CPU, tiny_model(), BATCH, causal_lm_loss, n_batches=n_batches)
+        runtime = autotune.autotuned(CPU, tiny_model(), BATCH, causal_lm_loss, n_batches=n_batches)
     assert kernels(runtime) == EAGER
     assert runtime.compile is wanted
     assert (", compiled takes 0.40" in str(runtime)) is wanted
@@ -85,7 +85,7 @@ def test_compiling_must_pay_within_the_run(monkeypatch, n_batches, compiled, wan
 def test_a_run_that_chose_to_compile_trains_the_compiled_model(monkeypatch, tmp_path):
     """Compiled for the measurement, then trained as it was; or, after a crash, resumed as it was."""
     pretend(monkeypatch, sdpa=1.0, eager=0.5, bfloat16=0.7)
-    monkeypatch.setattr(tuning, "_share_compiled", lambda *_: 0.2)
+    monkeypatch.setattr(autotune, "_share_compiled", lambda *_: 0.2)
     compiled = []
 
     class Compiled(torch.nn.Module):
@@ -112,7 +112,7 @@ def test_measuring_leaves_no_trace():
     model = tiny_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state = torch.get_rng_state()
-    tuning.tuned(CPU, model, BATCH, causal_lm_loss)
+    autotune.autotuned(CPU, model, BATCH, causal_lm_loss)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(p.grad is None for p in model.parameters())
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
@@ -126,17 +126,17 @@ def test_a_slow_moment_does_not_decide_on_compiling(monkeypatch):
     def measure(runtime, model, batch, objective):
         return times[runtime.attention] * (1.0 if isinstance(model, DecoderLM) else 0.8) * next(moment)
 
-    monkeypatch.setattr(tuning, "_seconds", measure)
-    monkeypatch.setattr(tuning, "candidates", lambda runtime: choices(runtime)[:2])
-    monkeypatch.setattr(tuning, "ROUNDS", range(3, 4))
-    assert tuning.tuned(CPU, tiny_model(), BATCH, causal_lm_loss, n_batches=700).compile
+    monkeypatch.setattr(autotune, "_seconds", measure)
+    monkeypatch.setattr(autotune, "candidates", lambda runtime: choices(runtime)[:2])
+    monkeypatch.setattr(autotune, "ROUNDS", range(3, 4))
+    assert autotune.autotuned(CPU, tiny_model(), BATCH, causal_lm_loss, n_batches=700).compile
 
 
 def test_every_choice_here_gives_the_same_loss():
     """A choice that computes something else: float32 to rounding, bfloat16 to its three digits."""
     model = tiny_model(dropout=0.0)
     losses = []
-    for runtime in tuning.candidates(CPU):
+    for runtime in autotune.candidates(CPU):
         runtime.prepare(model)
         with runtime.autocast():
             losses.append(causal_lm_loss(model, BATCH).total.item())

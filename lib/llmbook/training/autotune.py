@@ -45,7 +45,7 @@ def worth_measuring(runtime: Runtime, config: TrainConfig) -> bool:
     return runtime.device.type == "cpu" and not config.compile and n_batches >= WORTH_MEASURING
 
 
-def tuned(
+def autotuned(
     runtime: Runtime, model: nn.Module, batch: Batch, objective: Objective, *, n_batches: int = WORTH_MEASURING
 ) -> Runtime:
     """``runtime``, a CPU in float32, with the fastest choice for ``model`` on ``batch``, of which ``n_batches`` come.
