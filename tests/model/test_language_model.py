@@ -8,7 +8,6 @@ from torch import nn
 
 from llmbook.adaptation import add_lora, merge, remove_lora
 from llmbook.adaptation.lora import lora_layers
-from llmbook.figures import export_model
 from llmbook.inference import FusedDecoder, fuse
 from llmbook.interop import (
     config_from_huggingface,
@@ -19,8 +18,9 @@ from llmbook.interop import (
     save_model,
     to_huggingface,
 )
-from llmbook.interop.packed import read_packed
+from llmbook.interop.exported import load_exported
 from llmbook.model import DecoderLM, EncoderDecoderLM, MaskedLM, TransformerConfig, TwoStreamLM
+from llmbook.playground import export_model
 from llmbook.text import ByteTokenizer
 
 SIZES = dict(vocab_size=256, d_model=32, n_layers=2, n_heads=2, d_ff=48, max_seq_len=32, init_std=0.2)
@@ -189,7 +189,7 @@ def test_the_page_gets_its_head(untie, ids, tmp_path):
     """The file of a page that leaves out a head it believes to be the token table."""
     model = untied(untie)
     model.half().float()
-    opened, _ = read_packed(export_model(model, ByteTokenizer(), tmp_path / "model.bin"))
+    opened, _ = load_exported(export_model(model, ByteTokenizer(), tmp_path / "model.bin"))
     assert torch.equal(opened(ids).logits, model(ids).logits)
 
 

@@ -3,7 +3,6 @@
 Begin with ``load_pretrained`` in pretrained.py; names.py says what a table of names is.
 """
 
-from llmbook.interop.checkpoint import export_checkpoint, load_model, save_model
 from llmbook.interop.gguf import GGUF, StoredTensor, read_gguf
 from llmbook.interop.huggingface import (
     FAMILIES,
@@ -14,6 +13,7 @@ from llmbook.interop.huggingface import (
 )
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
 from llmbook.interop.pretrained import PRETRAINED, load_pretrained
+from llmbook.interop.saved import export_checkpoint, load_model, save_model
 from llmbook.interop.sentences import sentence_vectors
 
 __all__ = [

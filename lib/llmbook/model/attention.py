@@ -145,7 +145,7 @@ def _for_each_head(n_heads: int, k, v) -> tuple[Float[Tensor, "B H S D"], Float[
 
 
 def _who_reads_what(q, k, mask, causal) -> tuple[Bool[Tensor, "..."] | None, Bool[Tensor, "..."] | None]:
-    """``allowed``, from ``mask`` and the causal rule (None: everything), and ``fully_masked``: queries with no key left.
+    """``allowed``, from ``mask`` and the causal rule (None: all), and ``fully_masked``: queries with no key left.
 
     A fully masked query may attend to everything here, and its output is set to zero at the end. With every key
     forbidden its softmax would be 0/0, and that NaN would reach every gradient, even through an output set to zero.

@@ -14,18 +14,19 @@ import pytest
 import torch
 from tokenizers import normalizers
 
-import llmbook.figures
-from llmbook.figures import FigureError, export_model, live, playground, round_to_half, save_playground
-from llmbook.figures.packing import pack_model, weight_shapes
-from llmbook.figures.playground import SCRIPTS, STYLE
+import llmbook
 from llmbook.inference.sampling import Sampling
 from llmbook.model import DecoderLM, Encoder, RopeScaling, TransformerConfig
+from llmbook.playground import PageError, export_model, live, round_to_half, save_playground
+from llmbook.playground import page as own_page
+from llmbook.playground.page import SCRIPTS, STYLE
+from llmbook.playground.writing import exported_bytes, weight_shapes
 from llmbook.text import BPETokenizer, ByteTokenizer, CharTokenizer, HFTokenizer
 
 NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(NODE is None, reason="there is no node to run the page's JavaScript")
-LIB = Path(llmbook.figures.__file__).parents[2]
-ASSETS = LIB / "llmbook" / "figures" / "assets" / "playground"
+LIB = Path(llmbook.__file__).parents[1]
+ASSETS = LIB / "llmbook" / "playground" / "assets" / "playground"
 GPT = ASSETS / "gpt.js"
 
 TEXT = (
@@ -378,27 +379,27 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     """Catches a file that would speak nonsense, and a file left behind by a refusal."""
     tokenizer, config = bpe(), FAMILIES["modern"]
     model, path = DecoderLM(config), tmp_path / "model.bin"
-    with pytest.raises(FigureError, match="256 tokens and the model 300"):
+    with pytest.raises(PageError, match="256 tokens and the model 300"):
         export_model(model, ByteTokenizer(), path)
     cased = HFTokenizer.train(TEXT, vocab_size=300)
     cased.backend.normalizer = normalizers.Lowercase()
-    with pytest.raises(FigureError, match="cannot run HFTokenizer"):
+    with pytest.raises(PageError, match="cannot run HFTokenizer"):
         export_model(model, cased, path)
-    with pytest.raises(FigureError, match="cannot run a Linear: give a DecoderLM"):
+    with pytest.raises(PageError, match="cannot run a Linear: give a DecoderLM"):
         export_model(torch.nn.Linear(2, 2), tokenizer, path)
-    with pytest.raises(FigureError, match="conv_width=4: a page has no short convolutions"):
+    with pytest.raises(PageError, match="conv_width=4: a page has no short convolutions"):
         export_model(DecoderLM(config.replace(conv_width=4)), tokenizer, path)
-    with pytest.raises(FigureError, match="Encoder cannot be exported"):
+    with pytest.raises(PageError, match="Encoder cannot be exported"):
         export_model(Encoder(config), tokenizer, path)
     model.extra = torch.nn.Linear(2, 2)
-    with pytest.raises(FigureError, match=r"it has 'extra\.bias'"):
+    with pytest.raises(PageError, match=r"it has 'extra\.bias'"):
         export_model(model, tokenizer, path)
     model = DecoderLM(config)
     model.backbone.final_norm.weight.data[3] = 70_000
-    with pytest.raises(FigureError, match=r"final_norm\.weight holds 70000"):
+    with pytest.raises(PageError, match=r"final_norm\.weight holds 70000"):
         export_model(model, tokenizer, path)
     model.backbone.final_norm.weight.data[3] = torch.nan
-    with pytest.raises(FigureError, match=r"final_norm\.weight holds nan"):
+    with pytest.raises(PageError, match=r"final_norm\.weight holds nan"):
         export_model(model, tokenizer, path)
     assert list(tmp_path.iterdir()) == []
 
@@ -408,7 +409,7 @@ def test_the_model_itself_keeps_its_weights():
     torch.manual_seed(1)
     model = DecoderLM(FAMILIES["gpt2"])
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    pack_model(model, bpe())
+    exported_bytes(model, bpe())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     rounded = round_to_half(model).state_dict()
     assert all(value.dtype == torch.float32 and torch.equal(value, value.half().float()) for value in rounded.values())
@@ -426,7 +427,7 @@ def test_the_page_holds_all_it_needs(tmp_path):
     assert "@import" not in page
     assert "url(" not in page
     packed = re.search(r'id="pg-model">([^<]*)</script>', page)[1]
-    assert base64.b64decode(packed, validate=True) == pack_model(model, tokenizer)
+    assert base64.b64decode(packed, validate=True) == exported_bytes(model, tokenizer)
     settings = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
     assert settings["models"] == [{"name": "1 < 2", "about": "<b>", "prompt": "</script> & 滚", "data": "pg-model"}]
     assert "<h1>1 &lt; 2</h1>" in page
@@ -443,23 +444,23 @@ def test_a_notebook_shows_the_page_and_a_build_carries_it_along(tmp_path, monkey
     along = r'<p>.*mine.html: 0\.\d MB.*</p><script type="text/plain" data-page="mine.html">(.*)</script>'
     carried = re.fullmatch(along, html_of())
     assert base64.b64decode(carried[1]).decode() == page
-    monkeypatch.setattr(playground, "ON_THE_SITE", 1000)
+    monkeypatch.setattr(own_page, "ON_THE_SITE", 1000)
     assert re.fullmatch("<p>[^<]*</p>", html_of())
     monkeypatch.setenv("LLMBOOK_STATIC", "0")
     assert html.unescape(re.search(r'srcdoc="([^"]*)"></iframe>$', html_of())[1]) == page
-    monkeypatch.setattr(playground, "IN_PLACE", 1000)
+    monkeypatch.setattr(own_page, "IN_PLACE", 1000)
     assert re.fullmatch("<p>[^<]*</p>", html_of())
 
 
 def test_a_page_that_could_not_begin_is_refused(tmp_path):
     """Catches a page that opens with an error, or that no browser would open."""
     model, tokenizer = DecoderLM(FAMILIES["modern"]), bpe()
-    with pytest.raises(FigureError, match=r"'.*mine.bin' does not end in .html"):
+    with pytest.raises(PageError, match=r"'.*mine.bin' does not end in .html"):
         save_playground(model, tokenizer, tmp_path / "mine.bin")
-    with pytest.raises(FigureError, match=f"first prompt has 100 tokens; the model reads at most {S}"):
+    with pytest.raises(PageError, match=f"first prompt has 100 tokens; the model reads at most {S}"):
         save_playground(model, tokenizer, tmp_path / "mine.html", prompt="=" * 100)
     letters = CharTokenizer.train("ab")
-    with pytest.raises(FigureError, match="the first prompt: character 'c'"):
+    with pytest.raises(PageError, match="the first prompt: character 'c'"):
         save_playground(DecoderLM(model.config.replace(vocab_size=2)), letters, tmp_path / "mine.html", prompt="abc")
     assert list(tmp_path.iterdir()) == []
 

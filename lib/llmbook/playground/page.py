@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmbook.figures.packing import pack_model
-from llmbook.figures.theme import FigureError, is_static
+from llmbook.notebook import is_static
+from llmbook.playground.writing import PageError, exported_bytes
 from llmbook.storage import write_file
 
 ASSETS = Path(__file__).parent / "assets" / "playground"
@@ -67,19 +67,19 @@ def save_playground(
 
     title: the heading. prompt: what stands in the box at first. about: a sentence on what the model has read. The
     weights are rounded to float16, the model itself is left as it is. The file appears whole or not at all.
-    Raises FigureError for a path that is no ``.html``, a first prompt that the tokenizer cannot spell or the context
-    cannot hold, and where ``pack_model`` does.
+    Raises PageError for a path that is no ``.html``, a first prompt that the tokenizer cannot spell or the context
+    cannot hold, and where ``exported_bytes`` does.
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
-        raise FigureError(f"{str(path)!r} does not end in .html, by which a browser knows a page")
-    packed = base64.b64encode(pack_model(model, tokenizer)).decode("ascii")
+        raise PageError(f"{str(path)!r} does not end in .html, by which a browser knows a page")
+    packed = base64.b64encode(exported_bytes(model, tokenizer)).decode("ascii")
     try:
         n_tokens = len(tokenizer.encode(prompt))
     except ValueError as error:
-        raise FigureError(f"the first prompt: {error}") from None
+        raise PageError(f"the first prompt: {error}") from None
     if n_tokens > model.config.max_seq_len:
-        raise FigureError(f"the first prompt has {n_tokens} tokens; the model reads at most {model.config.max_seq_len}")
+        raise PageError(f"the first prompt has {n_tokens} tokens; the model reads at most {model.config.max_seq_len}")
     settings = {"models": [{"name": title, "about": about, "prompt": prompt, "data": "pg-model"}]}
     page = f"""<!doctype html>
 <html lang="en">

@@ -1,16 +1,14 @@
 """Make a model of the book: train it by its recipe, and put it where readers find it.
 
-    python -m llmbook.checkpoints shakespeare-chars
+    python -m publishing model shakespeare-chars
 
 An interrupted run goes on where it stopped. At the end of it the model at its lowest validation loss is rounded to half
 precision, judged once more as it will be used, and written beside its recipe, with its entry in manifest.json and its
 part of README.md.
 """
 
-import argparse
 import hashlib
 import json
-import sys
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
@@ -18,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from llmbook import checkpoints
-from llmbook.checkpoints import manifest, recipe_path
-from llmbook.figures import export_model, round_to_half
+from llmbook import published
 from llmbook.inference import generate
 from llmbook.model import DecoderLM, TransformerConfig
+from llmbook.playground import export_model, round_to_half
+from llmbook.published import manifest, recipe_path
 from llmbook.results import commit, processor
 from llmbook.storage import write_file
 from llmbook.text import Tokenizer, eval_windows, load_corpus, load_tokenizer, load_tokens
@@ -30,7 +28,9 @@ from llmbook.training import evaluate, load_checkpoint
 from llmbook.training.__main__ import main as train
 from llmbook.training.recipe import Recipe, read_recipe
 
-DIALS = dict(temperature=0.8, top_p=0.95)  # of the samples
+from .book import BookError
+
+SAMPLING = dict(temperature=0.8, top_p=0.95)  # of the samples
 SAMPLE = 240  # tokens
 
 
@@ -62,13 +62,14 @@ MODELS = {  # in the order of the playground, its default first
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit code of the training, or 0 when the model is published."""
-    parser = argparse.ArgumentParser(
-        prog="python -m llmbook.checkpoints", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("name", choices=MODELS, help="which model")
-    name = parser.parse_args(arguments).name
+def make(name: str) -> int:
+    """Train the model ``name`` and publish it; returns the exit code of the training.
+
+    Raises:
+        BookError: there is no such model.
+    """
+    if name not in MODELS:
+        raise BookError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
     code = train([str(recipe_path(name)), "--resume"])
     if code == 0:
         entry = publish(name)
@@ -78,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def publish(name: str) -> dict:
     """Write the model that the recipe's run left, and its entry in the manifest, which is returned."""
-    folder = checkpoints.FOLDER
+    folder = published.FOLDER
     recipe, made_from = read_recipe(recipe_path(name)), commit()  # before the tree changes
     tokenizer = load_tokenizer(recipe.folder / "tokenizer.json")
     saved = load_checkpoint(recipe.folder / "best.pt")
@@ -90,7 +91,7 @@ def publish(name: str) -> dict:
     entry = _entry(name, path, recipe, model, tokenizer, history) | {"commit": made_from}
     entries = {**manifest(), name: entry}
     entries = {known: entries[known] for known in MODELS if known in entries}
-    write_file(checkpoints.MANIFEST, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
+    write_file(published.MANIFEST, json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
     write_file(folder / "README.md", readme(entries) + "\n")
     return entry
 
@@ -106,7 +107,7 @@ def sample(model: DecoderLM, tokenizer: Tokenizer, prompt: str, seed: int) -> st
     """One text of the model, prompt included."""
     ids = torch.tensor([tokenizer.encode(prompt)])
     generator = torch.Generator().manual_seed(seed)
-    return tokenizer.decode(generate(model, ids, max_new_tokens=SAMPLE, generator=generator, **DIALS)[0])
+    return tokenizer.decode(generate(model, ids, max_new_tokens=SAMPLE, generator=generator, **SAMPLING)[0])
 
 
 def readme(entries: dict[str, dict]) -> str:
@@ -114,7 +115,7 @@ def readme(entries: dict[str, dict]) -> str:
     lines = [
         "# The book's own models",
         "",
-        "Each is made by one command, `python -m llmbook.checkpoints NAME`, which also writes this page and",
+        "Each is made by one command, `python -m publishing model NAME`, which also writes this page and",
         "[manifest.json](manifest.json). `load_pretrained(NAME)` opens them; the playground of the site runs them.",
         "",
         "| model | parameters | file | corpus, licence | held out: bits per byte | date |",
@@ -125,7 +126,10 @@ def readme(entries: dict[str, dict]) -> str:
             f"| `{name}` | {e['n_parameters']:,} | {e['bytes'] / 1e6:.2f} MB | {e['corpus']}: {e['licence']} "
             f"| {e['bits_per_byte']:.3f} | {e['date']} |"
         )
-    lines += ["", f"Samples: temperature {DIALS['temperature']}, top-p {DIALS['top_p']}, seeds 0 to 4, none left out."]
+    lines += [
+        "",
+        f"Samples: temperature {SAMPLING['temperature']}, top-p {SAMPLING['top_p']}, seeds 0 to 4, none left out.",
+    ]
     for name, e in entries.items():
         lines += ["", f"## {name}"]
         for text in e["samples"]:
@@ -153,14 +157,10 @@ def _entry(name: str, path: Path, recipe: Recipe, model: DecoderLM, tokenizer: T
         "steps": history["steps"][-1],
         "tokens_trained_on": history["tokens"][-1],
         "minutes": round(history["seconds"][-1] / 60, 1),
-        "command": f"python -m llmbook.checkpoints {name}",
+        "command": f"python -m publishing model {name}",
         "device": processor(),
         "threads": torch.get_num_threads(),
         "versions": {package: version(package) for package in ("torch", "llmbook")},
         "date": date.today().isoformat(),
         "samples": [sample(model, tokenizer, prompt, seed) for seed, prompt in enumerate(about.prompts)],
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""A language model as one file that a page can run: ``export_model`` writes it, assets/playground/gpt.js reads it.
+"""A language model as one file that a page can run: ``export_model`` writes it, assets/playground/gpt.js runs it.
 
 The choice this file makes: half precision and no cleverness. Eight letters and the length of a JSON header; the
 header with the configuration, the tokenizer and where each tensor lies; then the weights, row by row, as float16.
@@ -16,45 +16,48 @@ from typing import Any
 
 import numpy as np
 
-from llmbook.figures.theme import FigureError
+from llmbook.playground.reading import MAGIC
 from llmbook.storage import write_file
 
-MAGIC = b"LLMBOOK1"
 GATED = ("swiglu", "geglu", "geglu_tanh")
 LARGEST = float(np.finfo(np.float16).max)
+
+
+class PageError(ValueError):
+    """A model that a page cannot run, or a page that cannot be made as asked; the message says why."""
 
 
 def export_model(model: Any, tokenizer: Any, path: str | os.PathLike[str]) -> Path:
     """Write ``model`` (a ``DecoderLM``) and its tokenizer as one file for the page; returns its path.
 
     The file appears whole or not at all. Weights are rounded to float16, the model itself is left as it is.
-    Raises FigureError where ``pack_model`` does.
+    Raises PageError where ``exported_bytes`` does.
     """
-    return write_file(path, pack_model(model, tokenizer))
+    return write_file(path, exported_bytes(model, tokenizer))
 
 
-def pack_model(model: Any, tokenizer: Any) -> bytes:
+def exported_bytes(model: Any, tokenizer: Any) -> bytes:
     """The contents of that file.
 
-    Raises FigureError for a model that is not a plain ``DecoderLM`` (adapters must be merged first) or has short
+    Raises PageError for a model that is not a plain ``DecoderLM`` (adapters must be merged first) or has short
     convolutions, a weight that
     float16 cannot hold, and a tokenizer that is of another size than the model or that a page cannot run.
     """
     config = getattr(model, "config", None)
     if not hasattr(config, "positions"):
-        raise FigureError(f"a page cannot run a {type(model).__name__}: give a DecoderLM")
+        raise PageError(f"a page cannot run a {type(model).__name__}: give a DecoderLM")
     if config.conv_width is not None:
-        raise FigureError(f"conv_width={config.conv_width}: a page has no short convolutions; use conv_width=None")
+        raise PageError(f"conv_width={config.conv_width}: a page has no short convolutions; use conv_width=None")
     state = model.state_dict()
     wanted = weight_shapes(config)
     held = {name for name in state if name not in _replaced(config)}
     if strange := sorted(held ^ wanted.keys()):
-        raise FigureError(
+        raise PageError(
             f"{type(model).__name__} cannot be exported: it {'has' if strange[0] in held else 'lacks'} {strange[0]!r}, "
             "unlike a plain DecoderLM; merge adapters and undo quantisation first"
         )
     if tokenizer.vocab_size != config.vocab_size:
-        raise FigureError(
+        raise PageError(
             f"the tokenizer has {tokenizer.vocab_size} tokens and the model {config.vocab_size}: give the one it was "
             "trained with"
         )
@@ -157,14 +160,14 @@ def _derived(model: Any) -> tuple[dict[str, np.ndarray], float]:
 def _numbers(tensor: Any, shape: tuple[int, ...] | None = None) -> np.ndarray:
     array = tensor.detach().float().cpu().numpy()
     if shape is not None and array.shape != shape:
-        raise FigureError(f"a weight has shape {array.shape} where its configuration says {shape}")
+        raise PageError(f"a weight has shape {array.shape} where its configuration says {shape}")
     return array
 
 
 def _half(name: str, array: np.ndarray) -> np.ndarray:
     if not (np.abs(array) <= LARGEST).all():  # false for NaN as well
         worst = array.flat[int(np.argmax(~(np.abs(array) <= LARGEST)))]
-        raise FigureError(f"{name} holds {worst:g}, which float16 cannot (its largest number is {LARGEST:g})")
+        raise PageError(f"{name} holds {worst:g}, which float16 cannot (its largest number is {LARGEST:g})")
     return array.astype("<f2")
 
 
@@ -199,7 +202,7 @@ def _tokenizer(tokenizer: Any) -> dict[str, Any]:
         and all(token["special"] for token in parts["added_tokens"])
     )
     if not ours:
-        raise FigureError(
+        raise PageError(
             f"a page cannot run {type(tokenizer).__name__} of kind {kind!r}: it knows characters, bytes and byte-level "
             "BPE without a normaliser (CharTokenizer, ByteTokenizer, BPETokenizer, HFTokenizer.train)"
         )

@@ -1,5 +1,5 @@
 /* The book's DecoderLM in plain JavaScript: one token in, the logits of the next and every head's attention out.
-   It reads the file that lib/llmbook/figures/packing.py writes (weights in half precision behind a JSON header), and
+   It reads the file that lib/llmbook/playground/writing.py writes (weights in half precision behind a JSON header), and
    the names are those of lib/llmbook/model. No dependency, no WebAssembly; the same file serves a page, a worker of
    that page (reader.js starts it from the text of this very function) and node. */
 const llmGPT = (function gpt() {

@@ -7,9 +7,9 @@ import re
 import pytest
 import torch
 
-from llmbook.figures import FigureError, live_model
 from llmbook.inference import Sampling
 from llmbook.interop import load_pretrained
+from llmbook.playground import PageError, live_model
 from publishing import playground
 from publishing.book import BookError
 
@@ -72,5 +72,5 @@ def test_what_does_not_fit_is_refused(writer):
     """Catches chances of another vocabulary, numbers that are no probabilities, and a line that is none."""
     p = chances(writer, "To")
     for line, wrong, words in (("To", p[:-1], "2047 chances"), ("To", p * 2, "sum to 2"), ("", p, "prompt is empty")):
-        with pytest.raises(FigureError, match=words):
+        with pytest.raises(PageError, match=words):
             live_model(*writer, line, wrong, published=NAME)

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from llmbook.figures.packing import pack_model
-from llmbook.figures.playground import ASSETS
-from llmbook.figures.theme import FigureError, as_array, is_static
+from llmbook.notebook import is_static
+from llmbook.playground.page import ASSETS
+from llmbook.playground.writing import PageError, exported_bytes
 
 STYLE, SCRIPT = "live.css", "live.js"
 SCRIPTS = ("text.js", "chance.js", "gpt.js", "reader.js", "load.js", "parts.js", SCRIPT)  # each needs those before it
@@ -57,16 +57,18 @@ def live_model(
 
     chances: the probability [V] that each token is drawn with after ``prompt``, at this ``temperature`` and ``top_p``;
     the page computes the same for every later token. published: the name of the model's file on the site. Raises
-    FigureError where the chances are not those of the tokenizer's tokens, and where ``pack_model`` does.
+    PageError where the chances are not those of the tokenizer's tokens, and where ``exported_bytes`` does.
     """
-    p = as_array(chances, "live_model: chances", 1).astype(float)
+    p = np.asarray(chances.detach().float().cpu() if hasattr(chances, "detach") else chances, dtype=float)  # [V]
+    if p.ndim != 1:
+        raise PageError(f"live_model: chances has shape {p.shape}; expected [V]")
     if len(p) != tokenizer.vocab_size:
-        raise FigureError(f"live_model: {len(p)} chances, but the tokenizer has {tokenizer.vocab_size} tokens")
+        raise PageError(f"live_model: {len(p)} chances, but the tokenizer has {tokenizer.vocab_size} tokens")
     if not np.isclose(p.sum(), 1, atol=1e-3) or p.min() < 0:
-        raise FigureError(f"live_model: the chances sum to {p.sum():.4g}; give probabilities")
+        raise PageError(f"live_model: the chances sum to {p.sum():.4g}; give probabilities")
     ids = tokenizer.encode(prompt)
     if not ids:
-        raise FigureError("live_model: the prompt is empty; give a line to go on from")
+        raise PageError("live_model: the prompt is empty; give a line to go on from")
     order = np.argsort(-p, kind="stable")[:rows]
     settings = {
         "prompt": prompt,
@@ -95,7 +97,7 @@ def live_model(
 <figcaption>{html.escape(caption)}</figcaption>
 <script type="application/json">{data}</script></figure>"""
     likely = ", ".join(f"{tokenizer.token(int(i))} {_percent(p[i])}" for i in order)
-    return LiveModel(figure, b"" if is_static() else pack_model(model, tokenizer), f"[{prompt} … next: {likely}]")
+    return LiveModel(figure, b"" if is_static() else exported_bytes(model, tokenizer), f"[{prompt} … next: {likely}]")
 
 
 def _percent(p: float) -> str:
