@@ -18,7 +18,7 @@ import torch
 
 from llmbook import published
 from llmbook.inference import generate
-from llmbook.model import DecoderLM, TransformerConfig
+from llmbook.model import DecoderLM
 from llmbook.playground import export_model, round_to_half
 from llmbook.published import manifest, recipe_path
 from llmbook.results import commit, processor
@@ -26,6 +26,7 @@ from llmbook.storage import write_file
 from llmbook.text import Tokenizer, eval_windows, load_corpus, load_tokenizer, load_tokens
 from llmbook.training import evaluate, load_checkpoint
 from llmbook.training.__main__ import main as train
+from llmbook.training.distributed import load_trained
 from llmbook.training.recipe import Recipe, read_recipe
 
 from .book import BookError
@@ -82,10 +83,7 @@ def publish(name: str) -> dict:
     folder = published.FOLDER
     recipe, made_from = read_recipe(recipe_path(name)), commit()  # before the tree changes
     tokenizer = load_tokenizer(recipe.folder / "tokenizer.json")
-    saved = load_checkpoint(recipe.folder / "best.pt")
-    model = DecoderLM(TransformerConfig.from_dict(saved.model_config))
-    model.load_state_dict(saved.model)
-    round_to_half(model).eval()
+    model = round_to_half(load_trained(recipe.folder / "best.pt")).eval()
     path = export_model(model, tokenizer, folder / f"{name}.bin")
     history = load_checkpoint(recipe.folder / "last.pt").history
     entry = _entry(name, path, recipe, model, tokenizer, history) | {"commit": made_from}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from llmbook.interop import export_checkpoint, load_model, save_model
+from llmbook.interop import load_model, save_model, save_trained
 from llmbook.model import (
     LSTMLM,
     DecoderLM,
@@ -248,10 +248,10 @@ def test_a_training_checkpoint_becomes_a_folder(tmp_path):
     trainer = tiny_trainer(tmp_path / "run")
     trainer.run()
     tokenizer = CharTokenizer.train("abcdefghijk")
-    model = export_checkpoint(tmp_path / "run" / "last.pt", tmp_path / "m", tokenizer)
+    model = save_trained(tmp_path / "run" / "last.pt", tmp_path / "m", tokenizer)
     again, _ = load_model(tmp_path / "m")
     for (name, a), b, c in zip(trainer.model.named_parameters(), again.parameters(), model.parameters(), strict=True):
         assert torch.equal(a, b), name
         assert torch.equal(a, c), name
     with pytest.raises(ValueError, match=r"last\.pt belongs to another model"):
-        export_checkpoint(tmp_path / "run" / "last.pt", tmp_path / "n", tokenizer, model_class=Encoder)
+        save_trained(tmp_path / "run" / "last.pt", tmp_path / "n", tokenizer, model_class=Encoder)

@@ -12,10 +12,10 @@ from llmbook.inference import FusedDecoder, fuse
 from llmbook.interop import (
     config_from_huggingface,
     config_to_huggingface,
-    export_checkpoint,
     from_huggingface,
     load_model,
     save_model,
+    save_trained,
     to_huggingface,
 )
 from llmbook.interop.exported import load_exported
@@ -147,7 +147,7 @@ def test_a_training_checkpoint_exports_its_head(untie, ids, tmp_path):
         save_checkpoint(
             tmp_path / "last.pt", Checkpoint(step=1, model=model.state_dict(), model_config=settings.to_dict(), **empty)
         )
-        exported = export_checkpoint(tmp_path / "last.pt", tmp_path / "model", ByteTokenizer())
+        exported = save_trained(tmp_path / "last.pt", tmp_path / "model", ByteTokenizer())
         assert torch.equal(exported(ids).logits, model(ids).logits)
 
 

@@ -1,11 +1,13 @@
-"""A model to keep or to give away: a folder with its weights, its settings and its tokenizer.
+"""A saved model, to keep or to give away: a folder with its weights, its settings and its tokenizer.
 
     model.safetensors    every tensor once, in its own type; tensors and nothing else, so it cannot run code
     config.json          the class, its settings, and which names share one tensor
     tokenizer.json       text to the numbers this model was trained on
 
-A training checkpoint (``llmbook.training.checkpoint``) is more: optimiser, random state, place in the data.
-``export_checkpoint`` makes a folder of one.
+Three things are kept on disk, and a model passes through them in this order. A *checkpoint* is the state of a run
+(``llmbook.training.checkpoint``): optimiser, random state and place in the data besides the weights. A *saved model*
+is this folder; ``save_trained`` makes it from a checkpoint. A *published model* (``llmbook.published``) comes with
+the library, in half precision, as the file that the playground's page runs.
 """
 
 import json
@@ -107,7 +109,7 @@ def load_model(folder: str | os.PathLike[str]) -> tuple[nn.Module, Tokenizer]:
     return model.eval(), tokenizer
 
 
-def export_checkpoint(
+def save_trained(
     path: str | os.PathLike[str],
     folder: str | os.PathLike[str],
     tokenizer: Tokenizer,

@@ -17,13 +17,12 @@ from pathlib import Path
 import torch
 
 from llmbook.model import DecoderLM, TransformerConfig
-from llmbook.storage import write_file
+from llmbook.storage import SourceError, write_file
 from llmbook.text import (
     BPETokenizer,
     ByteTokenizer,
     CharTokenizer,
     LMBatches,
-    SourceError,
     Tokenizer,
     eval_windows,
     load_corpus,
