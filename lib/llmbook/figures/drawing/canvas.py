@@ -96,7 +96,8 @@ class Area:
     ) -> None:
         """An arrow, or a line where ``headed`` is False, with text at its middle.
 
-        weight: from 0 to 1, drawn as width; FigureError outside of it. bend: how far the middle lies to the left of the way, as a share of it.
+        weight: from 0 to 1, drawn as width; FigureError outside of it.
+        bend: how far the middle lies to the left of the way, as a share of it.
         """
         if weight is not None and not 0 <= weight <= 1 + 1e-6:
             raise FigureError(f"an arrow's weight is {weight:g}; it lies between 0 and 1")
