@@ -17,7 +17,9 @@ size = Exercise(
     hints=[
         Hint({"parameters": N, "loss": math.log(V)}, "Random weights have opinions: add half the variance of a logit."),
         Hint(lambda given: given["parameters"] == N - NORMS, "The norms are missing: two a layer and a last one."),
-        Hint(lambda given: given["parameters"] == N + V * C, "The output layer is the token table again: count it once."),
+        Hint(
+            lambda given: given["parameters"] == N + V * C, "The output layer is the token table again: count it once."
+        ),
         Hint(lambda given: given["parameters"] == N - V * C, "The token table is missing: V vectors of width C."),
     ],
 )
@@ -26,7 +28,9 @@ shorter = Exercise(
     between=(0.05, 0.35),  # nats per token, measured at quick scale and in the longer runs
     hints=[
         Hint(lambda more: more < 0, "A shorter context cannot help a model that was trained with the longer one."),
-        Hint(lambda more: more > 0.35, "Most positions in a window of 16 see ten tokens and more; average all sixteen."),
+        Hint(
+            lambda more: more > 0.35, "Most positions in a window of 16 see ten tokens and more; average all sixteen."
+        ),
     ],
 )
 
