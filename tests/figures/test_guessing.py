@@ -38,7 +38,7 @@ def test_bounds_wait_for_thirty_letters():
     """From one or two letters the lower bound lies above the upper one, and the table would show an empty interval."""
     found = run(
         """
-        const hard = [4], played = Array.from({ length: 30 }, (_, i) => i % 3 ? 1 : 4);
+        const hard = [4], played = Array.from({ length: 30 }, (_, i) => i % 3 ? 1 : 1 + i % 4);
         console.log(JSON.stringify([bounds(hard, 4), toldBounds(hard, 4), toldBounds(played, 4)]));
         """
     )

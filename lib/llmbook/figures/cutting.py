@@ -19,7 +19,8 @@ from llmbook.figures.theme import FigureError
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPT = ASSETS / "tokens" / "cut.js"
-SCRIPTS = (ASSETS / "playground" / "text.js", SCRIPT)  # the second needs the first
+TEXT = Path(__file__).parents[1] / "playground" / "assets" / "playground" / "text.js"
+SCRIPTS = (TEXT, SCRIPT)  # the second needs the first
 IDS = 60  # shown below the tokens
 STYLE = """
 .llm-cut { margin: 1rem 0; }

@@ -29,7 +29,7 @@ shorter = Exercise(
     hints=[
         Hint(lambda more: more < 0, "A shorter context cannot help a model that was trained with the longer one."),
         Hint(
-            lambda more: more > 0.35, "Most positions in a window of 16 see ten tokens and more; average all sixteen."
+            lambda more: more > 0.35, "Half the positions of 16 see eight tokens and more; average all."
         ),
     ],
 )
