@@ -46,11 +46,10 @@ def decode(bits: str, n: int, shares: Shares) -> list[int]:
     value, ids = Fraction(int(bits, 2), 2 ** len(bits)), []
     low, width = Fraction(0), Fraction(1)
     for _ in range(n):
-        for token, p in enumerate(shares(ids)):
-            if value < low + width * p:
-                break
-            low += width * p
-        width, ids = width * p, [*ids, token]
+        p, token = shares(ids), 0
+        while value >= low + width * p[token]:
+            low, token = low + width * p[token], token + 1
+        width, ids = width * p[token], [*ids, token]
     return ids
 
 

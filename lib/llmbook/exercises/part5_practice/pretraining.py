@@ -28,9 +28,7 @@ shorter = Exercise(
     between=(0.03, 0.35),  # nats per token, measured at quick scale and in the longer runs
     hints=[
         Hint(lambda more: more < 0, "A shorter context cannot help a model that was trained with the longer one."),
-        Hint(
-            lambda more: more > 0.35, "Half the positions of 16 see eight tokens and more; average all."
-        ),
+        Hint(lambda more: more > 0.35, "Half the positions of 16 see eight tokens and more; average all."),
     ],
 )
 
