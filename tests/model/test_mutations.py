@@ -111,7 +111,7 @@ def forgets_the_bias(ctx, dy):
 
 def always_pre_norm(block, config, **keywords):
     real["block"](block, config, **keywords)
-    block.pre_norm = True
+    block.norm_position = "pre"
 
 
 def square_not_transposed(family):
