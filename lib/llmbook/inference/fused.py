@@ -159,7 +159,8 @@ def _check(config: TransformerConfig) -> None:
     needed = dict(
         positions="rope", norm="rmsnorm", norm_position="pre", bias=False, qk_norm=False, embedding_norm=False,
         sliding_window=None, conv_width=None, scale_embeddings=False, logit_scale=1.0, n_segments=0,
-        n_decoder_layers=None,
+        n_decoder_layers=None, qkv_bias=False, zero_centered_norm=False, rotary_fraction=1.0, nope_layers=(),
+        attention_cap=None, logit_cap=None,
     )  # fmt: skip
     for name, value in needed.items():
         if getattr(config, name) != value:

@@ -96,6 +96,9 @@ class TransformerConfig:
     _derived: InitVar[tuple[str, ...]] = ()  # which sizes were; not to be given (``dataclasses.replace`` hands it on)
 
     def __post_init__(self, _derived: tuple[str, ...]):
+        for name in ("full_layers", "nope_layers"):
+            if isinstance(getattr(self, name), list):  # JSON has lists alone
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in config_checks.SIZES:
             config_checks.at_least_one(self, name)
         for name, value in self._derivable().items():
@@ -218,9 +221,6 @@ class TransformerConfig:
         values = dict(values)
         if isinstance(values.get("rope_scaling"), dict):
             values["rope_scaling"] = RopeScaling(**values["rope_scaling"])
-        for name in ("full_layers", "nope_layers"):  # JSON has lists alone
-            if isinstance(values.get(name), list):
-                values[name] = tuple(values[name])
         config = cls(**values)
         derived = [name for name, value in config._derivable().items() if getattr(config, name) == value]
         return config.replace(**dict.fromkeys(derived))

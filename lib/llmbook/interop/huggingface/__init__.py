@@ -70,6 +70,12 @@ def config_from_huggingface(values: dict[str, Any]) -> TransformerConfig:
         raise ValueError(f"this {kind} configuration has an entry of a strange type: {error}") from None
 
 
+def family_of(values: dict[str, Any]) -> str:
+    """Which of ``FAMILIES`` the contents of a ``config.json`` describe. Raises ValueError for a head not known here."""
+    config_from_huggingface(values)  # refuses a kind that is unknown
+    return KINDS[values["model_type"]].family(values)
+
+
 def config_to_huggingface(config: TransformerConfig, family: str) -> dict[str, Any]:
     """The contents of a ``config.json`` that makes their model of this family compute what ours does.
 

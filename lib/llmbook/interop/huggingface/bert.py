@@ -108,4 +108,6 @@ def theirs(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
-KINDS = {"bert": Kind(names=_NAMES, ours=ours, theirs=theirs)}
+KINDS = {
+    "bert": Kind(names=_NAMES, ours=ours, theirs=theirs, also={"BertForPreTraining": "bert-masked-lm"}),
+}

@@ -1,7 +1,7 @@
 """What is known of one ``model_type``: its tables of names, and its settings both ways."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llmbook.interop.names import Family
@@ -11,11 +11,28 @@ from llmbook.model import TransformerConfig
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     """``ours`` reads the contents of a ``config.json``, raising ValueError for one that asks for a part our model does
-    not have. ``theirs`` writes one as far as theirs has settings; ``config_to_huggingface`` refuses the rest."""
+    not have. ``theirs`` writes one as far as theirs has settings; ``config_to_huggingface`` refuses the rest. ``variant``
+    says, where one architecture has several tables, which of ``names`` the contents of a ``config.json`` mean. ``also``
+    are further architectures that a table reads, the parts it leaves aside included."""
 
     names: dict[str, Family]
     ours: Callable[[dict[str, Any]], TransformerConfig]
     theirs: Callable[[TransformerConfig], dict[str, Any]]
+    variant: Callable[[dict[str, Any]], str] | None = None
+    also: dict[str, str] = field(default_factory=dict)
+
+    def family(self, values: dict[str, Any]) -> str:
+        """The table for the model that these settings describe. Raises ValueError for a head that is not read."""
+        asked = values.get("architectures") or []
+        known = {table.architecture: name for name, table in reversed(self.names.items())} | self.also
+        if not isinstance(asked, list) or not all(isinstance(name, str) for name in asked):
+            raise ValueError(f"architectures={asked!r} is no list of names")
+        if not asked:
+            return next(iter(self.names)) if self.variant is None else self.variant(values)
+        found = [known[name] for name in asked if name in known]
+        if not found:
+            raise ValueError(f"{asked[0]} has no table of names; known are {', '.join(sorted(known))}")
+        return found[0] if self.variant is None else self.variant(values)
 
 
 # Published kinds that are not read, and the part that is missing here.

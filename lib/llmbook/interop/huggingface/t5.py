@@ -110,4 +110,8 @@ def _theirs(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
-KINDS = {"t5": Kind(names=_NAMES, ours=_ours, theirs=_theirs)}
+def _variant(values: dict[str, Any]) -> str:
+    return "t5-gated" if str(values.get("feed_forward_proj", "relu")).startswith("gated") else "t5"
+
+
+KINDS = {"t5": Kind(names=_NAMES, ours=_ours, theirs=_theirs, variant=_variant)}
