@@ -139,7 +139,9 @@ def test_same_outputs_and_gradients(family):
     expected = under_our_names(gradients, family)
     for name, parameter in ours.named_parameters():
         largest = expected[name].abs().max().item()
-        if name.endswith("k_proj.bias") and ours.config.positions != "rope":  # adds the same to all scores of a query: softmax does not see it
+        if (
+            name.endswith("k_proj.bias") and ours.config.positions != "rope"
+        ):  # adds the same to all scores of a query: softmax does not see it
             assert max(largest, parameter.grad.abs().max().item()) < 1e-6, name
             continue
         assert largest > 1e-4, f"{name}: a gradient of nothing is equal to any other"

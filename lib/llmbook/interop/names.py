@@ -109,7 +109,7 @@ def translate(
         if tensor is None:
             missing.append(entry.theirs)
             continue
-        for name, part in zip(entry.ours, _parts(tensor, entry, config, family), strict=True):
+        for name, part in zip(entry.ours, rows_of(tensor, entry, config, family), strict=True):
             if name in ours and not torch.equal(ours[name], part):
                 raise ValueError(f"{entry.theirs} differs from another tensor of the file that is the same {name} here")
             ours[name] = part
@@ -122,10 +122,10 @@ def translate(
     return {name: tensor.contiguous() for name, tensor in ours.items()}
 
 
-def _parts(
+def rows_of(
     tensor: Tensor, entry: Entry, config: TransformerConfig | None, family: Family
 ) -> tuple[Tensor, ...] | list[Tensor]:
-    """Their tensor as ours. Raises ValueError if it cannot be divided so."""
+    """One of their tensors as ours, in parts. Raises ValueError if it cannot be divided so."""
     n_rows, shares = 0, [1] * len(entry.ours)
     if tensor.ndim:
         tensor = tensor.t() if entry.transposed and tensor.ndim == 2 else tensor

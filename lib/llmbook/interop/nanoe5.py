@@ -146,7 +146,9 @@ def _tensors(file: _Cursor, path: Path) -> dict[str, StoredTensor]:
             raise ValueError(f"{path} holds {name!r} twice, or of type {kind}; read are {', '.join(_FORMATS.values())}")
         expected = length // 32 * 18 if kind else length * 4
         if n_bytes != expected or (kind and length % 32) or offset + n_bytes > len(file.content):
-            raise ValueError(f"{path} holds {n_bytes:,} bytes from byte {offset:,} on for {length:,} numbers of {name!r}")
+            raise ValueError(
+                f"{path} holds {n_bytes:,} bytes from byte {offset:,} on for {length:,} numbers of {name!r}"
+            )
         data = np.array(file.content[offset : offset + n_bytes])
         found[name] = StoredTensor(_FORMATS[kind], (length,), torch.from_numpy(data))
     return found
@@ -202,4 +204,3 @@ def _replacements(file: _Cursor, path: Path) -> dict[str, str]:
     except ValueError as error:  # a number that is no character
         raise ValueError(f"{path} replaces characters that there are not: {error}") from None
     return found
-

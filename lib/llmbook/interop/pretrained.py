@@ -20,9 +20,7 @@ from llmbook.model import DecoderLM, Encoder, TransformerConfig
 from llmbook.text import HFTokenizer, Tokenizer, package_files
 
 
-def load_pretrained(
-    name: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32
-) -> tuple[nn.Module, Tokenizer]:
+def load_pretrained(name: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tokenizer]:
     """A trained model in evaluation mode, and its tokenizer. Those of others are fetched once and kept.
 
     ``"shakespeare-chars"``, ``"shakespeare-bpe"``, ``"sanguo-bpe"``: small ``DecoderLM`` trained for this book, which

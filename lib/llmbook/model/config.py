@@ -7,7 +7,6 @@ Dropout is 0 in all of them but ``vaswani``: GPT-2, BERT and T5 were trained wit
 """
 
 import json
-import math
 from dataclasses import InitVar, asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -238,4 +237,3 @@ _CHOICES = {
     "feed_forward": get_args(Activation),
     "attention_backend": get_args(Backend),
 }
-

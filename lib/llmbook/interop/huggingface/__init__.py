@@ -14,9 +14,7 @@ from llmbook.interop.names import Family, translate, translate_back
 from llmbook.model import TransformerConfig
 
 KINDS: dict[str, Kind] = {
-    name: kind
-    for module in (gpt2, llama, gemma, bert, roberta, distilbert, t5)
-    for name, kind in module.KINDS.items()
+    name: kind for module in (gpt2, llama, gemma, bert, roberta, distilbert, t5) for name, kind in module.KINDS.items()
 }
 FAMILIES: dict[str, Family] = {family: names for kind in KINDS.values() for family, names in kind.names.items()}
 

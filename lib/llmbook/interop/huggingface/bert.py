@@ -41,9 +41,7 @@ def _encoder() -> Family:
     )
 
 
-def _with_head(
-    architecture: str, model: str, head: tuple[Entry, ...], copies: dict[str, str] | None = None
-) -> Family:
+def _with_head(architecture: str, model: str, head: tuple[Entry, ...], copies: dict[str, str] | None = None) -> Family:
     return Family(
         architecture=architecture,
         model=model,

@@ -180,7 +180,5 @@ KINDS = {
         decoder_names("Olmo2ForCausalLM", qk_norm=True, norms=OUTPUT_NORMS),
         choices=lambda values: {"qk_norm": True, "qk_norm_width": "all", "norm_position": "output"},
     ),
-    "phi3": _kind(
-        "phi3", decoder_names("Phi3ForCausalLM", stacked=True), choices=_phi3, also_theirs=_their_phi3
-    ),
+    "phi3": _kind("phi3", decoder_names("Phi3ForCausalLM", stacked=True), choices=_phi3, also_theirs=_their_phi3),
 }
