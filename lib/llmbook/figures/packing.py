@@ -50,7 +50,8 @@ def pack_model(model: Any, tokenizer: Any) -> bytes:
     """The contents of that file.
 
     Raises FigureError for a model that is not a plain ``DecoderLM`` (adapters must be merged first) or has a part that
-    a page leaves out (``LEFT_OUT``), a weight that float16 cannot hold, and a tokenizer that is of another size than the model or that a page cannot run.
+    a page leaves out (``LEFT_OUT``), a weight that float16 cannot hold, and a tokenizer that is of another size than
+    the model or that a page cannot run.
     """
     config = getattr(model, "config", None)
     if not hasattr(config, "positions"):

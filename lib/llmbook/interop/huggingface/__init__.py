@@ -1,7 +1,8 @@
 """Hugging Face's names and settings for our models, both ways: GPT-2, Llama and its relatives, Gemma, BERT, T5.
 
 Each module has ``KINDS``: for each ``model_type`` its tables of names and its settings (``kinds.py``). No weight is
-changed on the way but for layout: GPT-2 stores its matrices transposed and its three projections in one. Nothing here imports ``transformers``: a state dict and a ``config.json`` are enough.
+changed on the way but for layout: GPT-2 stores its matrices transposed and its three projections in one. Nothing here
+imports ``transformers``: a state dict and a ``config.json`` are enough.
 """
 
 from typing import Any

@@ -10,10 +10,15 @@ from llmbook.model import TransformerConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """``ours`` reads the contents of a ``config.json``, raising ValueError for one that asks for a part our model does
-    not have. ``theirs`` writes one as far as theirs has settings; ``config_to_huggingface`` refuses the rest. ``variant``
-    says, where one architecture has several tables, which of ``names`` the contents of a ``config.json`` mean. ``also``
-    are further architectures that a table reads, the parts it leaves aside included."""
+    """One kind of model.
+
+    Attributes:
+        names: its tables, by the name of the family.
+        ours: reads the contents of a ``config.json``; raises ValueError for one that asks for a part our model lacks.
+        theirs: writes one as far as theirs has settings; ``config_to_huggingface`` refuses the rest.
+        variant: which of ``names`` a ``config.json`` means, where one architecture has several.
+        also: further architectures that a table reads, leaving a part aside.
+    """
 
     names: dict[str, Family]
     ours: Callable[[dict[str, Any]], TransformerConfig]
