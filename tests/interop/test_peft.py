@@ -42,7 +42,7 @@ def adapted(family: str, settings: dict, folder):
     ours, theirs = pair(family)
     theirs = peft.get_peft_model(theirs, peft.LoraConfig(**{"r": 4, "lora_alpha": 8, **settings}))
     with torch.no_grad():
-        for name, parameter in theirs.named_parameters():
+        for parameter in theirs.parameters():
             if parameter.requires_grad:
                 parameter.normal_(0, 0.3)
     theirs.save_pretrained(folder)
@@ -120,7 +120,7 @@ NAME = "base_model.model.model.layers.0.self_attn"
         (dict(tensors={f"{NAME}.k_proj.lora_C.weight": torch.ones(1)}), "belongs to no layer"),
         (
             dict(tensors={"base_model.model.x.lora_A.weight": torch.ones(1)}),
-            "x.weight is no part of a LlamaForCausalLM",
+            "x.weight is no part of a Llama",
         ),
         (dict(modules_to_save=["lm_head"]), "modules_to_save names lm_head, of which there is no tensor"),
     ],

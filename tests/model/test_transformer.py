@@ -379,7 +379,7 @@ def test_sizes_that_no_longer_follow_are_refused():
         (dict(sliding_window=4, full_layers=3), "full_layers=3: give a tuple"),
         (
             dict(positions="rope", sliding_window=4, window_rope_theta=10.0),
-            "beside full_layers, of which there are none",
+            "of which there are none",
         ),
         (dict(sliding_window=4, full_layers=(1,), window_rope_theta=10.0), "window_rope_theta needs positions='rope'"),
         (dict(attention_cap=0), "attention_cap=0 must be positive"),

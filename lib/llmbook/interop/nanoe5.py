@@ -161,7 +161,7 @@ def _tokenizer(file: _Cursor, path: Path) -> HFTokenizer:
     n_pieces, *special = file.numbers("5i")
     if not all(0 <= index < n_pieces for index in special):
         raise ValueError(f"{path} names {special} of {n_pieces} pieces as its special ones")
-    begin, end, pad, unknown = special
+    begin, end, _, unknown = special
     (n_text,) = file.numbers("Q")
     places, scores = file.array("<u4", n_pieces + 1), file.array("<f4", n_pieces)
     text = bytes(file.take(n_text))

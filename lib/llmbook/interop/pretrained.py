@@ -60,8 +60,8 @@ def load_pretrained(name: str | os.PathLike[str], *, dtype: torch.dtype = torch.
         model, tokenizer = _gguf(Path(name))
     else:
         raise ValueError(
-            f"no pretrained model {str(name)!r}; known are {', '.join(PRETRAINED)}, hf:ORG/NAME for one of the Hub, and "
-            "the path of a folder or of a .gguf file"
+            f"no pretrained model {str(name)!r}; known are {', '.join(PRETRAINED)}, hf:ORG/NAME for one of the Hub, "
+            "and the path of a folder or of a .gguf file"
         )
     return model.to(dtype).eval(), tokenizer
 

@@ -113,8 +113,9 @@ def head_outputs(attention: MultiHeadAttention, mixed: Float[Tensor, "*P HD"]) -
 def contributions(model: nn.Module, input_ids: Int[Tensor, "B T"], **inputs) -> Float[Tensor, "L B H T T"]:
     """Length of what head h adds to position i from position j, in every layer: a_ij ‖v_j W^O_h‖.
 
-    Divide by the sum over the last axis for shares. ``inputs`` are other arguments of the model. Raises ValueError where
-    a norm behind attention changes those lengths.
+    Divide by the sum over the last axis for shares. ``inputs`` are other arguments of the model.
+
+    Raises ValueError where a norm behind attention changes those lengths.
     """
     prefix, body = trunk(model)
     if body.config.norm_position in ("sandwich", "output"):

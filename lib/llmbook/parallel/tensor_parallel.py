@@ -98,8 +98,8 @@ class TensorParallel(nn.Module):
             )
         if not isinstance(whole.q_norm, nn.Identity):
             raise ValueError(
-                "qk_norm=True has gains that all heads share, or a mean over all of them; use qk_norm=False under tensor "
-                "parallelism"
+                "qk_norm=True has gains that all heads share, or a mean over all of them; use qk_norm=False under "
+                "tensor parallelism"
             )
         self.part.n_heads, self.part.n_kv_heads = whole.n_heads // n, whole.n_kv_heads // n
         for name in ("q_proj", "k_proj", "v_proj"):
