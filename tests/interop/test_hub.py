@@ -174,8 +174,8 @@ def hub(folder, tmp_path, monkeypatch):
                 return self.answer(200, json.dumps(files).encode(), Content_Type="application/json")
             if path.startswith("/api/models/org/small"):
                 files = [{"rfilename": p.name} for p in sorted(place.iterdir())]
-                body = {"id": "org/small", "modelId": "org/small", "sha": COMMIT, "siblings": files, "private": False}
-                return self.answer(200, json.dumps(body).encode(), Content_Type="application/json")
+                backbone = {"id": "org/small", "modelId": "org/small", "sha": COMMIT, "siblings": files, "private": False}
+                return self.answer(200, json.dumps(backbone).encode(), Content_Type="application/json")
             name = path.rsplit("/", 1)[-1]
             if not path.startswith("/org/small/resolve/") or not (place / name).is_file():
                 return self.answer(404, b"{}", X_Error_Code="EntryNotFound")

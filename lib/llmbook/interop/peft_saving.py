@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from llmbook.adaptation.lora import lora_layers
 from llmbook.interop.peft_names import CONFIG, PREFIX, WEIGHTS, PeftNames, stem_of
-from llmbook.text.files import whole_file
+from llmbook.storage.files import whole_file
 
 
 def save_peft(model: nn.Module, folder: str | os.PathLike[str], *, family: str, base_model: str | None = None) -> None:

