@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from llmbook.interop import config_to_huggingface, load_pretrained, save_model, to_huggingface
 from llmbook.model import DecoderLM
-from llmbook.text import BPETokenizer, SourceError
+from llmbook.storage import SourceError
+from llmbook.text import BPETokenizer
 from tests.interop.test_gguf import small_file
 from tests.interop.test_repositories import write_folder
 from tests.model.helpers import random_ids, shake, small_config
@@ -174,8 +175,14 @@ def hub(folder, tmp_path, monkeypatch):
                 return self.answer(200, json.dumps(files).encode(), Content_Type="application/json")
             if path.startswith("/api/models/org/small"):
                 files = [{"rfilename": p.name} for p in sorted(place.iterdir())]
-                backbone = {"id": "org/small", "modelId": "org/small", "sha": COMMIT, "siblings": files, "private": False}
-                return self.answer(200, json.dumps(backbone).encode(), Content_Type="application/json")
+                backbone = {
+                    "id": "org/small",
+                    "modelId": "org/small",
+                    "sha": COMMIT,
+                    "siblings": files,
+                    "private": False,
+                }
+                return self.answer(200, json.dumps(about).encode(), Content_Type="application/json")
             name = path.rsplit("/", 1)[-1]
             if not path.startswith("/org/small/resolve/") or not (place / name).is_file():
                 return self.answer(404, b"{}", X_Error_Code="EntryNotFound")

@@ -146,7 +146,7 @@ def test_models_that_cannot_take_or_give_one_are_refused_by_name(good, tmp_path)
         load_peft(ours, good(), family="llama")
     with pytest.raises(ValueError, match="no names for the architecture 'lama'"):
         save_peft(ours, tmp_path / "x", family="lama")
-    part = ours.backbone if hasattr(ours, "backbone") else ours.backbone
+    part = ours.backbone
     part.blocks[0].attention.q_proj.lora_alpha = 99.0
     with pytest.raises(ValueError, match="use save_peft"):
         save_lora(ours, tmp_path / "one.safetensors")

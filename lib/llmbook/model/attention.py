@@ -154,10 +154,10 @@ def _for_each_head(n_heads: int, k, v) -> tuple[Float[Tensor, "B H S D"], Float[
 
 
 def _who_reads_what(q, k, mask, causal) -> tuple[Bool[Tensor, "..."] | None, Bool[Tensor, "..."] | None]:
-    """``allowed``, from ``mask`` and the causal rule (None: everything), and ``fully_masked``: the queries left with nothing.
+    """``allowed``, from ``mask`` and the causal rule (None: all), and ``fully_masked``: queries with no key left.
 
-    A fully_masked query is allowed everything here, and what it read is erased at the end. Forbidden everything, its softmax
-    would be 0/0, and the NaN would reach every gradient, whatever is erased after it.
+    A fully masked query may attend to everything here, and its output is set to zero at the end. With every key
+    forbidden its softmax would be 0/0, and that NaN would reach every gradient, even through an output set to zero.
     """
     q_len, k_len = q.shape[2], k.shape[2]
     allowed = mask
