@@ -160,7 +160,7 @@ def _check(config: TransformerConfig) -> None:
         positions="rope", norm="rmsnorm", norm_position="pre", bias=False, qk_norm=False, embedding_norm=False,
         sliding_window=None, conv_width=None, scale_embeddings=False, logit_scale=1.0, n_segments=0,
         n_decoder_layers=None, qkv_bias=False, zero_centered_norm=False, rotary_fraction=1.0, nope_layers=(),
-        attention_cap=None, logit_cap=None,
+        attention_cap=None, logit_cap=None, mixers=(), experts=None,
     )  # fmt: skip
     for name, value in needed.items():
         if getattr(config, name) != value:
