@@ -46,8 +46,8 @@ class TransformerConfig:
     values, where it differs. ``mixers`` stand in the place of attention, in turn from the first layer on, None for
     attention (``mixers.py``; rotary positions, biases and windows are attention's); ``experts`` gives every
     feed-forward net several (``experts.py``). ``conv_width`` gives a causal model short convolutions over that many
-    positions in front of attention and of the feed-forward net (``short_conv.py``; None for none). ``zero_init`` starts both
-    projections into the residual stream at 0, so that every block begins as the identity.
+    positions in front of attention and of the feed-forward net (``short_conv.py``; None for none). ``zero_init`` starts
+    both projections into the residual stream at 0, so that every block begins as the identity.
     ``n_decoder_layers`` is the depth of the second stack of an encoder–decoder (None: as deep as the first).
     Raises ValueError for a size or choice that is impossible; the message names it and what would be possible.
     """
