@@ -21,7 +21,7 @@ from llmbook.model import (
     TwoStreamLM,
     prefix_mask,
 )
-from tests.model.helpers import POSITIONS, random_ids, shake, small_config, small_lm
+from tests.model.helpers import OUTPUT, POSITIONS, SANDWICH, random_ids, shake, small_config, small_lm
 
 PARTS = [
     dict(positions=p, norm=n, norm_position=w, feed_forward=f, n_kv_heads=kv, qk_norm=qk)
@@ -35,15 +35,6 @@ PARTS = [
     ]
 ]
 PARTS.append({**PARTS[-1], "conv_width": 4})
-SANDWICH = dict(
-    positions="rope", norm="rmsnorm", norm_position="sandwich", feed_forward="geglu_tanh", n_kv_heads=2, d_head=8,
-    bias=False, qk_norm=True, zero_centered_norm=True, sliding_window=3, full_layers=(1,), window_rope_theta=100.0,
-    attention_cap=2.0, logit_cap=3.0, scale_embeddings=True,
-)  # fmt: skip
-OUTPUT = dict(
-    positions="rope", norm="rmsnorm", norm_position="output", feed_forward="swiglu", n_kv_heads=2, d_head=8, bias=False,
-    qkv_bias=True, qk_norm=True, qk_norm_width="all", rotary_fraction=0.5, nope_layers=(1,),
-)  # fmt: skip
 PARTS += [SANDWICH, OUTPUT]
 
 
