@@ -148,7 +148,7 @@ def test_every_setting_is_followed_or_refused():
         ({"feed_forward": "gelu"}, "feed_forward='gelu'"),
         ({"qkv_bias": True}, "qkv_bias=True"),
         ({"norm_position": "sandwich"}, "norm_position='sandwich'"),
-        ({"zero_centered_norm": True}, "zero_centered_norm=True"),
+        ({"zero_centred_norm": True}, "zero_centred_norm=True"),
         ({"rotary_fraction": 0.5}, "rotary_fraction=0.5"),
         ({"nope_layers": (0,)}, r"nope_layers=\(0,\)"),
         ({"attention_cap": 5.0}, "attention_cap=5.0"),

@@ -151,7 +151,7 @@ def make_hub(file, family="llama"):
         config = TransformerConfig.llama(**SIZES, rope_theta=1e4).replace(vocab_size=61)
         if family == "gemma3_text":
             config = config.replace(
-                n_layers=2, norm_position="sandwich", qk_norm=True, zero_centered_norm=True, scale_embeddings=True,
+                n_layers=2, norm_position="sandwich", qk_norm=True, zero_centred_norm=True, scale_embeddings=True,
                 feed_forward="geglu_tanh", sliding_window=4, full_layers=(1,), window_rope_theta=100.0,
                 attention_scale=0.25,
             )  # fmt: skip

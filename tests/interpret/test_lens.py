@@ -15,7 +15,7 @@ KINDS = {
     "gains of 1 + weight": dict(
         positions="rope",
         norm="rmsnorm",
-        zero_centered_norm=True,
+        zero_centred_norm=True,
         bias=False,
         qkv_bias=True,
         sliding_window=3,

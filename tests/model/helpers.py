@@ -8,7 +8,7 @@ from llmbook.model import DecoderLM, TransformerConfig
 # The parts of newer decoders: norms around or behind each part of a block, layers of two kinds, bounds, turned in part.
 SANDWICH = dict(
     positions="rope", norm="rmsnorm", norm_position="sandwich", feed_forward="geglu_tanh", n_kv_heads=2, d_head=8,
-    bias=False, qk_norm=True, zero_centered_norm=True, sliding_window=3, full_layers=(1,), window_rope_theta=100.0,
+    bias=False, qk_norm=True, zero_centred_norm=True, sliding_window=3, full_layers=(1,), window_rope_theta=100.0,
     attention_cap=2.0, logit_cap=3.0, scale_embeddings=True,
 )  # fmt: skip
 OUTPUT = dict(

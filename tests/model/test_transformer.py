@@ -304,11 +304,11 @@ def test_windows_of_single_layers_and_their_base():
     assert (same(ids).logits - model(ids).logits).abs().max() > 1e-3
 
 
-def test_zero_centered_gains_begin_as_plain_ones():
+def test_zero_centred_gains_begin_as_plain_ones():
     """A gain of 1 + 1 at the start, or of 0."""
     torch.manual_seed(0)
     plain = DecoderLM(small_config(norm="rmsnorm"))
-    centred = DecoderLM(plain.config.replace(zero_centered_norm=True))
+    centred = DecoderLM(plain.config.replace(zero_centred_norm=True))
     assert not centred.backbone.final_norm.weight.any()
     norms = {name: torch.zeros_like(p) for name, p in plain.state_dict().items() if "norm" in name}
     centred.load_state_dict({**plain.state_dict(), **norms})
@@ -388,8 +388,8 @@ def test_sizes_that_no_longer_follow_are_refused():
         (dict(qk_norm_width="all"), "qk_norm_width='all' needs qk_norm=True"),
         (dict(qk_norm=True, qk_norm_width="both"), "qk_norm_width='both'"),
         (dict(norm_position="around"), "norm_position='around' is not one of 'pre', 'post', 'sandwich', 'output'"),
-        (dict(zero_centered_norm=True), "zero_centered_norm=True is for norm='rmsnorm'"),
-        (dict(zero_centered_norm=1, norm="rmsnorm"), "zero_centered_norm=1 is neither True nor False"),
+        (dict(zero_centred_norm=True), "zero_centred_norm=True is for norm='rmsnorm'"),
+        (dict(zero_centred_norm=1, norm="rmsnorm"), "zero_centred_norm=1 is neither True nor False"),
         (dict(qkv_bias="yes"), "qkv_bias='yes'"),
         (dict(positions="rope", rope_scaling={"kind": "ntk"}), r"rope_scaling=\{'kind': 'ntk'\}: give a RopeScaling"),
         (

@@ -390,7 +390,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     with pytest.raises(PageError, match="conv_width=4: a page has no short convolutions"):
         export_model(DecoderLM(config.replace(conv_width=4)), tokenizer, path)
     for choice, what in {
-        "zero_centered_norm": True, "rotary_fraction": 0.7, "nope_layers": (0,), "attention_cap": 5.0, "logit_cap": 5.0,
+        "zero_centred_norm": True, "rotary_fraction": 0.7, "nope_layers": (0,), "attention_cap": 5.0, "logit_cap": 5.0,
         "qk_norm_width": "all", "norm_position": "sandwich", "qkv_bias": True,
     }.items():  # fmt: skip
         with pytest.raises(PageError, match=re.escape(f"{choice}={what!r}: a page has")):

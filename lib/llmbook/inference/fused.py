@@ -32,7 +32,7 @@ NEEDED = dict(
     positions="rope", norm="rmsnorm", norm_position="pre", bias=False, qk_norm=False, qk_norm_width="head",
     embedding_norm=False, sliding_window=None, full_layers=(), window_rope_theta=None, conv_width=None,
     scale_embeddings=False, logit_scale=1.0, n_segments=0, n_decoder_layers=None, qkv_bias=False,
-    zero_centered_norm=False, rotary_fraction=1.0, nope_layers=(), attention_cap=None, logit_cap=None,
+    zero_centred_norm=False, rotary_fraction=1.0, nope_layers=(), attention_cap=None, logit_cap=None,
 )  # fmt: skip
 
 

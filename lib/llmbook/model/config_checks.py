@@ -14,7 +14,7 @@ _DERIVED_SIZES = ("n_kv_heads", "d_head", "d_ff")
 _OPTIONAL_SIZES = ("n_decoder_layers", "sliding_window", "conv_width")
 _POSITIVE = ("rope_theta", "norm_eps", "init_std", "logit_scale")
 _POSITIVE_OR_NONE = ("attention_scale", "attention_cap", "logit_cap", "window_rope_theta")
-_FLAGS = ("zero_centered_norm", "qkv_bias")
+_FLAGS = ("zero_centred_norm", "qkv_bias")
 
 
 def check(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
@@ -52,11 +52,12 @@ def check(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
     _check_layers(config)
     if config.qk_norm_width != "head" and not config.qk_norm:
         raise ValueError(f"qk_norm_width={config.qk_norm_width!r} needs qk_norm=True")
-    if config.zero_centered_norm and config.norm != "rmsnorm":
-        raise ValueError(f"zero_centered_norm=True is for norm='rmsnorm', not {config.norm!r}")
+    if config.zero_centred_norm and config.norm != "rmsnorm":
+        raise ValueError(f"zero_centred_norm=True is for norm='rmsnorm', not {config.norm!r}")
 
 
 def at_least_one(config: Any, name: str) -> None:
+    """Raise ValueError unless this size is a whole number from 1 on."""
     value = getattr(config, name)
     if not isinstance(value, int) or value < 1:
         raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
