@@ -175,7 +175,7 @@ def hub(folder, tmp_path, monkeypatch):
                 return self.answer(200, json.dumps(files).encode(), Content_Type="application/json")
             if path.startswith("/api/models/org/small"):
                 files = [{"rfilename": p.name} for p in sorted(place.iterdir())]
-                backbone = {
+                about = {
                     "id": "org/small",
                     "modelId": "org/small",
                     "sha": COMMIT,

@@ -21,7 +21,7 @@ from llmbook.model import (
     TwoStreamLM,
     prefix_mask,
 )
-from tests.model.helpers import POSITIONS, random_ids, shake, small_config, small_lm
+from tests.model.helpers import OUTPUT, POSITIONS, SANDWICH, random_ids, shake, small_config, small_lm
 
 PARTS = [
     dict(positions=p, norm=n, norm_position=w, feed_forward=f, n_kv_heads=kv, qk_norm=qk)
@@ -35,15 +35,6 @@ PARTS = [
     ]
 ]
 PARTS.append({**PARTS[-1], "conv_width": 4})
-SANDWICH = dict(
-    positions="rope", norm="rmsnorm", norm_position="sandwich", feed_forward="geglu_tanh", n_kv_heads=2, d_head=8,
-    bias=False, qk_norm=True, zero_centered_norm=True, sliding_window=3, full_layers=(1,), window_rope_theta=100.0,
-    attention_cap=2.0, logit_cap=3.0, scale_embeddings=True,
-)  # fmt: skip
-OUTPUT = dict(
-    positions="rope", norm="rmsnorm", norm_position="output", feed_forward="swiglu", n_kv_heads=2, d_head=8, bias=False,
-    qkv_bias=True, qk_norm=True, qk_norm_width="all", rotary_fraction=0.5, nope_layers=(1,),
-)  # fmt: skip
 PARTS += [SANDWICH, OUTPUT]
 
 
@@ -313,11 +304,11 @@ def test_windows_of_single_layers_and_their_base():
     assert (same(ids).logits - model(ids).logits).abs().max() > 1e-3
 
 
-def test_zero_centered_gains_begin_as_plain_ones():
+def test_zero_centred_gains_begin_as_plain_ones():
     """A gain of 1 + 1 at the start, or of 0."""
     torch.manual_seed(0)
     plain = DecoderLM(small_config(norm="rmsnorm"))
-    centred = DecoderLM(plain.config.replace(zero_centered_norm=True))
+    centred = DecoderLM(plain.config.replace(zero_centred_norm=True))
     assert not centred.backbone.final_norm.weight.any()
     norms = {name: torch.zeros_like(p) for name, p in plain.state_dict().items() if "norm" in name}
     centred.load_state_dict({**plain.state_dict(), **norms})
@@ -397,8 +388,8 @@ def test_sizes_that_no_longer_follow_are_refused():
         (dict(qk_norm_width="all"), "qk_norm_width='all' needs qk_norm=True"),
         (dict(qk_norm=True, qk_norm_width="both"), "qk_norm_width='both'"),
         (dict(norm_position="around"), "norm_position='around' is not one of 'pre', 'post', 'sandwich', 'output'"),
-        (dict(zero_centered_norm=True), "zero_centered_norm=True is for norm='rmsnorm'"),
-        (dict(zero_centered_norm=1, norm="rmsnorm"), "zero_centered_norm=1 is neither True nor False"),
+        (dict(zero_centred_norm=True), "zero_centred_norm=True is for norm='rmsnorm'"),
+        (dict(zero_centred_norm=1, norm="rmsnorm"), "zero_centred_norm=1 is neither True nor False"),
         (dict(qkv_bias="yes"), "qkv_bias='yes'"),
         (dict(positions="rope", rope_scaling={"kind": "ntk"}), r"rope_scaling=\{'kind': 'ntk'\}: give a RopeScaling"),
         (

@@ -11,7 +11,7 @@ PREFIX = "base_model.model."
 
 
 class PeftNames:
-    """Which of their layers are which of ours, for one model."""
+    """Which of their layers are which of ours, for one model. Raises ValueError for an unknown ``family``."""
 
     def __init__(self, config: TransformerConfig, family: str):
         if family not in FAMILIES:

@@ -41,7 +41,7 @@ class TransformerConfig:
     (https://arxiv.org/abs/2408.00118). ``scale_embeddings`` multiplies token vectors by sqrt(d_model),
     so that positions added to them weigh less; ``logit_scale`` multiplies what enters the output projection (``None``:
     1/sqrt(d_model)). ``layers.py`` draws the places of norms. ``qk_norm`` normalises queries and keys, each head by
-    itself or, with ``qk_norm_width="all"``, all heads together. With ``zero_centered_norm`` an RMSNorm multiplies by
+    itself or, with ``qk_norm_width="all"``, all heads together. With ``zero_centred_norm`` an RMSNorm multiplies by
     1 + its weight. ``bias`` is for every linear layer and LayerNorm of a block; ``qkv_bias`` is for queries, keys and
     values, where it differs. ``mixers`` stand in the place of attention, in turn from the first layer on, None for
     attention (``mixers.py``; rotary positions, biases and windows are attention's); ``experts`` gives every
@@ -76,7 +76,7 @@ class TransformerConfig:
     norm: Norm = "layernorm"
     norm_position: NormPosition = "pre"
     norm_eps: float = 1e-5
-    zero_centered_norm: bool = False
+    zero_centred_norm: bool = False
     embedding_norm: bool = False
     qk_norm: bool = False
     qk_norm_width: QkNormWidth = "head"

@@ -20,7 +20,7 @@ _OF_ATTENTION = {  # settings that only attention reads, and their values that a
     "positions": ("none", "sinusoidal", "learned"), "sliding_window": (None,), "attention_scale": (None,),
     "attention_cap": (None,), "qk_norm": (False,),
 }  # fmt: skip
-_FLAGS = ("zero_centered_norm", "qkv_bias")
+_FLAGS = ("zero_centred_norm", "qkv_bias")
 
 
 def check(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
@@ -59,8 +59,8 @@ def check(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
     _check_parts(config)
     if config.qk_norm_width != "head" and not config.qk_norm:
         raise ValueError(f"qk_norm_width={config.qk_norm_width!r} needs qk_norm=True")
-    if config.zero_centered_norm and config.norm != "rmsnorm":
-        raise ValueError(f"zero_centered_norm=True is for norm='rmsnorm', not {config.norm!r}")
+    if config.zero_centred_norm and config.norm != "rmsnorm":
+        raise ValueError(f"zero_centred_norm=True is for norm='rmsnorm', not {config.norm!r}")
 
 
 def _check_parts(config: Any) -> None:
@@ -81,7 +81,7 @@ def _check_parts(config: Any) -> None:
 
 
 def at_least_one(config: Any, name: str) -> None:
-    """Raise ValueError unless the setting is a whole number of 1 or more."""
+    """Raise ValueError unless this size is a whole number from 1 on."""
     value = getattr(config, name)
     if not isinstance(value, int) or value < 1:
         raise ValueError(f"{name}={value!r} must be a whole number of at least 1")

@@ -186,7 +186,7 @@ def make_attention(config: TransformerConfig) -> MultiHeadAttention:
         scale=config.attention_scale,
         cap=config.attention_cap,
         qk_norm=config.qk_norm_width if config.qk_norm else None,
-        zero_centered_norm=config.zero_centered_norm,
+        zero_centred_norm=config.zero_centred_norm,
         norm_eps=config.norm_eps,
         backend=config.attention_backend,
     )

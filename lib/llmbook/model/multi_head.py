@@ -43,7 +43,7 @@ class MultiHeadAttention(nn.Module):
         scale: float | None = None,
         cap: float | None = None,
         qk_norm: Literal["head", "all"] | None = None,
-        zero_centered_norm: bool = False,
+        zero_centred_norm: bool = False,
         norm_eps: float = 1e-5,
         backend: Backend = "sdpa",
     ):
@@ -65,7 +65,7 @@ class MultiHeadAttention(nn.Module):
 
         def norm(n: int) -> nn.Module:
             width = self.d_head * (n if qk_norm == "all" else 1)
-            return RMSNorm(width, eps=norm_eps, zero_centered=zero_centered_norm) if qk_norm else nn.Identity()
+            return RMSNorm(width, eps=norm_eps, zero_centred=zero_centred_norm) if qk_norm else nn.Identity()
 
         self.q_norm, self.k_norm = norm(n_heads), norm(n_kv_heads)
 

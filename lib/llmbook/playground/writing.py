@@ -25,7 +25,7 @@ LEFT_OUT: dict[str, tuple[Any, str]] = {
     "conv_width": (None, "short convolutions"),
     "mixers": ((), "mixers other than attention"),
     "experts": (None, "experts"),
-    "zero_centered_norm": (False, "gains of 1 + weight"),
+    "zero_centred_norm": (False, "gains of 1 + weight"),
     "qk_norm_width": ("head", "norm over all heads together"),
     "rotary_fraction": (1.0, "heads that are turned in part"),
     "nope_layers": ((), "layers of different kinds"),

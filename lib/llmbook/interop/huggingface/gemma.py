@@ -26,7 +26,7 @@ _WINDOW, _FULL = "sliding_attention", "full_attention"
 def _ours(values: dict[str, Any], kind: str, **choices: Any) -> TransformerConfig:
     require(values, kind, hidden_activation="gelu_pytorch_tanh", attention_bias=False)
     return our_decoder(
-        values, tied=True, zero_centered_norm=True, scale_embeddings=True, feed_forward="geglu_tanh", **choices
+        values, tied=True, zero_centred_norm=True, scale_embeddings=True, feed_forward="geglu_tanh", **choices
     )
 
 
