@@ -25,7 +25,7 @@ count = Exercise(
 )
 
 mixture = Exercise(
-    between=(0.005, 0.06),
+    between=(0.0005, 0.06),
     unit="bits",
     hints=[
         Hint(lambda gain: gain < 0, "This is the other way round: the single share less the several."),
