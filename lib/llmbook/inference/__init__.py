@@ -12,9 +12,9 @@ from llmbook.inference.beam import Beams, beam_search
 from llmbook.inference.choices import choice_log_probs, last_states
 from llmbook.inference.compiled import CompiledDecoder
 from llmbook.inference.fused import FusedDecoder, fuse
-from llmbook.inference.generate import draw_tokens, generate, next_token_distribution
+from llmbook.inference.generate import stream_tokens, generate, next_token_distribution
 from llmbook.inference.packed import PackedLinear, pack_linears
-from llmbook.inference.reader import Conditioned, Reader, pad_left
+from llmbook.inference.decoding_state import ConditionedDecoder, DecodingState, pad_left
 from llmbook.inference.request import Completion, Request
 from llmbook.inference.sampling import (
     Sampling,
@@ -44,14 +44,14 @@ __all__ = [
     "Beams",
     "CompiledDecoder",
     "Completion",
-    "Conditioned",
+    "ConditionedDecoder",
     "Draft",
     "Engine",
     "FusedDecoder",
     "ModelDraft",
     "PackedLinear",
     "PromptLookup",
-    "Reader",
+    "DecodingState",
     "Request",
     "Sampling",
     "Speculation",
@@ -63,7 +63,7 @@ __all__ = [
     "beam_search",
     "choice_log_probs",
     "complete",
-    "draw_tokens",
+    "stream_tokens",
     "fuse",
     "generate",
     "keep_min_p",
