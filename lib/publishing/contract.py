@@ -27,7 +27,7 @@ FOREIGN_PATH = re.compile(r"(?<![\w./:~@-])/(?:home|Users|root|tmp|work|mnt|cont
 # everyone, can be asked for.
 CARD = re.compile(r"\b(T4|A100|H200) (\d+) min, ([\d.]+) GB")
 LONGEST_ON_T4, LARGEST_ON_T4 = 15, 12
-ON_GPU = re.compile(r"\bchoose_device\(\)")
+ON_GPU = re.compile(r"\bchoose_runtime\(\)")
 RAW_HEADING = re.compile(r"^#{1,6} (?=.*(?:\$|\w_\w))(?!.*`).*", re.M)
 NO_ALT = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt\s*=\s*[\"'][^\"']+)[^>]*>", re.I)
 

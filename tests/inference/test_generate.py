@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llmbook.inference import ConditionedDecoder, stream_tokens, generate, next_token_distribution
+from llmbook.inference import ConditionedDecoder, generate, next_token_distribution, stream_tokens
 from llmbook.inference.decoding_state import DecodingState, check_prompt
 from llmbook.inference.stopping import end_tokens
 from llmbook.model import KVCache, PagedCache, PagePool, SlidingKVCache, evaluating

@@ -1,6 +1,6 @@
 """Writing text one token at a time: read the context, draw the next token, append it, repeat.
 
-How the context is read is ``DecodingState``'s affair, how the token is drawn ``Sampling``'s; here is the loop of the two.
+``DecodingState`` knows how the context is read, ``Sampling`` how the token is drawn; here is the loop of the two.
 """
 
 from collections.abc import Iterator, Sequence
@@ -112,7 +112,9 @@ def _begin(
     return reader, _steps(reader, sampling, max_new_tokens, min_new_tokens, ends, generator)
 
 
-def _steps(reader: DecodingState, sampling: Sampling, max_new_tokens: int, min_new_tokens: int, ends: list[int], generator):
+def _steps(
+    reader: DecodingState, sampling: Sampling, max_new_tokens: int, min_new_tokens: int, ends: list[int], generator
+):
     ends = torch.tensor(ends, dtype=torch.long, device=reader.ids.device)
     finished = torch.zeros_like(reader.ids[:, :1], dtype=torch.bool)  # [B, 1]
     for step in range(max_new_tokens):

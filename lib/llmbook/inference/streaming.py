@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmbook.inference.generate import stream_tokens
 from llmbook.inference.decoding_state import pad_left
+from llmbook.inference.generate import stream_tokens
 from llmbook.inference.stopping import StopStrings, end_tokens
 from llmbook.text import Tokenizer
 
