@@ -50,7 +50,7 @@ served = Exercise(
             lambda M: 1000 <= M < half_as_large(),
             "At so few tokens the cheapest size is still larger than half. Serve more.",
         ),
-        Hint(lambda M: M > half_as_large(), "At so many tokens the cheapest size is smaller than half. Serve fewer."),
+        Hint(lambda M: half_as_large() < M, "At so many tokens the cheapest size is smaller than half. Serve fewer."),
     ],
 )
 
