@@ -6,8 +6,8 @@ is, on H = Σ x xᵀ over some calibration text. With H⁻¹ = UᵀU (U upper tr
 
 $$W_{:,j} \leftarrow W_{:,j} - \frac{W_{:,k} - \hat W_{:,k}}{U_{kk}}\, U_{kj} \qquad (j > k).$$
 
-Where the inputs are independent of each other, H is diagonal and nothing is moved: plain rounding. The published program
-does the same in blocks of columns, for speed.
+Where the inputs are independent of each other, H is diagonal and nothing is moved: plain rounding. The published
+program does the same in blocks of columns, for speed.
 """
 
 import torch
@@ -25,7 +25,7 @@ def quantise_by_outputs(
     group_size: int = 32,
     damping: float = 0.01,
 ) -> Quantised:
-    """Groups from minimum to maximum as in ``quantise_groups``, the codes chosen for what the matrix does to ``inputs``.
+    """Groups from minimum to maximum as in ``quantise_groups``, the codes chosen for the outputs at ``inputs``.
 
     damping: the share of the mean of H's diagonal that is added to the diagonal, so that H has an inverse.
 

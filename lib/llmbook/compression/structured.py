@@ -139,9 +139,10 @@ def keep_parts(
 
 
 def _rows(batch: Batch) -> Iterator[Batch]:
-    """The examples of a batch, each a batch of one."""
-    for row in zip(*(tensor.split(1) for tensor in batch.values()), strict=True):
-        yield dict(zip(batch, row, strict=True))
+    """The examples of a batch, each a batch of one; words in it, such as a reduction, go with each."""
+    n_rows = max(len(value) for value in batch.values() if isinstance(value, Tensor))
+    for i in range(n_rows):
+        yield {name: value[i : i + 1] if isinstance(value, Tensor) else value for name, value in batch.items()}
 
 
 def _narrowed(tensor: Tensor, keep: Tensor, n_parts: int, *, writes: bool, kind: str) -> Tensor:
