@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from . import notebooks
+from . import evidence, notebooks
 from .book import Book
 from .clocks import Clocks
 from .inputs import parse_cell
@@ -38,6 +38,9 @@ def problems(book: Book, path: Path) -> list[str]:
     found = [*_common(book, notebook), *_clocks(notebook)]
     if book.is_chapter(path):
         found += [*_opening(notebook), *_lengths(notebook), *_claims(notebook), *_exercises(notebook)]
+        chapter = book.name(path).removesuffix(".ipynb").removeprefix("chapters/")
+        if evidence.binds(chapter, notebook):
+            found += evidence.problems(chapter, notebook)
     if not found and notebooks.text(
         notebooks.normal(notebook, setup_source(book.address[0], book.ref))
     ) != path.read_text("utf-8"):

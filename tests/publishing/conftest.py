@@ -26,7 +26,9 @@ def chapter_cells(title: str) -> list:
     """The cells of a chapter that keeps the contract, without its set-up cell."""
     exercises = []
     for number, kind in enumerate(("check", "vary", "build"), 1):
-        exercises += [md(f"## Exercise {number}: {kind}\n\nDo it."), code(f"answer = {number}", "hide-cell")]
+        asked = f'check("{title.lower()}/attention", {number}'
+        exercises += [md(f"## Exercise {number}: {kind}\n\nDo it."), code(f"{asked}, ...)")]
+        exercises += [code(f"answer = {number}\nassert {asked}, answer)", "hide-cell")]
     return [
         md(f"# {title}\n\nWhat does it answer? One sentence with a question, and another one behind it."),
         md("*Quick: 5 s, 100 MB, 2 CPU cores. Full: 1 min, 1 GB, one GPU.*"),
@@ -34,7 +36,10 @@ def chapter_cells(title: str) -> list:
         code("import llmbook\n\nvalue = 21 * llmbook.FACTOR"),
         md("The value is forty-two."),
         code("print(value)", "nbval-check-output"),
-        code("predict = dict  # stands for the book's\nasked = predict(answer=value)\nassert value == 42"),
+        code(
+            "predict = check = lambda *_, **__: True  # stand for the book's\n"
+            "asked = predict(answer=value)\nassert value == 42"
+        ),
         *exercises,
     ]
 

@@ -12,6 +12,7 @@ from llmbook.figures.bars import bars
 from llmbook.figures.columns import text_columns
 from llmbook.figures.curves import curves, loss_curve
 from llmbook.figures.cutting import TokenExplorer, token_explorer
+from llmbook.figures.drawing import Drawing, Panel
 from llmbook.figures.explore import Sweep, sweep
 from llmbook.figures.guessing import GuessingGame, guessing_game
 from llmbook.figures.heatmaps import attention_grid, attention_map, heatmap
@@ -26,9 +27,11 @@ from llmbook.figures.tokens import token_strip
 page.register()
 
 __all__ = [
+    "Drawing",
     "FigureError",
     "GuessingGame",
     "LiveModel",
+    "Panel",
     "Playground",
     "Prediction",
     "Sweep",
