@@ -232,7 +232,7 @@ async function render({ model, el }) {
   if (!el.querySelector(".llm-plot")) el.innerHTML = model.get("markup") ?? "";
   const plot = el.querySelector(".llm-plot");
   try {
-    if (el.dataset.kind === "drawing") return await renderDrawing({ model, el, plot });
+    if (plot.classList.contains("llm-drawing")) return await renderDrawing({ model, el, plot });
     const source = model.get("payload") ?? JSON.parse(el.querySelector('script[type="application/json"]').textContent);
     const [Plotly, blob] = await Promise.all([loadPlotly(model.get("plotly"), el), unzip(source.blob)]);
     const tables = source.arrays.map((spec) => decode(spec, blob));
@@ -308,20 +308,26 @@ function connect({ model, el, dials, at, redraw, says }) {
 /* A drawing lies in the page already; of an explorer, each frame is put in its place. Its colours are style sheets'. */
 async function renderDrawing({ model, el, plot }) {
   const packed = el.querySelector('script[type="application/json"]');
+  const label = (alt) => plot.setAttribute("aria-label", [alt, model.get("guess")?.said].filter(Boolean).join(" "));
+  let alt = plot.getAttribute("aria-label");
+  model.on("change:guess", () => label(alt));
   if (packed) {
     const source = JSON.parse(packed.textContent), at = source.dials.map((dial) => dial.at);
     const frames = JSON.parse(new TextDecoder().decode(await unzip(source.blob)));
-    const current = () => frames[place(source.dials, at)], title = el.querySelector(".llm-title")?.textContent;
+    const title = el.querySelector(".llm-title")?.textContent, list = el.querySelector(".llm-panels");
     const draw = () => {
-      const { svg, alt, caption, title: own, panels } = current(), list = el.querySelector(".llm-panels");
-      plot.innerHTML = svg;
-      plot.setAttribute("aria-label", alt);
-      el.querySelector(".llm-caption").textContent = caption;
+      const frame = frames[place(source.dials, at)], own = frame.title;
+      plot.innerHTML = frame.svg;
+      label(alt = frame.alt);
+      el.querySelector(".llm-caption").textContent = frame.caption;
       el.querySelector(".llm-subtitle").textContent = own && own !== title ? own : "\u00a0";
-      if (list) list.innerHTML = list.querySelector("summary").outerHTML + panels;
+      if (!list) return;
+      list.innerHTML = list.querySelector("summary").outerHTML + frame.panels;
+      el.querySelector(".llm-panel").replaceChildren(); // it told of the frame before
     };
-    connect({ model, el, dials: source.dials, at, redraw: () => soon(draw), says: () => current().alt });
+    connect({ model, el, dials: source.dials, at, redraw: () => soon(draw), says: () => plot.getAttribute("aria-label") });
   }
+  label(alt);
   el.dataset.state = packed ? "explorer" : "figure";
 }
 

@@ -11,6 +11,7 @@ import pytest
 
 from llmbook.figures import Drawing, FigureError, Panel, bars, predict, sweep
 from llmbook.figures.drawing import words
+from tests.figures.test_drawn import CHROMIUM, PHONE, WEB, seen
 
 
 def markup(drawing):
@@ -129,7 +130,7 @@ def draw(k, name):
 def test_an_explorer_of_drawings_holds_every_frame():
     """Catches frames in another order than the controls', and one that starts at another than it says."""
     shown = sweep(draw, {"k": [1, 2, 3], "name": ["a", "b"]}, title="t", start={"k": 2}).to_html()
-    assert shown.startswith('<figure class="llm-figure" data-kind="drawing"')
+    assert shown.startswith('<figure class="llm-figure" style="--llm-width:200px"')
     data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', shown)[1])
     frames = json.loads(gzip.decompress(base64.b64decode(data["blob"])))
     assert [one["alt"] for one in frames] == ["k is 1", "k is 1", "k is 2", "k is 2", "k is 3", "k is 3"]
@@ -164,3 +165,51 @@ def test_a_prediction_opens_a_drawing(monkeypatch):
         predict("Which?", "a drawing", options=["a", "b"], answer="a")
     with pytest.raises(FigureError, match="no alt text"):
         predict("Which?", go.Figure(), options=["a", "b"], answer="a")
+
+
+IN_A_PAGE = """
+const hold = document.body.appendChild(document.createElement("iframe"));
+hold.contentDocument.open();
+(async () => {
+  const { mount } = await import(FIGURES), [single, moved] = document.querySelectorAll("figure.llm-figure");
+  const rest = () => new Promise((done) => setTimeout(done, 200));
+  await mount(single);
+  await mount(moved);
+  const label = (figure) => figure.querySelector(".llm-plot").getAttribute("aria-label");
+  const panel = (figure) => figure.querySelector(".llm-panel").innerText.trim();
+  const found = { states: [single.dataset.state, moved.dataset.state], before: [label(moved), panel(single)] };
+  single.querySelector(".dr-part").focus();
+  moved.querySelector(".dr-part rect").dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true }));
+  found.open = [panel(single), panel(moved), location.hash];
+  const control = moved.querySelector("[data-dial]");
+  control.value = "2";
+  control.dispatchEvent(new Event("input", { bubbles: true }));
+  await rest();
+  found.after = [label(moved), panel(moved), moved.querySelector(".llm-svg text").textContent];
+  moved.querySelector(".dr-part").focus();
+  found.again = panel(moved);
+  const text = single.querySelector("svg text"), box = single.querySelector(".llm-plot").getBoundingClientRect();
+  found.seen = [getComputedStyle(text).fill, Math.round(text.getBoundingClientRect().height), box.width, box.height];
+  document.body.dataset.found = JSON.stringify(found);
+})().catch((error) => { document.body.dataset.found = JSON.stringify(String(error.stack)); })
+  .finally(() => hold.contentDocument.close());
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: install one, or name it in CHROME")
+def test_a_drawing_in_a_page(tmp_path):
+    """Catches a panel that opens by neither key nor click, one of the frame before, a control that moves nothing,
+    letters that stay dark at night or are too small on a phone."""
+    shown = markup(draw(1, "a")) + sweep(draw, {"k": [1, 2, 3], "name": ["a", "b"]}, title="t").to_html()
+    night = "<style>:root { --pst-color-text-base: rgb(206, 214, 221) }</style>"
+    script = f'<script>const FIGURES = "{(WEB / "figures.js").as_uri()}";{IN_A_PAGE}</script>'
+    found = seen(tmp_path, f'{night}<div style="width:{PHONE}px">{shown}</div>{script}')
+    assert found["states"] == ["figure", "explorer"]
+    assert found["before"] == ["k is 1", ""]
+    assert found["open"] == ["a 1", "a 1", ""]
+    assert found["after"] == ["k is 3", "", "a 3"]
+    assert found["again"] == "a 3"
+    colour, height, *box = found["seen"]
+    assert colour == "rgb(206, 214, 221)"
+    assert height >= 14
+    assert box == [200, 60]

@@ -27,7 +27,10 @@ def chapter_cells(title: str) -> list:
     exercises = []
     for number, kind in enumerate(("check", "vary", "build"), 1):
         asked = f'check("{title.lower()}/attention", {number}'
-        exercises += [md(f"## Exercise {number}: {kind}\n\nDo it."), code(f"{asked}, ...)")]
+        exercises += [
+            md(f"## Exercise {number}: {kind}\n\nDo it."),
+            code(f"check = lambda *_: True  # stands for the book's\n{asked}, ...)"),
+        ]
         exercises += [code(f"answer = {number}\nassert {asked}, answer)", "hide-cell")]
     return [
         md(f"# {title}\n\nWhat does it answer? One sentence with a question, and another one behind it."),
@@ -36,10 +39,7 @@ def chapter_cells(title: str) -> list:
         code("import llmbook\n\nvalue = 21 * llmbook.FACTOR"),
         md("The value is forty-two."),
         code("print(value)", "nbval-check-output"),
-        code(
-            "predict = check = lambda *_, **__: True  # stand for the book's\n"
-            "asked = predict(answer=value)\nassert value == 42"
-        ),
+        code("predict = dict  # stands for the book's\nasked = predict(answer=value)\nassert value == 42"),
         *exercises,
     ]
 

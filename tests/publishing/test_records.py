@@ -182,6 +182,6 @@ def test_a_cell_that_is_meant_to_fail(book, author):
     notebooks.write(path, notebook)
     (run,) = execute(book, [path])
     assert run.failure is None
-    author.edit(path, "c12", source="undefined")
+    author.edit(path, "c15", source="undefined")
     (run,) = execute(book, [path])
-    assert (run.failure.id, run.failure.error) == ("c12", "NameError: name 'undefined' is not defined")
+    assert (run.failure.id, run.failure.error) == ("c15", "NameError: name 'undefined' is not defined")

@@ -21,7 +21,7 @@ def figure(drawing: Drawing, *, title: str = "", controls: str = "", payload: di
     """Markup of a drawing; of an explorer where ``controls`` and ``payload`` are given (see ``frames``)."""
     heading = title or drawing.title
     second = drawing.title if title and drawing.title != title else ""
-    parts = [f'<figure class="llm-figure" data-kind="drawing" style="--llm-width:{drawing.width:g}px">']
+    parts = [f'<figure class="llm-figure" style="--llm-width:{drawing.width:g}px">']
     if heading:
         parts.append(f'<p class="llm-title">{html.escape(heading)}</p>')
     parts.append(controls)
