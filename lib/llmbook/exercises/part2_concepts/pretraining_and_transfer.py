@@ -23,7 +23,7 @@ amount = Exercise(
     answer="600 to all",
     options=["60 to 600", "600 to all"],
     hints=[
-        Hint("600 to all", "Compare the two differences of the means, `by_amount[600] - by_amount[60]` and the next.")
+        Hint("60 to 600", "Compare the two differences of the means, `by_amount[600] - by_amount[60]` and the next.")
     ],
 )
 
