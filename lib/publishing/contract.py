@@ -27,7 +27,7 @@ FOREIGN_PATH = re.compile(r"(?<![\w./:~@-])/(?:home|Users|root|tmp|work|mnt|cont
 # everyone, can be asked for.
 CARD = re.compile(r"\b(T4|A100|H200) (\d+) min, ([\d.]+) GB")
 LONGEST_ON_T4, LARGEST_ON_T4 = 15, 12
-ON_GPU = re.compile(r"\bchoose_device\(\)")
+ON_GPU = re.compile(r"\bchoose_runtime\(\)")
 RAW_HEADING = re.compile(r"^#{1,6} (?=.*(?:\$|\w_\w))(?!.*`).*", re.M)
 NO_ALT = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt\s*=\s*[\"'][^\"']+)[^>]*>", re.I)
 
@@ -125,8 +125,8 @@ def _gpu(notebook: NotebookNode) -> Iterator[str]:
     computes, says = computes_on_gpu(notebook), stated(notebook)
     if computes != any(map(ON_GPU.search, sources)):
         yield (
-            "the tag `gpu` on the parameters and `choose_device()` in the code go together: a chapter has both, or "
-            'computes on the CPU and says `choose_device("cpu")`.'
+            "the tag `gpu` on the parameters and `choose_runtime()` in the code go together: a chapter has both, or "
+            'computes on the CPU and says `choose_runtime("cpu")`.'
         )
     if computes != any("choose_scale(scale, gpu=True)" in source for source in sources):
         yield "`choose_scale(scale, gpu=True)` belongs in a chapter whose parameters are tagged `gpu`, and in no other."

@@ -106,7 +106,7 @@ def machine(also: Iterable[str] = ()) -> dict[str, str]:
 def files(packages: Packages, reach: Reach, code: Code) -> list[Path]:
     """The files of the library that what is reached reads: those its path expressions lead to.
 
-    Of a folder that belongs to a package's own modules (`results`, `checkpoints`) only those are taken whose name the
+    Of a folder that belongs to a package's own modules (`results`, `published`) only those are taken whose name the
     notebook gives to a call, or the module itself says; a folder below (`figures/assets/tokens`) is taken whole.
     """
     found: set[Path] = set()

@@ -13,8 +13,8 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.util import logging
 
-from llmbook.figures.live import SCRIPT as LIVE_SCRIPT
-from llmbook.figures.live import STYLE as LIVE_STYLE
+from llmbook.playground.live import SCRIPT as LIVE_SCRIPT
+from llmbook.playground.live import STYLE as LIVE_STYLE
 
 from . import glossary, mathematics, playground, references, search
 from .book import ROOT, Book
@@ -100,8 +100,9 @@ def setup(app):
 
 def _assets(app, config):
     config.html_static_path.append(str(ROOT / "web"))
-    # The playground's script and style travel with the library, which writes them into readers' own pages as well.
-    config.html_static_path.append(str(ROOT / "lib" / "llmbook" / "figures" / "assets"))
+    # These scripts and styles travel with the library, which writes them into readers' own pages as well.
+    for room in ("figures", "playground"):
+        config.html_static_path.append(str(ROOT / "lib" / "llmbook" / room / "assets"))
 
 
 def _no_search_of_sphinx(app):

@@ -70,6 +70,12 @@ def book(tmp_path: Path) -> Book:
     return make_book(tmp_path / "checkout")
 
 
+@pytest.fixture(scope="session")
+def small_book():
+    """The function that writes a complete small checkout at a path."""
+    return make_book
+
+
 def make_book(root: Path) -> Book:
     """Write the small book at `root`."""
     library = root / "lib" / "llmbook"

@@ -51,7 +51,7 @@ BREAKS = [
     ),
     ("c3", {"source": "torch.manual_seed(0)\nvalue = 42"}, "no text says from how many seeds"),
     ("c4", {"metadata": {"editable": True}}, "not in its normal form: run `make tidy`"),
-    ("c3", {"source": "runtime = choose_device()"}, "`choose_device()` in the code go together"),
+    ("c3", {"source": "runtime = choose_runtime()"}, "`choose_runtime()` in the code go together"),
     ("c3", {"source": "scale = choose_scale(scale, gpu=True)"}, "whose parameters are tagged `gpu`, and in no other"),
     ("c1", {"source": GPU_LINE}, "names T4 and A100 in a chapter tagged `gpu`, and in no other"),
 ]
@@ -73,7 +73,7 @@ def on_gpu(book, author, line: str = GPU_LINE) -> list[str]:
     path = chapter(book)
     author.edit(path, "c1", source=line)
     author.edit(path, "c2", metadata=nbformat.from_dict({"tags": ["gpu", "parameters"]}))
-    author.edit(path, "c3", source="scale = choose_scale(scale, gpu=True)\nruntime = choose_device()\nvalue = 42")
+    author.edit(path, "c3", source="scale = choose_scale(scale, gpu=True)\nruntime = choose_runtime()\nvalue = 42")
     tidy(book, [path])
     return problems(book, path)
 

@@ -3,8 +3,7 @@ asks for a guess before a figure opens.
 
 Every builder returns a plotly figure and asks for ``alt``, what the figure says to a reader who cannot see
 it. In a notebook plotly draws; when the book is built (``LLMBOOK_STATIC=1``) every figure becomes a small
-self-contained ``<figure>`` that ``web/explorer.js`` draws, without a kernel. ``save_playground`` writes a trained
-model as a page of its own.
+self-contained ``<figure>`` that ``web/explorer.js`` draws, without a kernel.
 """
 
 from llmbook.figures import page
@@ -17,9 +16,6 @@ from llmbook.figures.drawing import Drawing, Panel
 from llmbook.figures.explore import Sweep, sweep
 from llmbook.figures.guessing import GuessingGame, guessing_game
 from llmbook.figures.heatmaps import attention_grid, attention_map, heatmap
-from llmbook.figures.live import LiveModel, live_model
-from llmbook.figures.packing import export_model, round_to_half
-from llmbook.figures.playground import Playground, save_playground
 from llmbook.figures.predict import Prediction, predict
 from llmbook.figures.stacks import stacked_bars
 from llmbook.figures.theme import FigureError, describe, show
@@ -31,9 +27,7 @@ __all__ = [
     "Drawing",
     "FigureError",
     "GuessingGame",
-    "LiveModel",
     "Panel",
-    "Playground",
     "Prediction",
     "Sweep",
     "TokenExplorer",
@@ -43,14 +37,10 @@ __all__ = [
     "curves",
     "decoder_diagram",
     "describe",
-    "export_model",
     "guessing_game",
     "heatmap",
-    "live_model",
     "loss_curve",
     "predict",
-    "round_to_half",
-    "save_playground",
     "show",
     "stacked_bars",
     "sweep",

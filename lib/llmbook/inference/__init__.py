@@ -11,10 +11,10 @@ from llmbook.inference.batching import Engine, Step
 from llmbook.inference.beam import Beams, beam_search
 from llmbook.inference.choices import choice_log_probs, last_states
 from llmbook.inference.compiled import CompiledDecoder
+from llmbook.inference.decoding_state import ConditionedDecoder, DecodingState, pad_left
 from llmbook.inference.fused import FusedDecoder, fuse
-from llmbook.inference.generate import draw_tokens, generate, next_token_distribution
+from llmbook.inference.generate import generate, next_token_distribution, stream_tokens
 from llmbook.inference.packed import PackedLinear, pack_linears
-from llmbook.inference.reader import Conditioned, Reader, pad_left
 from llmbook.inference.request import Completion, Request
 from llmbook.inference.sampling import (
     Sampling,
@@ -44,14 +44,14 @@ __all__ = [
     "Beams",
     "CompiledDecoder",
     "Completion",
-    "Conditioned",
+    "ConditionedDecoder",
+    "DecodingState",
     "Draft",
     "Engine",
     "FusedDecoder",
     "ModelDraft",
     "PackedLinear",
     "PromptLookup",
-    "Reader",
     "Request",
     "Sampling",
     "Speculation",
@@ -63,7 +63,6 @@ __all__ = [
     "beam_search",
     "choice_log_probs",
     "complete",
-    "draw_tokens",
     "fuse",
     "generate",
     "keep_min_p",
@@ -78,6 +77,7 @@ __all__ = [
     "sample",
     "speculative_generate",
     "stream",
+    "stream_tokens",
     "to_distribution",
     "tokens_seen",
     "verify",

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from llmbook.inference.reader import Conditioned, check_prompt, pad_left
+from llmbook.inference.decoding_state import ConditionedDecoder, check_prompt, pad_left
 from llmbook.inference.request import Completion, FinishReason, Request
 from llmbook.inference.sampling import tokens_seen
 from llmbook.inference.stopping import check_lengths, end_tokens
@@ -57,7 +57,7 @@ class Engine:
     ):
         if max_batch < 1:
             raise ValueError(f"max_batch={max_batch}: at least one text must be allowed at a time")
-        if isinstance(model, (Conditioned, EncoderDecoderLM)):
+        if isinstance(model, (ConditionedDecoder, EncoderDecoderLM)):
             raise ValueError("an encoder–decoder has a source for each text: use generate, for a batch of sources")
         weight = next(model.parameters())
         self.model, self.max_batch, self.continuous = model, max_batch, continuous

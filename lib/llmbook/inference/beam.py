@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from llmbook.inference.reader import Reader, TokenMask
+from llmbook.inference.decoding_state import DecodingState, TokenMask
 from llmbook.inference.sampling import FORBIDDEN
 from llmbook.inference.stopping import check_lengths, end_tokens
 from llmbook.model import evaluating
@@ -69,7 +69,7 @@ def beam_search(
     if max_new_tokens == 0:
         raise ValueError("max_new_tokens=0: a search needs at least one token to choose")
     max_len = input_ids.shape[-1] + max_new_tokens
-    reader = Reader(model, input_ids, attention_mask=attention_mask, max_len=max_len, use_cache=use_cache)
+    reader = DecodingState(model, input_ids, attention_mask=attention_mask, max_len=max_len, use_cache=use_cache)
     with evaluating(model):
         found = _search(reader, num_beams, max_new_tokens, length_penalty, ends)
     scores, texts = found.scores[:, :num_return_sequences], found.texts[:, :num_return_sequences]
@@ -83,7 +83,7 @@ def beam_search(
     return Beams(torch.cat([prompts, texts], dim=1), scores.flatten())
 
 
-def _search(reader: Reader, num_beams: int, max_new_tokens: int, alpha: float, ends: list[int]) -> "Finished":
+def _search(reader: DecodingState, num_beams: int, max_new_tokens: int, alpha: float, ends: list[int]) -> "Finished":
     batch, n_prompt = reader.ids.shape
     end_ids = torch.tensor(ends, dtype=torch.long, device=reader.ids.device)
     found = Finished(batch, num_beams, max_new_tokens, fill=ends[0] if ends else 0, device=reader.ids.device)

@@ -1,6 +1,6 @@
 """Writing text one token at a time: read the context, draw the next token, append it, repeat.
 
-How the context is read is ``Reader``'s affair, how the token is drawn ``Sampling``'s; here is the loop of the two.
+``DecodingState`` knows how the context is read, ``Sampling`` how the token is drawn; here is the loop of the two.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmbook.inference.reader import Reader, TokenMask
+from llmbook.inference.decoding_state import DecodingState, TokenMask
 from llmbook.inference.sampling import FORBIDDEN, Sampling
 from llmbook.inference.stopping import check_lengths, end_tokens
 from llmbook.model import Cache, evaluating
@@ -36,7 +36,7 @@ def generate(
     """Continue every row of ``input_ids`` by up to ``max_new_tokens`` tokens; the prompt is part of the result.
 
     Args:
-        model: a ``DecoderLM``, or a ``Conditioned`` encoder–decoder.
+        model: a ``DecoderLM``, or a ``ConditionedDecoder`` encoder–decoder.
         input_ids: the prompts. Rows of different length are padded on the left.
         max_new_tokens: how many tokens to write at most.
         temperature, top_k, top_p, min_p, repetition_penalty: how to choose; see ``Sampling``. temperature=0 is greedy.
@@ -45,7 +45,7 @@ def generate(
         min_new_tokens: how many tokens to write before the end token is allowed.
         attention_mask: 1 or True on real tokens, 0 on padding.
         generator: makes the draws repeatable; on the model's device.
-        use_cache, cache: as ``Reader`` takes them; they change the speed, not the text.
+        use_cache, cache: as ``DecodingState`` takes them; they change the speed, not the text.
 
     Raises:
         ValueError: an argument is out of range; the message names it.
@@ -63,7 +63,7 @@ def generate(
     return reader.ids
 
 
-def draw_tokens(
+def stream_tokens(
     model: nn.Module,
     input_ids: Int[Tensor, "B T"],
     *,
@@ -104,15 +104,17 @@ def _begin(
     eos_token_id: int | Sequence[int] | None,
     generator: torch.Generator | None,
     **reading: Any,
-) -> tuple[Reader, Iterator[Tensor]]:
+) -> tuple[DecodingState, Iterator[Tensor]]:
     """The texts, and the steps that write them on; everything checked, nothing written yet."""
     ends = end_tokens(eos_token_id, model.config.vocab_size)
     check_lengths(max_new_tokens, min_new_tokens, ends=ends)
-    reader = Reader(model, input_ids, max_len=input_ids.shape[-1] + max_new_tokens, **reading)
+    reader = DecodingState(model, input_ids, max_len=input_ids.shape[-1] + max_new_tokens, **reading)
     return reader, _steps(reader, sampling, max_new_tokens, min_new_tokens, ends, generator)
 
 
-def _steps(reader: Reader, sampling: Sampling, max_new_tokens: int, min_new_tokens: int, ends: list[int], generator):
+def _steps(
+    reader: DecodingState, sampling: Sampling, max_new_tokens: int, min_new_tokens: int, ends: list[int], generator
+):
     ends = torch.tensor(ends, dtype=torch.long, device=reader.ids.device)
     finished = torch.zeros_like(reader.ids[:, :1], dtype=torch.bool)  # [B, 1]
     for step in range(max_new_tokens):
@@ -146,7 +148,7 @@ def next_token_distribution(
 ) -> Float[Tensor, "B V"]:
     """The probabilities ``generate`` would draw the next token of each row from, with the same dials."""
     sampling = Sampling.of(dials)
-    reader = Reader(model, input_ids, attention_mask=attention_mask, use_cache=False)
+    reader = DecodingState(model, input_ids, attention_mask=attention_mask, use_cache=False)
     with evaluating(model):
         seen = sampling.seen(input_ids, attention_mask, vocab_size=model.config.vocab_size)
         return sampling.distribution(reader.logits()[:, -1], seen)

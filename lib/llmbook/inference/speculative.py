@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmbook.inference.reader import Reader
+from llmbook.inference.decoding_state import DecodingState
 from llmbook.inference.sampling import Sampling, check_generator, sample, tokens_seen
 from llmbook.inference.stopping import check_lengths, end_tokens
 from llmbook.model import evaluating
@@ -47,11 +47,11 @@ class ModelDraft:
 
     def __init__(self, model: nn.Module, *, generator: torch.Generator | None = None, **dials: Any):
         self.model, self.generator, self.sampling = model, generator, Sampling.of(dials)
-        self._reader: Reader | None = None
+        self._reader: DecodingState | None = None
 
     def propose(self, ids: Int[Tensor, "1 T"], k: int) -> tuple[Int[Tensor, "n"], Float[Tensor, "n V"]]:
         if self._reader is None:
-            self._reader = Reader(self.model, ids)
+            self._reader = DecodingState(self.model, ids)
         else:
             self._reader.rewrite(ids)  # rejected guesses are forgotten, what replaced them is read
         q = []
@@ -147,7 +147,7 @@ def speculative_generate(
     if len(input_ids) != 1:
         raise ValueError(f"input_ids has {len(input_ids)} rows: speculation writes one text, as each accepts its own")
     n_prompt = input_ids.shape[1]
-    reader = Reader(model, input_ids, max_len=n_prompt + max_new_tokens)
+    reader = DecodingState(model, input_ids, max_len=n_prompt + max_new_tokens)
     text, n_proposed, n_accepted, ended = input_ids, 0, 0, False
     with evaluating(model):
         while text.shape[1] < n_prompt + max_new_tokens and not ended:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmbook.inference.generate import draw_tokens
-from llmbook.inference.reader import pad_left
+from llmbook.inference.decoding_state import pad_left
+from llmbook.inference.generate import stream_tokens
 from llmbook.inference.stopping import StopStrings, end_tokens
 from llmbook.text import Tokenizer
 
@@ -88,13 +88,13 @@ def stream(
     """Continue ``prompt`` and yield the new text piece by piece, each as soon as it is final.
 
     Ends before the first stop string in the new text, before an end token, or after ``max_new_tokens``. The other
-    options are those of ``draw_tokens``. Raises ValueError naming what is out of range, before anything is written.
+    options are those of ``stream_tokens``. Raises ValueError naming what is out of range, before anything is written.
     """
     ids = tokenizer.encode(prompt)
     text = TextStream(tokenizer, ids, stop=stop)
     ends = end_tokens(eos_token_id, model.config.vocab_size)
     input_ids = torch.tensor([ids], dtype=torch.long, device=_device(model))  # [1, T]
-    tokens = draw_tokens(model, input_ids, max_new_tokens=max_new_tokens, eos_token_id=ends, **options)
+    tokens = stream_tokens(model, input_ids, max_new_tokens=max_new_tokens, eos_token_id=ends, **options)
     return _pieces((int(token) for token in tokens), text, ends)
 
 
@@ -124,7 +124,7 @@ def complete(
     running = set(range(len(rows)))
     if attention_mask.all():
         attention_mask = None  # nothing is padded, and not every model takes a mask
-    tokens = draw_tokens(
+    tokens = stream_tokens(
         model, input_ids, attention_mask=attention_mask, max_new_tokens=max_new_tokens, eos_token_id=ends, **options
     )
     for column in tokens:

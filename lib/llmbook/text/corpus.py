@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llmbook.storage.sources import SourceError, fetch_file, locate_package_files
 from llmbook.text.registry import REGISTRY, Entry
-from llmbook.text.sources import SourceError, fetch_file, locate_package_files
 
 
 @dataclass(frozen=True, kw_only=True)

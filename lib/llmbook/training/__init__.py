@@ -12,6 +12,7 @@ from llmbook.training.checkpoint import (
     save_checkpoint,
 )
 from llmbook.training.config import TrainConfig
+from llmbook.training.errors import TrainingError
 from llmbook.training.evaluate import Evaluation, evaluate, mean_loss
 from llmbook.training.history import History
 from llmbook.training.loop import Trainer
@@ -32,9 +33,8 @@ from llmbook.training.objectives import (
     seq2seq_loss,
 )
 from llmbook.training.optim import adamw, cosine_schedule, parameter_groups, trapezoid_schedule
-from llmbook.training.runtime import Runtime, choose_device
+from llmbook.training.runtime import Runtime, choose_runtime
 from llmbook.training.step import StepResult, train_step
-from llmbook.training.trouble import TrainingError
 
 __all__ = [
     "Announce",
@@ -58,7 +58,7 @@ __all__ = [
     "TrainingError",
     "adamw",
     "causal_lm_loss",
-    "choose_device",
+    "choose_runtime",
     "classification_loss",
     "cosine_schedule",
     "evaluate",

@@ -80,7 +80,7 @@ def _block(seed: int) -> tuple:
     sizes = dict(vocab_size=5, max_seq_len=8, d_model=8, n_layers=1, n_heads=2)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        part = DecoderLM(TransformerConfig.gpt2(**sizes, init_std=0.3)).body.blocks[0]
+        part = DecoderLM(TransformerConfig.gpt2(**sizes, init_std=0.3)).backbone.blocks[0]
         for norm in (part.attention_norm, part.feed_forward_norm):
             torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
         return torch.randn(1, 5, 8), part.requires_grad_(False)

@@ -19,7 +19,10 @@ WIDEST = 8.0  # an arrow of weight 1
 
 
 class Area:
-    """Where parts are put and checked, with those that all drawings are made of: boxes, text, arrows."""
+    """Where parts are put and checked, with those that all drawings are made of: boxes, text, arrows.
+
+    Raises FigureError for a drawing without alt text, and for a part that lies outside or cannot be read.
+    """
 
     def __init__(
         self, width: float, height: float, *, alt: str, title: str = "", caption: str = "", scroll: bool = False
@@ -68,7 +71,7 @@ class Area:
     ) -> Place:
         """Text whose middle line lies at ``y``; anchor: which end lies at ``x``, "start", "middle" or "end".
 
-        role: "ink" or "soft", which can be read on every background.
+        role: "ink" or "soft", which can be read on every background; any other raises FigureError.
         """
         if role not in ROLES[:2]:
             raise FigureError(f"text in {role!r} cannot be read on every background; use 'ink' or 'soft'")
@@ -93,7 +96,8 @@ class Area:
     ) -> None:
         """An arrow, or a line where ``headed`` is False, with text at its middle.
 
-        weight: from 0 to 1, drawn as width. bend: how far the middle lies to the left of the way, as a share of it.
+        weight: from 0 to 1, drawn as width; FigureError outside of it.
+        bend: how far the middle lies to the left of the way, as a share of it.
         """
         if weight is not None and not 0 <= weight <= 1 + 1e-6:
             raise FigureError(f"an arrow's weight is {weight:g}; it lies between 0 and 1")

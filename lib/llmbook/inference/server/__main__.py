@@ -14,7 +14,8 @@ from llmbook.inference.batching import Engine
 from llmbook.inference.server.app import CompletionServer, Limits
 from llmbook.interop import load_model, load_pretrained
 from llmbook.model import DecoderLM
-from llmbook.text import SourceError, Tokenizer
+from llmbook.storage import SourceError
+from llmbook.text import Tokenizer
 
 GRACE = 10.0  # seconds
 
