@@ -49,9 +49,9 @@ def decoder_diagram(
         400,
         600,
         title=f"{name}: {_short(total)} parameters",
-        alt=f"{name} from below to above: token ids, embeddings, then {layers} blocks on one residual stream, a last norm, "
-        f"logits. In a block attention and the feed-forward layer each read a normalised copy of the stream and add their "
-        f"result to it. Parameters: {', '.join(f'{_called(part)} {n:,}' for part, n in parameters.items())}.",
+        alt=f"{name} from below to above: token ids, embeddings, then {layers} blocks on one residual stream, a last "
+        "norm, logits. In a block attention and the feed-forward layer each read a normalised copy of the stream and "
+        f"add their result to it. Parameters: {', '.join(f'{_called(part)} {n:,}' for part, n in parameters.items())}.",
         caption="Choose a box (click, or Tab): its shape, its parameters, its line of code. The vertical line is the "
         "residual stream; nothing on it is replaced, every part adds.",
     )
