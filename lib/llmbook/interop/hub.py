@@ -154,7 +154,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there, though {INDEX} names it: has the download ended?")
+        raise ValueError(f"{path} is not there, though {INDEX} names it: has the download ended?")
     try:
         return load_file(path)
     except SafetensorError as error:
