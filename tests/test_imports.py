@@ -15,6 +15,8 @@ MAY_IMPORT = {
     "notebook": set(),
     "figures": {"notebook"},
     "interpret": {"model"},
+    "evaluation": set(),
+    "retrieval": set(),
     "parallel": {"model"},
     "training": {"storage", "model", "text"},
     "compression": {"model", "text", "training"},

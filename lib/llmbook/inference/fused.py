@@ -33,6 +33,7 @@ NEEDED = dict(
     embedding_norm=False, sliding_window=None, full_layers=(), window_rope_theta=None, conv_width=None,
     scale_embeddings=False, logit_scale=1.0, n_segments=0, n_decoder_layers=None, qkv_bias=False,
     zero_centred_norm=False, rotary_fraction=1.0, nope_layers=(), attention_cap=None, logit_cap=None,
+    mixers=(), experts=None,
 )  # fmt: skip
 
 

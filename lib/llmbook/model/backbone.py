@@ -53,8 +53,8 @@ class Output:
 class Backbone(Counted):
     """Embeddings, L blocks and, unless they are post-norm, a last norm; ``causal`` says whether the future is hidden.
 
-    Raises ValueError for ``n_decoder_layers``, and for a sliding window or short convolutions where the future is not
-    hidden.
+    Raises ValueError for ``n_decoder_layers``, and for a sliding window, short convolutions or mixers where the
+    future is not hidden.
     """
 
     def __init__(self, config: TransformerConfig, *, causal: bool, cross_attention: bool = False):
@@ -71,6 +71,8 @@ class Backbone(Counted):
             raise ValueError(
                 f"conv_width={config.conv_width}: short convolutions look back only; an encoder takes conv_width=None"
             )
+        if any(config.mixers) and not causal:
+            raise ValueError(f"mixers={config.mixers} read in order: they need a causal model, not an encoder")
         self.config, self.causal = config, causal
         self.embeddings = Embeddings(config)
         self.blocks = nn.ModuleList(
@@ -116,7 +118,7 @@ class Backbone(Counted):
                 entry of ``input_ids`` is no token (a GPU stops with an error of its own),
                 not exactly one of ``input_ids`` and ``inputs_embeds`` is given, ``input_ids`` without an axis for the
                 batch, ``memory_mask`` without ``memory``, a cache to an encoder, or ``mask`` to a model with short
-                convolutions, which it would not hold back.
+                convolutions or mixers, which it would not hold back.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds, not both and not neither")
@@ -126,10 +128,11 @@ class Backbone(Counted):
             raise ValueError("memory_mask was given without the memory [B, M, C] it describes")
         if cache is not None and not self.causal:
             raise ValueError("a cache holds what came before, but an encoder also reads what comes after: use none")
-        if mask is not None and self.config.conv_width is not None:
+        if mask is not None and self._reads_in_order:
+            beside = "conv_width" if self.config.conv_width is not None else "mixers"
             raise ValueError(
-                f"mask says who may read whom, but with conv_width={self.config.conv_width} each position also reads "
-                "those just before it: make the model with conv_width=None"
+                f"mask says who may read whom, but with {beside}={getattr(self.config, beside)} each position also "
+                f"reads what stands before it: make the model without {beside}"
             )
         given = input_ids if inputs_embeds is None else inputs_embeds
         if inputs_embeds is None and given.ndim < 2:
@@ -158,7 +161,7 @@ class Backbone(Counted):
             memory_mask=None if memory_mask is None else padding_mask(memory_mask),
             need_weights=need_weights,
         )
-        if self.config.conv_width is not None and attention_mask is not None:
+        if self._reads_in_order and attention_mask is not None:
             shared["real"] = attention_mask[:, -q_len:] != 0  # [B, T]
         hidden, attentions, cross_attentions = [x], [], []  # the stream is kept only where it was asked for
         for i, block in enumerate(self.blocks):
@@ -176,6 +179,11 @@ class Backbone(Counted):
             attentions=tuple(attentions) if need_weights else None,
             cross_attentions=tuple(cross_attentions) if need_weights and memory is not None else None,
         )
+
+    @property
+    def _reads_in_order(self) -> bool:
+        """Whether parts other than attention read earlier positions, past every mask."""
+        return self.config.conv_width is not None or any(self.config.mixers)
 
     def _window(self, mask, q_len: int, k_len: int, device) -> Bool[Tensor, "..."] | None:
         """The mask of layers with a window, where it hides anything and no other mask was given."""

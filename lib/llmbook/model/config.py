@@ -10,7 +10,9 @@ import json
 from dataclasses import InitVar, asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from llmbook.model import config_checks
+from llmbook.model import config_checks, mixers
+from llmbook.model.experts import Experts
+from llmbook.model.mixers import Mixer
 from llmbook.model.rotary import RopeScaling
 
 Positions = Literal["none", "sinusoidal", "learned", "t5", "alibi", "rope"]
@@ -41,14 +43,13 @@ class TransformerConfig:
     1/sqrt(d_model)). ``layers.py`` draws the places of norms. ``qk_norm`` normalises queries and keys, each head by
     itself or, with ``qk_norm_width="all"``, all heads together. With ``zero_centred_norm`` an RMSNorm multiplies by
     1 + its weight. ``bias`` is for every linear layer and LayerNorm of a block; ``qkv_bias`` is for queries, keys and
-    values, where it differs.
-    ``conv_width`` gives a causal model short convolutions over that many positions in front of attention and of the
-    feed-forward net (``short_conv.py``; None for none).
-    ``zero_init`` starts both projections into the residual stream at 0, so that every block begins as the identity.
+    values, where it differs. ``mixers`` stand in the place of attention, in turn from the first layer on, None for
+    attention (``mixers.py``; rotary positions, biases and windows are attention's); ``experts`` gives every
+    feed-forward net several (``experts.py``). ``conv_width`` gives a causal model short convolutions over that many
+    positions in front of attention and of the feed-forward net (``short_conv.py``; None for none). ``zero_init`` starts
+    both projections into the residual stream at 0, so that every block begins as the identity.
     ``n_decoder_layers`` is the depth of the second stack of an encoder–decoder (None: as deep as the first).
-
-    Raises:
-        ValueError: a size or choice is impossible; the message names it and what would be possible.
+    Raises ValueError for a size or choice that is impossible; the message names it and what would be possible.
     """
 
     vocab_size: int
@@ -80,6 +81,8 @@ class TransformerConfig:
     qk_norm: bool = False
     qk_norm_width: QkNormWidth = "head"
     feed_forward: Activation = "gelu"
+    mixers: tuple[Mixer | None, ...] = ()
+    experts: Experts | None = None
     conv_width: int | None = None
     bias: bool = True
     qkv_bias: bool | None = None
@@ -98,6 +101,8 @@ class TransformerConfig:
         for name in ("full_layers", "nope_layers"):
             if isinstance(getattr(self, name), list):  # JSON has lists alone
                 object.__setattr__(self, name, tuple(getattr(self, name)))
+        if isinstance(self.mixers, list):
+            object.__setattr__(self, "mixers", tuple(map(mixers.from_dict, self.mixers)))
         for name in config_checks.SIZES:
             config_checks.at_least_one(self, name)
         for name, value in self._derivable().items():
@@ -201,8 +206,12 @@ class TransformerConfig:
         """Whether this layer reads only the last ``sliding_window`` positions."""
         return self.sliding_window is not None and layer not in self.full_layers
 
+    def mixer(self, layer: int) -> Mixer | None:
+        """What stands in this layer in the place of attention; None for attention itself."""
+        return self.mixers[layer % len(self.mixers)] if self.mixers else None
+
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"mixers": tuple(map(mixers.to_dict, self.mixers))}
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2)
@@ -220,6 +229,9 @@ class TransformerConfig:
         values = dict(values)
         if isinstance(values.get("rope_scaling"), dict):
             values["rope_scaling"] = RopeScaling(**values["rope_scaling"])
+        if isinstance(values.get("experts"), dict):
+            values["experts"] = Experts(**values["experts"])
+        values["mixers"] = list(values.get("mixers", ()))  # which makes values of them
         config = cls(**values)
         derived = [name for name, value in config._derivable().items() if getattr(config, name) == value]
         return config.replace(**dict.fromkeys(derived))

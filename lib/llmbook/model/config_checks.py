@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from llmbook.model.experts import Experts
+from llmbook.model.mixers import MIXERS, Mixer
 from llmbook.model.rotary import RopeScaling
 
 SIZES = ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads", "t5_buckets", "t5_max_distance")
@@ -14,6 +16,10 @@ _DERIVED_SIZES = ("n_kv_heads", "d_head", "d_ff")
 _OPTIONAL_SIZES = ("n_decoder_layers", "sliding_window", "conv_width")
 _POSITIVE = ("rope_theta", "norm_eps", "init_std", "logit_scale")
 _POSITIVE_OR_NONE = ("attention_scale", "attention_cap", "logit_cap", "window_rope_theta")
+_OF_ATTENTION = {  # settings that only attention reads, and their values that ask for nothing
+    "positions": ("none", "sinusoidal", "learned"), "sliding_window": (None,), "attention_scale": (None,),
+    "attention_cap": (None,), "qk_norm": (False,),
+}  # fmt: skip
 _FLAGS = ("zero_centred_norm", "qkv_bias")
 
 
@@ -50,10 +56,28 @@ def check(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
         raise ValueError(f"dropout={config.dropout!r} is not a probability below 1")
     _check_positions(config)
     _check_layers(config)
+    _check_parts(config)
     if config.qk_norm_width != "head" and not config.qk_norm:
         raise ValueError(f"qk_norm_width={config.qk_norm_width!r} needs qk_norm=True")
     if config.zero_centred_norm and config.norm != "rmsnorm":
         raise ValueError(f"zero_centred_norm=True is for norm='rmsnorm', not {config.norm!r}")
+
+
+def _check_parts(config: Any) -> None:
+    """Mixers and experts: values of their kinds, and attention somewhere for the settings that are attention's."""
+    if not isinstance(config.mixers, tuple) or not all(isinstance(m, Mixer | None) for m in config.mixers):
+        raise ValueError(f"mixers={config.mixers!r}: give a tuple of {', '.join(MIXERS)} mixers, or None for attention")
+    depth = max(config.n_layers, config.n_decoder_layers or 0)
+    if len(config.mixers) > depth:
+        raise ValueError(f"mixers={config.mixers!r} are more than the {depth} layers they are for")
+    if not isinstance(config.experts, Experts | None):
+        raise ValueError(f"experts={config.experts!r}: give Experts(n_experts=…, n_active=…), or None")
+    if config.mixers and None not in config.mixers:
+        for name, usual in _OF_ATTENTION.items():
+            if getattr(config, name) not in usual:
+                raise ValueError(
+                    f"{name}={getattr(config, name)!r} is attention's, and no layer of mixers has attention"
+                )
 
 
 def at_least_one(config: Any, name: str) -> None:

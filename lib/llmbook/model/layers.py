@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from llmbook.model.cache import LayerCache
 from llmbook.model.config import GATED, TransformerConfig
+from llmbook.model.experts import ExpertFeedForward
 from llmbook.model.linear import Linear
 from llmbook.model.multi_head import MultiHeadAttention
 from llmbook.model.norms import make_norm
@@ -80,7 +81,8 @@ class Block(nn.Module):
 
     With ``cross_attention`` a third part between the two reads another sequence, the encoder's, in the same way.
     With ``conv_width`` a short convolution stands in front of the first and the last. ``layer``, the block's place in
-    the stack, says whether it has a window and whether it turns queries and keys.
+    the stack, says whether it has a window, whether it turns queries and keys, and whether another mixer of
+    ``config.mixers`` stands in the place of attention.
     """
 
     def __init__(self, config: TransformerConfig, *, layer: int = 0, cross_attention: bool = False):
@@ -90,16 +92,16 @@ class Block(nn.Module):
         inner, outer = self.norm_position != "output", self.norm_position in ("sandwich", "output")
         self.attention_norm = make_norm(config) if inner else None
         self.attention_conv = make_conv(config, place=0)
-        self.attention = make_attention(config)
+        mixer = config.mixer(layer)
+        self.attention = make_attention(config) if mixer is None else mixer.make(config)
+        self.recurrent = mixer is not None
         self.attention_output_norm = make_norm(config) if outer else None
         self.cross_attention_norm = make_norm(config) if cross_attention and inner else None
         self.cross_attention = make_attention(config) if cross_attention else None
         self.cross_attention_output_norm = make_norm(config) if cross_attention and outer else None
         self.feed_forward_norm = make_norm(config) if inner else None
         self.feed_forward_conv = make_conv(config, place=1)
-        self.feed_forward = FeedForward(
-            d_model=config.d_model, d_ff=config.d_ff, activation=config.feed_forward, bias=config.bias
-        )
+        self.feed_forward = make_feed_forward(config)
         self.feed_forward_output_norm = make_norm(config) if outer else None
         self.dropout = nn.Dropout(config.dropout)
 
@@ -120,13 +122,14 @@ class Block(nn.Module):
         """One step of the residual stream.
 
         ``mask``, ``bias``, ``causal`` and ``angles`` go to self-attention, as ``MultiHeadAttention.forward`` has them;
-        ``memory`` and its mask are for cross-attention. ``real`` is False on padding, which the short convolutions must
-        not read (attention has a mask for it).
+        ``memory`` and its mask are for cross-attention. ``real`` is False on padding, which short convolutions and
+        other mixers must not read (attention has a mask for it).
 
         Returns the stream, the weights of self-attention and those of cross-attention, None where not asked for.
 
         Raises:
-            ValueError: ``memory`` without cross-attention to read it, or the other way round.
+            ValueError: ``memory`` without cross-attention to read it, or the other way round; or ``need_weights`` of a
+                mixer, which has none.
         """
         if (memory is None) != (self.cross_attention is None):
             raise ValueError(
@@ -134,9 +137,16 @@ class Block(nn.Module):
             )
         entering = self._enter(self.attention_norm, x, self.attention_conv, real=real, cache=cache)
         angles = angles if self.rotates else None
-        read, weights = self.attention(
-            entering, mask=mask, bias=bias, causal=causal, angles=angles, cache=cache, need_weights=need_weights
-        )
+        if self.recurrent:
+            if need_weights:
+                raise ValueError(
+                    f"need_weights: {type(self.attention).__name__} has no weights; ask a model of attention"
+                )
+            read, weights = self.attention(entering, real=real, cache=cache), None
+        else:
+            read, weights = self.attention(
+                entering, mask=mask, bias=bias, causal=causal, angles=angles, cache=cache, need_weights=need_weights
+            )
         x = self._leave(self.attention_norm, x, read, self.attention_output_norm)
         cross_weights = None
         if self.cross_attention is not None:
@@ -182,6 +192,18 @@ def make_attention(config: TransformerConfig) -> MultiHeadAttention:
         norm_eps=config.norm_eps,
         backend=config.attention_backend,
     )
+
+
+def make_feed_forward(config: TransformerConfig) -> FeedForward | ExpertFeedForward:
+    """The feed-forward net a configuration describes, or its experts behind their router."""
+
+    def one() -> FeedForward:
+        return FeedForward(d_model=config.d_model, d_ff=config.d_ff, activation=config.feed_forward, bias=config.bias)
+
+    if config.experts is None:
+        return one()
+    experts = [one() for _ in range(config.experts.n_experts)]
+    return ExpertFeedForward(experts, d_model=config.d_model, n_active=config.experts.n_active)
 
 
 def make_conv(config: TransformerConfig, *, place: int) -> ShortConv | None:

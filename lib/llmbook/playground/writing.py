@@ -23,6 +23,8 @@ GATED = ("swiglu", "geglu", "geglu_tanh")
 # Choices of a model that a page cannot make: the plain value, and what the others would need.
 LEFT_OUT: dict[str, tuple[Any, str]] = {
     "conv_width": (None, "short convolutions"),
+    "mixers": ((), "mixers other than attention"),
+    "experts": (None, "experts"),
     "zero_centred_norm": (False, "gains of 1 + weight"),
     "qk_norm_width": ("head", "norm over all heads together"),
     "rotary_fraction": (1.0, "heads that are turned in part"),
