@@ -27,7 +27,6 @@ WAITING = {
     "2-concepts/pretraining-and-transfer",
     "2-concepts/prompting",
     "2-concepts/tokens",
-    "2-concepts/transformer",
     "5-practice/pretraining",
 }
 EXERCISES = 3
