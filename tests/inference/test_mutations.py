@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from llmbook.inference import beam, sampling, stopping, streaming
+from llmbook.inference import beam, sampling, stopping, text_stream
 from llmbook.inference import speculative as speculation
 from llmbook.model import KVCache
 from tests.inference import test_beam, test_generate, test_sampling, test_speculative, test_streaming
@@ -32,8 +32,8 @@ def not_divided(found, scores, texts):
     real["add"](found, scores * texts.shape[2] ** 2.0, texts)  # undoes α = 2
 
 
-def top_p_first(dials, logits, seen=None):
-    logits = sampling.keep_top_p(dials._penalised(logits, seen), dials.top_p)
+def top_p_first(dials, scores):
+    logits = sampling.keep_top_p(scores, dials.top_p)
     logits = sampling.apply_temperature(logits, dials.temperature)
     return sampling.keep_min_p(sampling.keep_top_k(logits, dials.top_k), dials.min_p).softmax(-1)
 
@@ -68,7 +68,7 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         test_sampling.test_the_penalty_lowers_negative_logits_too,
     ),
     "top-p before temperature": (
-        sampling.Sampling, "distribution", top_p_first,
+        sampling.Sampling, "probabilities", top_p_first,
         lambda: test_sampling.test_all_dials_together_equal_transformers(
             torch.randn(16, 50, generator=torch.Generator().manual_seed(3)) * 3
         ),
@@ -78,7 +78,7 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         lambda: test_generate.test_every_dial_in_a_padded_batch(dict(temperature=0, repetition_penalty=1.7)),
     ),
     "half a character given out": (
-        streaming, "LONGEST", 0, lambda: test_streaming.test_pieces_make_the_whole_text("byte"),
+        text_stream, "LONGEST", 0, lambda: test_streaming.test_pieces_make_the_whole_text("byte"),
     ),
     "the beginning of a stop string given out": (
         stopping.StopStrings, "_open_beginning", lambda watcher: 0,

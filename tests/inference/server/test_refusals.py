@@ -5,10 +5,10 @@ import socket
 import pytest
 
 from llmbook.inference import Engine
-from llmbook.inference.server import CompletionServer
+from llmbook.inference.server import ModelServer
 from llmbook.text import CharTokenizer
 
-from .helpers import PATIENCE, Script, ask, chat, complete, completion, serving
+from .helpers import PATIENCE, Script, address, ask, chat, complete, completion, serving
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_bodies_of_the_wrong_size_or_kind(server):
         ({"Content-Type": "application/json", "Content-Length": "9" * 5000}, 413),  # more digits than int() reads
     ]:
         assert ask(server, "POST", "/v1/completions", b"" if expected != 415 else b"{}", headers)[0] == expected
-    with socket.create_connection(server._http.server_address[:2], timeout=PATIENCE) as raw:
+    with socket.create_connection(address(server), timeout=PATIENCE) as raw:
         raw.sendall(b"nonsense\r\n\r\n")
         assert b'"error"' in raw.makefile("rb").read()
     status, headers, _ = ask(server, "PUT", "/v1/models")
@@ -114,4 +114,4 @@ def test_characters_the_tokenizer_does_not_know(model):
         assert (status, answer["error"]["param"]) == (400, "prompt")
         assert "'你'" in answer["error"]["message"]
     with pytest.raises(ValueError, match="draws from 256 tokens, and the tokenizer reads 3"):
-        CompletionServer(Engine(model, n_pages=1), CharTokenizer("abc"), name="tiny")
+        ModelServer(Engine(model, n_pages=1, tokenizer=CharTokenizer("abc")), name="tiny")
