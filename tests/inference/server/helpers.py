@@ -82,7 +82,7 @@ def address(server) -> tuple[str, int]:
 def ask(server, method, path, body=None, headers=None):
     """Status, headers and the JSON of an answer."""
     connection = connect(server)
-    sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    sent = json.dumps(body).encode() if isinstance(body, dict) else body
     headers = {"Content-Type": "application/json"} if headers is None else headers
     connection.request(method, path, body=sent, headers=headers)
     response = connection.getresponse()

@@ -10,6 +10,7 @@ from llmbook.inference.server import Limits
 from .helpers import (
     PATIENCE,
     Script,
+    address,
     ask,
     complete,
     completion,
@@ -79,13 +80,14 @@ def test_an_answer_that_takes_too_long_is_given_up():
 
 def test_a_body_that_never_comes():
     """A thread held for ever by a client that announces a body, or nothing at all, and is silent."""
-    with serving(Script("a"), limits=Limits(body_timeout=0.2)) as server:
+    with serving(Script("a"), limits=Limits(body_timeout=0.2, idle_timeout=1)) as server:
         where = address(server)
         with (
             socket.create_connection(where, timeout=PATIENCE) as announced,
             socket.create_connection(where) as silent,
         ):
-            head = "POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+            head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            head += "Content-Length: 9\r\n\r\n"
             announced.sendall(head.encode())
             assert announced.makefile("rb").readline().split()[1] == b"408"
             silent.settimeout(20)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import uvicorn
 from torch import Tensor
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from llmbook.inference.batching import Engine
 from llmbook.inference.server.errors import ApiError
@@ -26,12 +27,14 @@ from llmbook.text import HFTokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the server puts up with: bytes of a body, texts that wait, seconds for an answer and for a body."""
+    """What the server puts up with: bytes of a body, texts that wait, seconds for an answer and for a body, and seconds
+    (whole ones) that a connection may be silent."""
 
     max_body: int = 2**20
     max_waiting: int = 32
     answer_timeout: float = 600.0
     body_timeout: float = 10.0
+    idle_timeout: int = 10
 
 
 class ModelServer:
@@ -73,23 +76,18 @@ class ModelServer:
         self.closing = False
         self._encoding = threading.Lock()
         self._socket = _listen(host, port)
+        self.url = "http://{}:{}".format(*self._socket.getsockname()[:2])
         self.counters = Metrics(engine)
         self.service = self.worker = None
         if engine is not None:
             self.service = Service(engine, name=name, end_tokens=end_tokens, chat_template=chat_template)
             self.worker = Worker(engine, max_open=engine.max_batch + limits.max_waiting, metrics=self.counters)
         config = uvicorn.Config(
-            Routes(self).app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
+            Routes(self).app, http=_Protocol, ws="none", timeout_keep_alive=limits.idle_timeout, lifespan="off", log_config=None, access_log=False,
             server_header=False,
         )  # fmt: skip
         self._http = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        host, port = self._socket.getsockname()[:2]
-        return f"http://{host}:{port}"
 
     @property
     def healthy(self) -> bool:
@@ -142,6 +140,14 @@ class ModelServer:
 
     def _serve(self) -> None:
         asyncio.run(self._http.serve(sockets=[self._socket]))
+
+
+class _Protocol(H11Protocol):
+    """As uvicorn's, but a connection that says nothing at first is closed like one that says nothing more."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
 
 def _check_tokenizer(engine: Engine) -> None:

@@ -239,6 +239,11 @@ class Routes:
             await self._drain(request)
             given = kind or "without a type"
             raise ApiError(415, f"the body must be sent as Content-Type: application/json, not {given}")
+        if (
+            len(said := request.headers.get("Content-Length", "")) > 18 or int(said or 0) > limit
+        ):  # h11 took it as digits
+            await self._drain(request)
+            raise ApiError(413, f"the body has {said} bytes; at most {limit} are read", code="body_too_large")
         body = bytearray()
         try:
             async with asyncio.timeout(patience):

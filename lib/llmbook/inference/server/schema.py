@@ -21,7 +21,7 @@ NEUTRAL: dict[str, Any] = {
 }  # fmt: skip
 
 Text = Annotated[str, Field(min_length=1)]
-Tokens = Annotated[list[int], Field(min_length=1)]
+Token = Annotated[int, Field(ge=0, lt=2**31)]
 Body = TypeVar("Body", bound="RequestBody")
 
 
@@ -147,7 +147,7 @@ class TextRequest(RequestBody):
 class CompletionRequest(TextRequest):
     """``POST /v1/completions``."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | list[str] | list[Token] | list[list[Token]]
     max_tokens: int | None = Field(16, ge=0)
     best_of: int | None = Field(None, ge=1, le=128)
     logprobs: int | None = Field(None, ge=0, le=20)

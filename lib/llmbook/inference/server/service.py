@@ -90,7 +90,7 @@ class Service:
                 prompt_logprobs=scores_prompt or only_prompt,
             )
         except ValueError as error:
-            raise ApiError(400, str(error), param=str(error).partition("=")[0]) from None
+            raise ApiError(400, str(error), param=_named(error)) from None
 
     def _grammar(self, asked: TextRequest) -> Grammar | None:
         schema = asked.response_format.schema_wanted
@@ -124,7 +124,12 @@ class Service:
             request = Request(prompt_ids=ids, sampling=Sampling.of(sampling, options))
             self.engine.check(request)
         except ValueError as error:  # an empty prompt, a character the tokenizer does not know
-            named = str(error).partition("=")[0].partition(" ")[0]
-            known = {"min_new_tokens": "min_tokens", "logit_bias": "logit_bias"}
-            raise ApiError(400, str(error), param=known.get(named, param)) from None
+            raise ApiError(400, str(error), param=_named(error) or param) from None
         return request
+
+
+def _named(error: ValueError) -> str | None:
+    """The parameter that an error of ``Sampling`` begins with, in the client's words."""
+    name = str(error).partition("=")[0].partition(" ")[0]
+    name = {"min_new_tokens": "min_tokens"}.get(name, name)
+    return name if name in TextRequest.model_fields else None
