@@ -20,6 +20,7 @@ TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
 )
 CONTEXT = 48
+RECITED = "schön 你好 🙂 STOP, and so on without end"
 PATIENCE = 300  # seconds before a test gives up: a busy machine is no failure
 
 
@@ -79,8 +80,8 @@ def address(server) -> tuple[str, int]:
     return host, int(port)
 
 
-def ask(server, method, path, body=None, headers=None):
-    """Status, headers and the JSON of an answer."""
+def ask(server, method, path, body=None, headers=None, *, raw=False):
+    """Status, headers and the JSON of an answer, or its bytes."""
     connection = connect(server)
     sent = json.dumps(body).encode() if isinstance(body, dict) else body
     headers = {"Content-Type": "application/json"} if headers is None else headers
@@ -88,7 +89,7 @@ def ask(server, method, path, body=None, headers=None):
     response = connection.getresponse()
     content = response.read()
     connection.close()
-    return response.status, response.headers, json.loads(content) if content else None
+    return response.status, response.headers, content if raw or not content else json.loads(content)
 
 
 def complete(server, **body):

@@ -83,8 +83,8 @@ class ModelServer:
             self.service = Service(engine, name=name, end_tokens=end_tokens, chat_template=chat_template)
             self.worker = Worker(engine, max_open=engine.max_batch + limits.max_waiting, metrics=self.counters)
         config = uvicorn.Config(
-            Routes(self).app, http=_Protocol, ws="none", timeout_keep_alive=limits.idle_timeout, lifespan="off", log_config=None, access_log=False,
-            server_header=False,
+            Routes(self).app, http=_Protocol, ws="none", lifespan="off", timeout_keep_alive=limits.idle_timeout,
+            log_config=None, access_log=False, server_header=False,
         )  # fmt: skip
         self._http = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)

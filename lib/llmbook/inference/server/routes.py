@@ -205,6 +205,7 @@ class Routes:
     async def _events(self, job: Job, events: "asyncio.Queue[Event | ApiError]") -> AsyncIterator[Event]:
         """The events of a job up to its last. Raises ApiError: the worker failed, or it takes too long (504)."""
         unfinished, limit, began = job.n_texts, self.server.limits.answer_timeout, time.perf_counter()
+        started = False
         while unfinished:
             left = began + limit - time.perf_counter()
             try:
@@ -213,7 +214,8 @@ class Routes:
                 raise ApiError(504, f"not finished within {limit:g} seconds", code="timeout") from None
             if isinstance(event, ApiError):
                 raise event
-            if unfinished == job.n_texts:
+            if not started:
+                started = True
                 self.server.counters.first.observe(time.perf_counter() - began)
             unfinished -= event.reason is not None
             yield event
@@ -239,9 +241,8 @@ class Routes:
             await self._drain(request)
             given = kind or "without a type"
             raise ApiError(415, f"the body must be sent as Content-Type: application/json, not {given}")
-        if (
-            len(said := request.headers.get("Content-Length", "")) > 18 or int(said or 0) > limit
-        ):  # h11 took it as digits
+        said = request.headers.get("Content-Length", "0")  # a number: h11 has seen to it
+        if len(said) > 18 or int(said) > limit:
             await self._drain(request)
             raise ApiError(413, f"the body has {said} bytes; at most {limit} are read", code="body_too_large")
         body = bytearray()

@@ -158,7 +158,8 @@ class Worker:
         step = self.engine.step()
         self.metrics.step(step)
         for task in step.drew:
-            self._hand_out(self._texts[task])
+            if task in self._texts:  # the failure of one text ends those of its job
+                self._hand_out(self._texts[task])
         return True
 
     def _begin(self, job: Job) -> None:
