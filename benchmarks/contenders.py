@@ -11,7 +11,7 @@ from benchmarks.peers.loops import OurLoop, PeerLoop, TransformersTrainerLoop
 from benchmarks.peers.models import Size
 from llmbook.model import TransformerConfig
 from llmbook.text import LMBatches
-from llmbook.training import choose_device
+from llmbook.training import choose_runtime
 
 Loop = OurLoop | PeerLoop | TransformersTrainerLoop
 BASE = "nanoGPT-style, fp32"
@@ -47,7 +47,7 @@ def _ours(
             vocab_size=size.vocab_size, d_model=size.d_model, n_layers=size.n_layers, n_heads=size.n_heads,
             max_seq_len=size.seq_len, **(parts or {}),
         )  # fmt: skip
-        runtime = dtype and replace(choose_device("cpu", dtype), linear=linear, attention=attention, compile=compiled)
+        runtime = dtype and replace(choose_runtime("cpu", dtype), linear=linear, attention=attention, compile=compiled)
         return OurLoop(config, runtime, steps, replacement, **recipe)
 
     return build

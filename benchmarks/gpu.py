@@ -23,10 +23,10 @@ from torch import nn
 
 from benchmarks import record, texts
 from benchmarks.summary import markdown
-from llmbook.inference import draw_tokens, fuse
+from llmbook.inference import stream_tokens, fuse
 from llmbook.model import DecoderLM, TransformerConfig, evaluating
 from llmbook.text import CharTokenizer, LMBatches, eval_windows, load_corpus
-from llmbook.training import Callback, Runtime, TrainConfig, Trainer, causal_lm_loss, choose_device, train_step
+from llmbook.training import Callback, Runtime, TrainConfig, Trainer, causal_lm_loss, choose_runtime, train_step
 from llmbook.training.optim import adamw
 
 GOALS = {"tinyshakespeare": 1.47}  # nats a character that others publish for this model
@@ -87,7 +87,7 @@ def run(
 
     Without the text ``learn`` is left out, in one line. Raises ValueError without a GPU.
     """
-    runtime = choose_device(device)
+    runtime = choose_runtime(device)
     if runtime.device.type != "cuda" and not toy:
         raise ValueError(f"{runtime}: these figures are a GPU's; --device cpu --toy tries the program without one")
     if toy and keep:
@@ -140,7 +140,7 @@ def decode(runtime: Runtime, sizes: Sizes, *, compile: bool) -> dict:
 
         def write(writer: nn.Module = writer, prompt: torch.Tensor = prompt) -> None:
             with evaluating(writer):
-                for _ in draw_tokens(writer, prompt, max_new_tokens=sizes.new_tokens, temperature=0):
+                for _ in stream_tokens(writer, prompt, max_new_tokens=sizes.new_tokens, temperature=0):
                     pass
 
         seconds = timed(write, runtime.device, rounds=min(sizes.rounds, 5))
@@ -191,10 +191,10 @@ def flops_per_token(model: DecoderLM) -> float:
     """6 for every weight of a product, 12 · L · T · C for the scores and their values, as PaLM counts them (appendix B
     of https://arxiv.org/abs/2204.02311). Tables that are looked up multiply nothing; a tied one does as the head."""
     config = model.config
-    positions = model.body.embeddings.positions
+    positions = model.backbone.embeddings.positions
     looked_up = 0 if positions is None else sum(p.numel() for p in positions.parameters())
     if not config.tie_embeddings:
-        looked_up += model.body.embeddings.tokens.weight.numel()
+        looked_up += model.backbone.embeddings.tokens.weight.numel()
     weights = sum(p.numel() for p in model.parameters()) - looked_up
     return 6 * weights + 12 * config.n_layers * config.max_seq_len * config.n_heads * config.d_head
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from llmbook.compression import quantise_model
 from llmbook.compression.linear import QuantisedLinear
-from llmbook.inference import CompiledDecoder, draw_tokens, fuse, pack_linears
+from llmbook.inference import CompiledDecoder, stream_tokens, fuse, pack_linears
 from llmbook.interop import load_pretrained, to_huggingface
 from llmbook.model import evaluating
 from llmbook.text import Tokenizer, eval_windows, load_corpus, package_files
@@ -70,7 +70,7 @@ def _ours(text: str | None, dtype: torch.dtype, road: str, compiled: bool = Fals
 
     def decode(n: int, tick: Callable[[int], None]) -> dict:
         with evaluating(model):
-            for token in draw_tokens(model, ids, max_new_tokens=n, temperature=0):
+            for token in stream_tokens(model, ids, max_new_tokens=n, temperature=0):
                 tick(int(token))
         return said
 

@@ -13,7 +13,7 @@ CLOCKS = {
     | {"monotonic_ns", "thread_time", "thread_time_ns"},
     "timeit": {"timeit", "repeat", "default_timer"},
     "datetime": {"now", "today", "utcnow"},
-    "llmbook.training.tuning": {"compare"},
+    "llmbook.training.autotune": {"compare"},
 }
 DATES = {"datetime", "date"}  # classes of datetime whose methods are clocks
 MEASURED = frozenset({"seconds", "elapsed_time", "total_seconds", "blocked_autorange"})  # attributes that hold a time

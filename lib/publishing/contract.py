@@ -122,8 +122,8 @@ def _gpu(notebook: NotebookNode) -> Iterator[str]:
     computes, says = computes_on_gpu(notebook), stated(notebook)
     if computes != any(map(ON_GPU.search, sources)):
         yield (
-            "the tag `gpu` on the parameters and `choose_device()` in the code go together: a chapter has both, or "
-            'computes on the CPU and says `choose_device("cpu")`.'
+            "the tag `gpu` on the parameters and `choose_runtime()` in the code go together: a chapter has both, or "
+            'computes on the CPU and says `choose_runtime("cpu")`.'
         )
     if computes != any("choose_scale(scale, gpu=True)" in source for source in sources):
         yield "`choose_scale(scale, gpu=True)` belongs in a chapter whose parameters are tagged `gpu`, and in no other."

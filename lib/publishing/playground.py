@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llmbook import checkpoints
-from llmbook.figures.playground import SCRIPTS, STYLE, playground_html
+from llmbook import published
+from llmbook.playground.page import SCRIPTS, STYLE, playground_html
 
 from .book import BookError
 from .files import write_bytes
@@ -39,7 +39,7 @@ def scripts() -> list[str]:
 
 def titles() -> list[tuple[str, str]]:
     """The models of the page: their names, as its address takes them, and what they are called."""
-    return [(name, entry["title"]) for name, entry in checkpoints.manifest().items()]
+    return [(name, entry["title"]) for name, entry in published.manifest().items()]
 
 
 def style() -> str:
@@ -53,7 +53,7 @@ def live(body: str) -> str | None:
     """
 
     def told(match: re.Match) -> str:
-        known, wanted = checkpoints.manifest(), json.loads(match[2])
+        known, wanted = published.manifest(), json.loads(match[2])
         entry = known.get(wanted.pop("model", None))
         if entry is None:
             raise BookError(f"live_model: no such model is published; there are {', '.join(known) or 'none'}.")
@@ -78,10 +78,10 @@ def settings(text: str, address: Callable[[str], str]) -> dict[str, Any]:
     try:
         tries = json.loads(text).get("tries", [])
         for one in tries:
-            checkpoints.recipe_path(one["model"])
+            published.recipe_path(one["model"])
     except ValueError as error:
         raise BookError(f"playground: {error}.") from None
-    known = checkpoints.manifest()
+    known = published.manifest()
     models = [
         {
             "id": name,
@@ -116,13 +116,13 @@ def card(entry: dict[str, Any]) -> list[list[str]]:
 
 def copy_models(static: Path) -> None:
     """Put the models' files where `fill` says they are."""
-    for name, entry in checkpoints.manifest().items():
+    for name, entry in published.manifest().items():
         write_bytes(static / FOLDER / f"{entry['file']}.gz", packed(name))
 
 
 def packed(name: str) -> bytes:
     """The file of a published model as the site carries it: compressed here, since few hosts compress such a file."""
-    path = checkpoints.weights_path(name)
+    path = published.weights_path(name)
     return _compressed(path, path.stat().st_mtime_ns)
 
 

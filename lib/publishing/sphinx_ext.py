@@ -13,8 +13,8 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.util import logging
 
-from llmbook.figures.live import SCRIPT as LIVE_SCRIPT
-from llmbook.figures.live import STYLE as LIVE_STYLE
+from llmbook.playground.live import SCRIPT as LIVE_SCRIPT
+from llmbook.playground.live import STYLE as LIVE_STYLE
 
 from . import glossary, mathematics, playground, references, search
 from .book import ROOT, Book

@@ -29,7 +29,7 @@ def test_it_corrects_what_the_sublayer_adds():
     """Catches an adapter before the sublayer, without its own residual path, or without the bend."""
     model = lm()
     add_adapters(model, bottleneck=4)
-    adapted = model.body.blocks[0].attention.o_proj
+    adapted = model.backbone.blocks[0].attention.o_proj
     for p in adapted.adapter.parameters():
         torch.nn.init.normal_(p)
     x = torch.randn(2, 3, 16)
@@ -56,7 +56,7 @@ def test_removing_gives_the_model_from_before():
     """Catches left-over wrappers and weights that stay frozen."""
     model, plain = lm(), lm()
     add_adapters(model, bottleneck=4)
-    torch.nn.init.normal_(model.body.blocks[1].feed_forward.down_proj.adapter.up_proj.weight)
+    torch.nn.init.normal_(model.backbone.blocks[1].feed_forward.down_proj.adapter.up_proj.weight)
     assert not torch.equal(logits(model), logits(plain))
     remove_adapters(model)
     assert torch.equal(logits(model), logits(plain))
@@ -71,7 +71,7 @@ def test_lora_on_an_adapted_model_wraps_the_layer_and_not_the_adapter():
     before = logits(model)
     add_lora(model, r=2, target_modules=["down_proj", "up_proj"])
     found = {name for name, part in model.named_modules() if isinstance(part, LoRALinear)}
-    assert found == {f"body.blocks.{i}.feed_forward.{p}_proj" for i in range(2) for p in ("up", "down")}
+    assert found == {f"backbone.blocks.{i}.feed_forward.{p}_proj" for i in range(2) for p in ("up", "down")}
     assert torch.equal(logits(model), before)
     with pytest.raises(ValueError, match="AdaptedLinear has no weight of its own"):
         merge(model)

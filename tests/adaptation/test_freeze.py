@@ -7,7 +7,7 @@ from llmbook.adaptation import freeze, trainable_report, unfreeze
 from llmbook.training import adamw, parameter_groups
 from tests.adaptation.helpers import backward, lm
 
-FIRST_TWO = {f"body.blocks.{i}.attention.{p}_proj.bias" for i in range(2) for p in "qkvo"}
+FIRST_TWO = {f"backbone.blocks.{i}.attention.{p}_proj.bias" for i in range(2) for p in "qkvo"}
 
 
 def trainable(model) -> set[str]:
@@ -17,11 +17,11 @@ def trainable(model) -> set[str]:
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
-        ("body.blocks.1", lambda name: name.startswith("body.blocks.1.")),
-        ("blocks.1", lambda name: name.startswith("body.blocks.1.")),
+        ("backbone.blocks.1", lambda name: name.startswith("backbone.blocks.1.")),
+        ("blocks.1", lambda name: name.startswith("backbone.blocks.1.")),
         ("q_proj", lambda name: ".q_proj." in name),
         ("*_norm", lambda name: "_norm." in name),
-        ("body.blocks.[0-1].attention.?_proj.bias", lambda name: name in FIRST_TWO),
+        ("backbone.blocks.[0-1].attention.?_proj.bias", lambda name: name in FIRST_TWO),
         ("*.embeddings", lambda name: "embeddings." in name),
     ],
 )
@@ -41,13 +41,13 @@ def test_a_tied_tensor_goes_by_both_names():
     """Catches an output projection that cannot be frozen because torch lists it under the embeddings."""
     model = lm(tie_embeddings=True)
     freeze(model, "lm_head")
-    assert "body.embeddings.tokens.weight" not in trainable(model)
+    assert "backbone.embeddings.tokens.weight" not in trainable(model)
 
 
 def test_a_pattern_without_a_match_changes_nothing_and_lists_the_names():
     """Catches a misspelt name that silently trains everything, and a half-done change."""
     model = lm()
-    with pytest.raises(ValueError, match=r"matches '\*.query'.*body\.blocks\.\*\.attention\.q_proj\.weight"):
+    with pytest.raises(ValueError, match=r"matches '\*.query'.*backbone\.blocks\.\*\.attention\.q_proj\.weight"):
         freeze(model, "lm_head", "*.query")
     assert all(p.requires_grad for p in model.parameters())
 
@@ -57,17 +57,17 @@ def test_an_old_gradient_does_not_move_a_frozen_weight():
     model = lm()
     optimizer = adamw(model, lr=0.1)
     backward(model)
-    before = model.body.final_norm.weight.clone()
-    freeze(model, "body.final_norm")
+    before = model.backbone.final_norm.weight.clone()
+    freeze(model, "backbone.final_norm")
     optimizer.step()
-    assert torch.equal(model.body.final_norm.weight, before)
+    assert torch.equal(model.backbone.final_norm.weight, before)
 
 
 def test_the_report_counts_what_the_optimiser_gets():
     """Catches frozen parameters that are counted, or a tied table that counts twice."""
     model = lm(tie_embeddings=True)
     freeze(model)
-    unfreeze(model, "body.final_norm", "lm_head")
+    unfreeze(model, "backbone.final_norm", "lm_head")
     report = trainable_report(model)
     in_groups = sum(p.numel() for group in parameter_groups(model, weight_decay=0.1) for p in group["params"])
     assert report.n_trainable == in_groups == 2 * 16 + 31 * 16

@@ -72,7 +72,7 @@ def test_only_the_new_matrices_learn():
     model = tuned()
     backward(model)
     expected = {
-        f"body.blocks.{i}.attention.{p}_proj.lora_{m}" for i in range(2) for p in ("q", "v") for m in ("A", "B")
+        f"backbone.blocks.{i}.attention.{p}_proj.lora_{m}" for i in range(2) for p in ("q", "v") for m in ("A", "B")
     }
     assert with_gradient(model) == expected == {n for n, p in model.named_parameters() if p.requires_grad}
 
@@ -108,9 +108,9 @@ def test_merge_and_back():
     torch.testing.assert_close(together, apart, atol=1e-5, rtol=0)
     merge(model)
     assert torch.equal(logits(model), together)
-    layer = model.body.blocks[0].attention.q_proj
+    layer = model.backbone.blocks[0].attention.q_proj
     assert "r=3, lora_alpha=6, merged=True" in repr(layer)
-    assert not torch.equal(layer.base.weight, weights["body.blocks.0.attention.q_proj.base.weight"])
+    assert not torch.equal(layer.base.weight, weights["backbone.blocks.0.attention.q_proj.base.weight"])
     unmerge(model)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
     assert torch.equal(logits(model), apart)
@@ -125,7 +125,7 @@ def test_merging_a_tied_projection_leaves_the_embeddings_alone():
     merge(model)
     torch.testing.assert_close(logits(model), apart, atol=1e-5, rtol=0)
     unmerge(model)
-    assert model.lm_head.base.weight is model.body.embeddings.tokens.weight
+    assert model.lm_head.base.weight is model.backbone.embeddings.tokens.weight
 
 
 def test_unmerge_follows_a_model_that_moved():
@@ -170,7 +170,7 @@ def test_without_lora_is_the_model_before():
 def test_a_quantised_base_learns_but_does_not_merge():
     """Catches a correction that needs the base's weight: QLoRA's base has none to compute with."""
     model = lm()
-    attention = model.body.blocks[0].attention
+    attention = model.backbone.blocks[0].attention
     attention.q_proj = Int8Linear.from_linear(attention.q_proj)
     before = logits(model)
     add_lora(model, r=2, lora_alpha=4, target_modules=["q_proj"])
@@ -179,7 +179,7 @@ def test_a_quantised_base_learns_but_does_not_merge():
     layer, x = attention.q_proj, torch.randn(3, 16)
     torch.testing.assert_close(layer(x), layer.base(x) + 2 * x @ (layer.lora_B @ layer.lora_A).T)
     backward(model)
-    assert "body.blocks.0.attention.q_proj.lora_A" in with_gradient(model)
+    assert "backbone.blocks.0.attention.q_proj.lora_A" in with_gradient(model)
     remove_lora(model)
     add_lora(model, r=2, target_modules=["v_proj", "q_proj"])  # v_proj, and the other q_proj, could be merged
     with pytest.raises(ValueError, match=r"Int8Linear has no weight .*quantised"):
@@ -190,7 +190,7 @@ def test_a_quantised_base_learns_but_does_not_merge():
 @pytest.mark.parametrize("quantised", [False, True])
 def test_half_precision_stays_half_precision(quantised):
     """Catches a correction in float32, as beside a quantised base, that lifts the whole stream out of its precision."""
-    attention = (model := lm().to(torch.bfloat16)).body.blocks[0].attention
+    attention = (model := lm().to(torch.bfloat16)).backbone.blocks[0].attention
     if quantised:
         attention.q_proj = Int8Linear.from_linear(attention.q_proj)
     add_lora(model, r=2, target_modules=["q_proj"])
@@ -238,7 +238,7 @@ def test_a_file_for_another_model_leaves_a_plain_one_plain(tmp_path):
     """Catches layers added before the file was found not to fit."""
     save_lora(tuned(), tmp_path / "lora")
     for model, message in (
-        (lm(n_layers=1), r"body\.blocks\.1\.attention\.q_proj.*no linear layers"),
+        (lm(n_layers=1), r"backbone\.blocks\.1\.attention\.q_proj.*no linear layers"),
         (lm(d_model=32), r"of size \(3, 16\), the model needs \(3, 32\)"),
     ):
         names = model.state_dict().keys()
@@ -266,10 +266,10 @@ def test_a_file_with_a_matrix_missing_is_refused(tmp_path):
     with safe_open(tmp_path / "lora", framework="pt") as file:
         metadata = file.metadata()
     tensors = lora_state_dict(model)
-    tensors.pop("body.blocks.1.attention.v_proj.lora_B")
+    tensors.pop("backbone.blocks.1.attention.v_proj.lora_B")
     save_file(tensors, tmp_path / "lora", metadata=metadata)
     plain = lm()
-    with pytest.raises(ValueError, match=r"lora lacks body\.blocks\.1\.attention\.v_proj\.lora_B"):
+    with pytest.raises(ValueError, match=r"lora lacks backbone\.blocks\.1\.attention\.v_proj\.lora_B"):
         load_lora(plain, tmp_path / "lora")
     assert plain.state_dict().keys() == lm().state_dict().keys()
 
@@ -305,7 +305,7 @@ def test_a_longer_name_means_one_layer_and_norms_can_train_along():
     """Catches a target that matches the end of another word, and a freeze that comes too late."""
     model = lm()
     add_lora(model, target_modules="blocks.[1-9].attention.q_proj")
-    unfreeze(model, "body.final_norm")
+    unfreeze(model, "backbone.final_norm")
     backward(model, random_ids(2, 7))
-    ours = "body.blocks.1.attention.q_proj"
-    assert with_gradient(model) == {f"{ours}.lora_B", "body.final_norm.weight", "body.final_norm.bias"}
+    ours = "backbone.blocks.1.attention.q_proj"
+    assert with_gradient(model) == {f"{ours}.lora_B", "backbone.final_norm.weight", "backbone.final_norm.bias"}

@@ -17,7 +17,7 @@ real = dict(
     layer=LoRALinear.__init__,
     merge=LoRALinear.merge,
     rewards=DPOLoss.rewards,
-    token_nats=preferences.token_nats,
+    causal_nll=preferences.causal_nll,
 )
 
 
@@ -52,7 +52,7 @@ def rewards_times(factor: Callable[[DPOLoss], float]):
 
 
 def mean_over_tokens(model, batch):
-    nats, are_targets = real["token_nats"](model, batch)
+    nats, are_targets = real["causal_nll"](model, batch)
     return nats / are_targets.sum(1, keepdim=True), are_targets
 
 
@@ -89,7 +89,7 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         DPOLoss, "rewards", rewards_times(lambda objective: objective.beta), dpo,
     ),
     "a mean over an answer's tokens in place of their sum": (
-        preferences, "token_nats", mean_over_tokens,
+        preferences, "causal_nll", mean_over_tokens,
         test_preferences.test_log_probabilities_are_sums_over_the_answer,
     ),
 }  # fmt: skip

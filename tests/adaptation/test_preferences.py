@@ -20,7 +20,7 @@ from llmbook.adaptation import (
     reward_model_loss,
 )
 from llmbook.model import SequenceClassifier
-from llmbook.training import TrainConfig, Trainer, choose_device
+from llmbook.training import TrainConfig, Trainer, choose_runtime
 from tests.adaptation.helpers import LLAMA, lm, with_gradient
 from tests.model.helpers import random_ids, shake
 
@@ -168,7 +168,7 @@ def test_the_trainer_takes_it(tmp_path):
     objective = DPOLoss(beta=0.5)
     batches = iter(lambda: BATCH, None)
     config = TrainConfig(steps=15, lr=2e-2, weight_decay=0.0)
-    history = Trainer(model, batches, config, objective=objective, runtime=choose_device("cpu")).run()
+    history = Trainer(model, batches, config, objective=objective, runtime=choose_runtime("cpu")).run()
     assert history.train_loss[0] > history.train_loss[-1]
     rewards = objective.rewards(model.eval(), BATCH)
     assert rewards.accuracy == 1.0
@@ -176,7 +176,7 @@ def test_the_trainer_takes_it(tmp_path):
 
 
 def reward_model():
-    return shake(SequenceClassifier(lm(**LLAMA).body, n_labels=1, pooling="last", pooler_layer=False))
+    return shake(SequenceClassifier(lm(**LLAMA).backbone, n_labels=1, pooling="last", pooler_layer=False))
 
 
 def test_the_reward_model_by_its_formula():
@@ -207,7 +207,7 @@ def test_bad_arguments_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             DPOLoss(**arguments)
-    classifier = SequenceClassifier(lm().body, n_labels=2, pooling="last", pooler_layer=False)
+    classifier = SequenceClassifier(lm().backbone, n_labels=2, pooling="last", pooler_layer=False)
     for model, shape in ((classifier, r"\(2, 2\)"), (lm(), r"\(2, 9, 31\)")):
         with pytest.raises(ValueError, match=shape):
             reward_model_loss(model, BATCH)

@@ -35,7 +35,7 @@ def test_a_changed_weight_is_heard():
     """Catches keys and values of a prompt that has learned since, or of a model that has."""
     model, ids = prompted(), random_ids(1, 6)
     logits(model, ids, cache=KVCache(model.config))
-    key_weight = model.model.body.blocks[0].attention.k_proj.weight
+    key_weight = model.model.backbone.blocks[0].attention.k_proj.weight
 
     def another():
         model.prompt = torch.nn.Parameter(torch.randn_like(model.prompt))
@@ -50,7 +50,7 @@ def test_a_changed_weight_is_heard():
 def test_the_prompt_is_read_once_however_the_text_is_cached():
     """Catches a prompt read again for every token, by an engine that makes a new view of its pages for each step."""
     model, passes = prompted(), []
-    model.model.body.embeddings.register_forward_hook(lambda *_: passes.append(1))
+    model.model.backbone.embeddings.register_forward_hook(lambda *_: passes.append(1))
     engine = Engine(model, n_pages=8, page_size=8)
     (completion,) = engine.submit(Request(prompt_ids=[1, 2], sampling=Sampling(max_new_tokens=6, temperature=0)))
     engine.run()
@@ -97,7 +97,7 @@ def test_what_else_is_asked_for_covers_the_tokens_alone():
 def test_words_to_start_from_are_repeated():
     """Catches a prompt that starts from noise where words were given, and one tied to the token table."""
     model = PromptTuned(lm(), n_tokens=5, init_ids=[4, 7])
-    table = model.model.body.embeddings.tokens.weight
+    table = model.model.backbone.embeddings.tokens.weight
     assert torch.equal(model.prompt, table[[4, 7, 4, 7, 4]])
     with torch.no_grad():
         model.prompt.zero_()

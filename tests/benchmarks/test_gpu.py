@@ -40,8 +40,8 @@ def test_everything_runs_at_toy_size(capsys):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_the_precision_is_the_one_the_card_has(dtype, monkeypatch, capsys):
     """Catches bfloat16 on a card that only emulates it, and a table that names another precision than the run's."""
-    chosen = replace(gpu.choose_device("cpu"), dtype=getattr(torch, dtype))
-    monkeypatch.setattr(gpu, "choose_device", lambda device: chosen)
+    chosen = replace(gpu.choose_runtime("cpu"), dtype=getattr(torch, dtype))
+    monkeypatch.setattr(gpu, "choose_runtime", lambda device: chosen)
     found = gpu.run(device="cpu", toy=True, compile=False, only=["decode"])
     assert found["decode"]["dtype"] == dtype
     assert (
@@ -71,7 +71,7 @@ def test_a_missing_text_costs_its_own_row(monkeypatch, capsys):
 def test_the_goal_is_timed_when_it_is_first_reached(monkeypatch):
     """Catches the time of the best evaluation, or of the last, in place of the first good one."""
     monkeypatch.setattr(gpu, "GOALS", {"a text": 100.0})
-    learned = gpu.learn(gpu.choose_device("cpu"), replace(gpu.TOY, steps=2), compile=False, text="a text")
+    learned = gpu.learn(gpu.choose_runtime("cpu"), replace(gpu.TOY, steps=2), compile=False, text="a text")
     assert 0 < learned["seconds_to_goal"] < learned["seconds"]
 
 

@@ -69,11 +69,11 @@ def _count(model: torch.nn.Module) -> int:
 def _our_names(plain: PlainGPT, *, n_layers: int) -> dict[str, torch.Tensor]:
     """The plain GPT's weights under our names: its one projection cut into ours of queries, keys and values."""
     table = plain.tokens.weight
-    named = {"lm_head.weight": table, "body.embeddings.tokens.weight": table}
-    named |= {"body.embeddings.positions.table.weight": plain.positions.weight}
-    named |= {"body.final_norm.weight": plain.final_norm.weight}
+    named = {"lm_head.weight": table, "backbone.embeddings.tokens.weight": table}
+    named |= {"backbone.embeddings.positions.table.weight": plain.positions.weight}
+    named |= {"backbone.final_norm.weight": plain.final_norm.weight}
     for i in range(n_layers):
-        block, ours = plain.blocks[i], f"body.blocks.{i}"
+        block, ours = plain.blocks[i], f"backbone.blocks.{i}"
         for part, weight in zip("qkv", block.qkv.weight.chunk(3), strict=True):
             named[f"{ours}.attention.{part}_proj.weight"] = weight
         named |= {

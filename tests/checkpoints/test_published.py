@@ -8,20 +8,20 @@ import tomllib
 import pytest
 import torch
 
-from llmbook import checkpoints
-from llmbook.checkpoints.__main__ import MODELS, held_out, main, readme
-from llmbook.figures.packing import pack_model
+from llmbook import published
+from publishing.models import MODELS, held_out, main, readme
+from llmbook.playground.writing import exported_bytes
 from llmbook.interop import PRETRAINED, load_pretrained
 from llmbook.text import load_corpus
 from llmbook.training.recipe import read_recipe
 
-MANIFEST = checkpoints.manifest()
+MANIFEST = published.manifest()
 FACTS = """title language prompt file bytes sha256 n_parameters tokenizer corpus licence citation valid loss
 bits_per_byte steps tokens_trained_on minutes command commit device threads versions date samples"""
 
 
 def held_out_text(name):
-    recipe = read_recipe(checkpoints.recipe_path(name))
+    recipe = read_recipe(published.recipe_path(name))
     return load_corpus(recipe.corpus).split(recipe.data.valid)[1]
 
 
@@ -30,10 +30,10 @@ def test_the_default_is_small_and_all_fit_the_package():
     assert next(iter(MANIFEST)) == "shakespeare-chars"
     assert MANIFEST["shakespeare-chars"]["bytes"] < 3e6
     assert sum(entry["bytes"] for entry in MANIFEST.values()) <= 12e6
-    setup = tomllib.loads((checkpoints.FOLDER.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    setup = tomllib.loads((published.FOLDER.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = setup["tool"]["setuptools"]["package-data"]["llmbook"]
-    carried = {path for pattern in patterns for path in checkpoints.FOLDER.parent.glob(pattern)}
-    assert {checkpoints.FOLDER / e["file"] for e in MANIFEST.values()} | {checkpoints.MANIFEST} <= carried
+    carried = {path for pattern in patterns for path in published.FOLDER.parent.glob(pattern)}
+    assert {published.FOLDER / e["file"] for e in MANIFEST.values()} | {published.MANIFEST} <= carried
 
 
 @pytest.mark.parametrize("name", MANIFEST)
@@ -41,15 +41,15 @@ def test_the_manifest_is_complete_and_true(name):
     """Catches a file that was changed after it was described, a fact left out, a README that tells another story."""
     entry = MANIFEST[name]
     assert [fact for fact in FACTS.split() if entry.get(fact) in (None, "", [])] == []
-    content = checkpoints.weights_path(name).read_bytes()
+    content = published.weights_path(name).read_bytes()
     assert (len(content), hashlib.sha256(content).hexdigest()) == (entry["bytes"], entry["sha256"])
-    assert entry["command"] == f"python -m llmbook.checkpoints {name}"
-    assert entry["corpus"] == read_recipe(checkpoints.recipe_path(name)).corpus
-    assert entry["steps"] == read_recipe(checkpoints.recipe_path(name)).train.steps
+    assert entry["command"] == f"python -m publishing model {name}"
+    assert entry["corpus"] == read_recipe(published.recipe_path(name)).corpus
+    assert entry["steps"] == read_recipe(published.recipe_path(name)).train.steps
     assert entry["licence"] == load_corpus(entry["corpus"]).licence
     assert not entry["commit"].endswith("dirty")
     assert len(entry["samples"]) == len(MODELS[name].prompts)
-    page = (checkpoints.FOLDER / "README.md").read_text(encoding="utf-8")
+    page = (published.FOLDER / "README.md").read_text(encoding="utf-8")
     assert page == readme(MANIFEST) + "\n"
 
 
@@ -58,7 +58,7 @@ def test_the_weights_are_those_of_the_page(name):
     """Catches weights that Python and the page would round differently."""
     model, tokenizer = load_pretrained(name)
     assert all(torch.equal(p, p.half().float()) for p in model.parameters())
-    assert pack_model(model, tokenizer) == checkpoints.weights_path(name).read_bytes()
+    assert exported_bytes(model, tokenizer) == published.weights_path(name).read_bytes()
     assert model.num_parameters() == MANIFEST[name]["n_parameters"]
     assert model.config.max_seq_len >= 128
 
@@ -88,11 +88,11 @@ def test_every_character_is_spelt_or_named(name):
 def test_names_are_known_everywhere():
     """Catches a model that is published and cannot be loaded, and a name that gives nothing."""
     assert set(MANIFEST) < set(PRETRAINED)
-    assert set(MODELS) == {path.stem for path in checkpoints.FOLDER.glob("*.json")} - {"manifest"}
+    assert set(MODELS) == {path.stem for path in published.FOLDER.glob("*.json")} - {"manifest"}
     with pytest.raises(ValueError, match="no recipe 'hamlet'; there are sanguo-bpe, shakespeare-bpe"):
-        checkpoints.recipe_path("hamlet")
+        published.recipe_path("hamlet")
     with pytest.raises(ValueError, match="no model 'hamlet' is published"):
-        checkpoints.weights_path("hamlet")
+        published.weights_path("hamlet")
     with pytest.raises(SystemExit):
         main(["hamlet"])
 
@@ -111,7 +111,7 @@ def test_one_command_trains_and_publishes(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "FOLDER", tmp_path)
     monkeypatch.setattr(checkpoints, "MANIFEST", tmp_path / "manifest.json")
     assert main(["shakespeare-chars"]) == 0
-    (entry,) = checkpoints.manifest().values()
+    (entry,) = published.manifest().values()
     assert (entry["steps"], entry["tokens_trained_on"]) == (2, 2 * 2 * 16)
     assert hashlib.sha256((tmp_path / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
     assert entry["samples"][0].strip("\n") in (tmp_path / "README.md").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from llmbook.compression import Distillation, divergence
+from llmbook.compression import Distillation, kl_divergence
 from llmbook.training import causal_lm_loss
 from tests.compression.helpers import tiny_lm
 
@@ -59,7 +59,7 @@ def test_the_loss_is_the_formula_in_float64(temperature, soft_weight):
 def test_the_gradient_goes_to_the_student_alone():
     """Catches a teacher that is trained along, and its dropout left on or its mode changed."""
     student, teacher = student_and_teacher()
-    for block in teacher.body.blocks:
+    for block in teacher.backbone.blocks:
         block.dropout.p = 0.5
     teacher.train()
     objective, data = Distillation(teacher, soft_weight=1.0), batch()
@@ -83,7 +83,7 @@ def test_without_a_teacher_it_is_the_usual_loss_and_a_perfect_student_has_none()
 def test_divergence_is_not_symmetric():
     """Catches KL taken from the student's side: the teacher's 1/2, 1/2 against 1/4, 3/4 costs ½ log(4/3)."""
     teacher, student = torch.tensor([0.5, 0.5]).log(), torch.tensor([0.25, 0.75]).log()
-    assert float(divergence(teacher, student)) == pytest.approx(0.5 * math.log(4 / 3), rel=1e-5)
+    assert float(kl_divergence(teacher, student)) == pytest.approx(0.5 * math.log(4 / 3), rel=1e-5)
 
 
 @pytest.mark.parametrize(

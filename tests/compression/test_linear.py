@@ -135,18 +135,18 @@ def trained() -> DecoderLM:
 def test_layers_are_replaced_by_name():
     """Catches a skipped layer that is quantised all the same, a part's layers forgotten, and norms touched."""
     model = tiny_lm()
-    report = quantise_model(model, bits=4, skip=("lm_head", "body.blocks.0", "body.blocks.1.attention.v_proj"))
+    report = quantise_model(model, bits=4, skip=("lm_head", "backbone.blocks.0", "backbone.blocks.1.attention.v_proj"))
     kinds = {name: type(module) for name, module in model.named_modules() if hasattr(module, "in_features")}
     quantised = {name for name, kind in kinds.items() if kind is Int4Linear}
     assert quantised == {
-        *(f"body.blocks.1.attention.{part}_proj" for part in "qko"),
-        *(f"body.blocks.1.feed_forward.{part}_proj" for part in ("gate", "up", "down")),
+        *(f"backbone.blocks.1.attention.{part}_proj" for part in "qko"),
+        *(f"backbone.blocks.1.feed_forward.{part}_proj" for part in ("gate", "up", "down")),
     }
     assert set(report.parts) == quantised
     assert quantise_model(model, bits=8).parts.keys() == {
-        *(f"body.blocks.0.attention.{part}_proj" for part in "qkvo"),
-        *(f"body.blocks.0.feed_forward.{part}_proj" for part in ("gate", "up", "down")),
-        "body.blocks.1.attention.v_proj",
+        *(f"backbone.blocks.0.attention.{part}_proj" for part in "qkvo"),
+        *(f"backbone.blocks.0.feed_forward.{part}_proj" for part in ("gate", "up", "down")),
+        "backbone.blocks.1.attention.v_proj",
     }
 
 
@@ -157,8 +157,8 @@ def test_a_tied_head_becomes_a_quantised_copy():
     report = quantise_model(model, bits=8, skip="blocks.*")
     assert list(report.parts) == ["lm_head"]  # the default skip was replaced
     assert isinstance(model.lm_head, Int8Linear)
-    table = model.body.embeddings.tokens.weight
-    assert torch.equal(table, reference.body.embeddings.tokens.weight)
+    table = model.backbone.embeddings.tokens.weight
+    assert torch.equal(table, reference.backbone.embeddings.tokens.weight)
     assert isinstance(table, nn.Parameter)
     expected = quantise_absmax(table.detach(), dtype=torch.bfloat16)
     assert torch.equal(model.lm_head.codes, expected.codes)
@@ -195,10 +195,10 @@ def test_a_quantised_model_loads_into_a_fresh_one(bits):
     [
         ({"bits": 3}, "bits=3: there are linear layers of 8 and of 4 bits"),
         ({"bits": 8, "group_size": 32}, "group_size=32 has no meaning at 8 bits"),
-        ({"bits": 4, "group_size": 128}, r"body.blocks.0.attention.q_proj: rows of 32 inputs .* group_size=128"),
+        ({"bits": 4, "group_size": 128}, r"backbone.blocks.0.attention.q_proj: rows of 32 inputs .* group_size=128"),
         ({"bits": 4, "group_size": 0}, "group_size=0"),
         ({"skip": ("head",)}, "skip names 'head'"),
-        ({"skip": ("lm_head", "body")}, "no linear layer is left in DecoderLM"),
+        ({"skip": ("lm_head", "backbone")}, "no linear layer is left in DecoderLM"),
         ({"kernel": "fast"}, "kernel='fast'"),
     ],
 )

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import prune as reference
 
 from llmbook.compression import HoldMasks, Masks, largest, prune_by_magnitude, prune_two_of_four, two_of_four
-from llmbook.training import Callback, TrainConfig, Trainer, choose_device
+from llmbook.training import Callback, TrainConfig, Trainer, choose_runtime
 from tests.compression.helpers import noisy_counting, tiny_lm
 
 
@@ -14,8 +14,8 @@ def uneven_lm() -> nn.Module:
     """Layers of different size, so that comparing all weights differs from comparing each layer's."""
     model = tiny_lm()
     with torch.no_grad():
-        model.body.blocks[0].feed_forward.up_proj.weight.mul_(3)
-        model.body.blocks[1].attention.v_proj.weight.mul_(0.2)
+        model.backbone.blocks[0].feed_forward.up_proj.weight.mul_(3)
+        model.backbone.blocks[1].attention.v_proj.weight.mul_(0.2)
     return model
 
 
@@ -64,7 +64,7 @@ def test_two_of_four_keeps_the_larger_pair_of_every_four():
     model = tiny_lm()
     masks = prune_two_of_four(model)
     assert masks.sparsity == 0.5
-    weight = model.body.blocks[1].feed_forward.down_proj.weight
+    weight = model.backbone.blocks[1].feed_forward.down_proj.weight
     assert ((weight.view(-1, 4) != 0).sum(1) == 2).all()
     assert model.lm_head.weight.count_nonzero() == model.lm_head.weight.numel()
 
@@ -85,7 +85,7 @@ class Endless:
 
 def trainer(model: nn.Module, *callbacks) -> Trainer:
     config = TrainConfig(steps=4, lr=1e-2, warmup_steps=1, log_every=3)
-    return Trainer(model, Endless(), config, callbacks=callbacks, runtime=choose_device("cpu"))
+    return Trainer(model, Endless(), config, callbacks=callbacks, runtime=choose_runtime("cpu"))
 
 
 def test_pruned_weights_stay_zero_after_every_step():
@@ -148,7 +148,7 @@ def test_the_hold_ends_with_the_run():
         (lambda m: prune_by_magnitude(m, sparsity=-0.1), "sparsity=-0.1"),
         (lambda m: prune_by_magnitude(m, sparsity=0.5, scope="row"), "scope='row'"),
         (lambda m: prune_by_magnitude(m, sparsity=0.5, skip=("embed",)), "skip names 'embed'"),
-        (lambda m: prune_two_of_four(m, skip=("body", "lm_head")), "no linear layer is left"),
+        (lambda m: prune_two_of_four(m, skip=("backbone", "lm_head")), "no linear layer is left"),
         (lambda m: two_of_four(torch.ones(2, 6)), "rows of 6 weights do not divide into fours"),
     ],
 )

@@ -55,7 +55,7 @@ def test_removing_is_masking_to_zero(kind):
     assert (smaller.config.n_heads, smaller.config.n_kv_heads, smaller.config.d_head) == (4, 2, 8)
     assert smaller.config.d_ff == 4
     assert smaller.num_parameters() < model.num_parameters()
-    blocks = model.blocks if kind == "encoder" else model.body.blocks
+    blocks = model.blocks if kind == "encoder" else model.backbone.blocks
     for block, heads, channels in zip(blocks, HEADS, CHANNELS, strict=True):
         gate(block.attention.o_proj, part_mask(heads, 3, 2 * 8))
         gate(block.feed_forward.down_proj, part_mask(channels, 40, 1))
@@ -78,7 +78,7 @@ def test_importance_by_gradient_is_the_gradient_of_a_gate():
     found = importance_by_gradient(model, batches)
     assert all(p.grad is None for p in model.parameters())
     gates = {kind: torch.ones(2, n, requires_grad=True) for kind, n in (("heads", 3), ("channels", 40))}
-    for i, block in enumerate(model.body.blocks):
+    for i, block in enumerate(model.backbone.blocks):
         gate(block.attention.o_proj, gates["heads"][i].repeat_interleave(2 * 8))
         gate(block.feed_forward.down_proj, gates["channels"][i])
     expected = {kind: 0 for kind in gates}
@@ -96,13 +96,13 @@ def test_importance_by_norm_is_the_norm_of_a_parts_columns():
     model = lm()
     before = importance_by_norm(model)
     with torch.no_grad():
-        model.body.blocks[1].attention.o_proj.weight[:, 16:32] *= 3  # the second group: heads 2 and 3 of 8 columns
-        model.body.blocks[0].feed_forward.down_proj.weight[:, 7] *= 5
+        model.backbone.blocks[1].attention.o_proj.weight[:, 16:32] *= 3  # the second group: heads 2 and 3 of 8 columns
+        model.backbone.blocks[0].feed_forward.down_proj.weight[:, 7] *= 5
     after = importance_by_norm(model)
     torch.testing.assert_close(after.heads / before.heads, torch.tensor([[1.0, 1, 1], [1, 3, 1]]))
     grown = torch.ones(2, 40).index_put((torch.tensor(0), torch.tensor(7)), torch.tensor(5.0))
     torch.testing.assert_close(after.channels / before.channels, grown)
-    columns = model.body.blocks[0].attention.o_proj.weight[:, :16]
+    columns = model.backbone.blocks[0].attention.o_proj.weight[:, :16]
     torch.testing.assert_close(after.heads[0, 0], columns.norm())
 
 
@@ -116,7 +116,7 @@ def test_dead_parts_are_found_and_cost_nothing_to_remove():
     """Catches an importance that misses what matters: parts that write nothing score 0 and go without a trace."""
     model, batches = tiny_lm(), noisy_counting(1)
     with torch.no_grad():
-        for i, block in enumerate(model.body.blocks):
+        for i, block in enumerate(model.backbone.blocks):
             block.attention.o_proj.weight[:, 32 * i : 32 * i + 32] = 0  # group i of two heads of 16
             block.feed_forward.down_proj.weight[:, i::4] = 0
     for importance in (importance_by_norm(model), importance_by_gradient(model, batches)):
@@ -131,12 +131,12 @@ def test_dead_parts_are_found_and_cost_nothing_to_remove():
 def test_the_model_is_given_back_as_it_was():
     """Catches dropout in the measurement, or left off after it, also by an error, also where a part was frozen."""
     model, batch = lm(dropout=0.5).train(), {"input_ids": torch.randint(48, (2, 8))}
-    model.body.blocks[0].eval()
+    model.backbone.blocks[0].eval()
     once, twice = (importance_by_gradient(model, [batch]) for _ in range(2))
     assert torch.equal(once.heads, twice.heads)
     with pytest.raises(KeyError):
         importance_by_gradient(model, [{}])
-    assert [model.training, *(block.training for block in model.body.blocks)] == [True, False, True]
+    assert [model.training, *(block.training for block in model.backbone.blocks)] == [True, False, True]
 
 
 def changed(how) -> DecoderLM:

@@ -16,8 +16,8 @@ from tokenizers import normalizers
 
 import llmbook.figures
 from llmbook.figures import FigureError, export_model, live, playground, round_to_half, save_playground
-from llmbook.figures.packing import pack_model, weight_shapes
-from llmbook.figures.playground import SCRIPTS, STYLE
+from llmbook.playground.writing import exported_bytes, weight_shapes
+from llmbook.playground.page import SCRIPTS, STYLE
 from llmbook.inference.sampling import Sampling
 from llmbook.model import DecoderLM, Encoder, RopeScaling, TransformerConfig
 from llmbook.text import BPETokenizer, ByteTokenizer, CharTokenizer, HFTokenizer
@@ -368,7 +368,7 @@ def test_the_names_are_those_of_the_model(name):
     """Catches a part of the model that the file forgets."""
     config = FAMILIES[name]
     shapes = {key: tuple(value.shape) for key, value in DecoderLM(config).state_dict().items()}
-    shapes.pop("body.position_bias.table.weight", None)
+    shapes.pop("backbone.position_bias.table.weight", None)
     if config.tie_embeddings:
         del shapes["lm_head.weight"]
     assert weight_shapes(config) == shapes
@@ -394,10 +394,10 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     with pytest.raises(FigureError, match=r"it has 'extra\.bias'"):
         export_model(model, tokenizer, path)
     model = DecoderLM(config)
-    model.body.final_norm.weight.data[3] = 70_000
+    model.backbone.final_norm.weight.data[3] = 70_000
     with pytest.raises(FigureError, match=r"final_norm\.weight holds 70000"):
         export_model(model, tokenizer, path)
-    model.body.final_norm.weight.data[3] = torch.nan
+    model.backbone.final_norm.weight.data[3] = torch.nan
     with pytest.raises(FigureError, match=r"final_norm\.weight holds nan"):
         export_model(model, tokenizer, path)
     assert list(tmp_path.iterdir()) == []
@@ -408,7 +408,7 @@ def test_the_model_itself_keeps_its_weights():
     torch.manual_seed(1)
     model = DecoderLM(FAMILIES["gpt2"])
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    pack_model(model, bpe())
+    exported_bytes(model, bpe())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     rounded = round_to_half(model).state_dict()
     assert all(value.dtype == torch.float32 and torch.equal(value, value.half().float()) for value in rounded.values())
@@ -426,7 +426,7 @@ def test_the_page_holds_all_it_needs(tmp_path):
     assert "@import" not in page
     assert "url(" not in page
     packed = re.search(r'id="pg-model">([^<]*)</script>', page)[1]
-    assert base64.b64decode(packed, validate=True) == pack_model(model, tokenizer)
+    assert base64.b64decode(packed, validate=True) == exported_bytes(model, tokenizer)
     settings = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
     assert settings["models"] == [{"name": "1 < 2", "about": "<b>", "prompt": "</script> & 滚", "data": "pg-model"}]
     assert "<h1>1 &lt; 2</h1>" in page

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from llmbook.checkpoints import manifest, weights_path
+from llmbook.published import manifest, weights_path
 from llmbook.interop import load_pretrained
 from publishing.playground import packed
-from tests.figures.test_playground import needs_node, run
+from tests.playground.test_playground import needs_node, run
 
 PUBLISHED = list(manifest()) or [None]
 PROMPTS = {

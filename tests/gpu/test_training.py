@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmbook.training import Loss, Runtime, TrainingError, causal_lm_loss, choose_device, evaluate, loop, orthogonalise
+from llmbook.training import Loss, Runtime, TrainingError, causal_lm_loss, choose_runtime, evaluate, loop, orthogonalise
 from llmbook.training.distributed import make_parallel, process_group
 from tests.training.distributed.worker import make_trainer, weights
 from tests.training.helpers import same_parameters, tiny_trainer, valid_batches
@@ -23,9 +23,9 @@ def on(device: torch.device, dtype: torch.dtype = torch.float32) -> Runtime:
 def test_the_choice_on_this_machine(device):
     """A GPU that is there and not taken."""
     if device.type == "cuda":
-        assert choose_device().device.type == "cuda"
-        assert choose_device().dtype in (torch.bfloat16, torch.float16)
-    assert choose_device(device.type).device == device
+        assert choose_runtime().device.type == "cuda"
+        assert choose_runtime().dtype in (torch.bfloat16, torch.float16)
+    assert choose_runtime(device.type).device == device
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llmbook.inference import Conditioned, Engine, Request, Sampling, generate
+from llmbook.inference import ConditionedDecoder, Engine, Request, Sampling, generate
 from llmbook.model import DecoderLM
 from tests.inference import helpers
 
@@ -207,7 +207,7 @@ def test_what_can_never_be_written_is_refused(values, message):
 
 def test_an_engine_for_nobody_is_refused():
     """An engine that would never write anything, or not what its texts' sources say."""
-    conditioned = Conditioned(helpers.make_encoder_decoder(), helpers.prompts())
+    conditioned = ConditionedDecoder(helpers.make_encoder_decoder(), helpers.prompts())
     with pytest.raises(ValueError, match="encoder–decoder has a source for each text"):
         Engine(conditioned, n_pages=4)
     with pytest.raises(ValueError, match="max_batch=0"):

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from llmbook.inference import Conditioned, beam_search, generate
+from llmbook.inference import ConditionedDecoder, beam_search, generate
 from tests.inference.helpers import VOCAB_SIZE, Bigrams, gpt2_pair, make_encoder_decoder, make_model, padded, prompts
 
 MANY_ENDS = [2, 5, 7, 11, 13, 17]
@@ -99,10 +99,10 @@ def test_beams_of_an_encoder_decoder_read_their_own_source():
     """Catches a source not repeated for its beams, or its keys left behind when the beams are reordered."""
     model, source, start = make_encoder_decoder(), prompts(3, 6), torch.zeros(3, 1, dtype=torch.long)
     options = dict(num_beams=3, max_new_tokens=8, n=3, eos_token_id=4)
-    together = beam_search(Conditioned(model, source), start, **options)
+    together = beam_search(ConditionedDecoder(model, source), start, **options)
     assert len(together.sequences.unique(dim=0)) == 9
     for i in range(3):
-        alone = beam_search(Conditioned(model, source[i : i + 1]), start[:1], use_cache=False, **options)
+        alone = beam_search(ConditionedDecoder(model, source[i : i + 1]), start[:1], use_cache=False, **options)
         width = alone.sequences.shape[1]
         assert torch.equal(together.sequences[3 * i : 3 * i + 3, :width], alone.sequences)
 

@@ -32,7 +32,7 @@ def test_scores_are_those_of_each_text_alone(model, prefix, batch_size):
 def test_so_many_texts_are_read_at_once(model):
     """Catches a batch size that is accepted and ignored, where memory was to be saved."""
     read = []
-    model.body.register_forward_hook(lambda body, inputs, out: read.append(len(inputs[0])))
+    model.backbone.register_forward_hook(lambda backbone, inputs, out: read.append(len(inputs[0])))
     choice_log_probs(model, [[1], [2, 3], [4], [5, 6, 7], [8]], [0], batch_size=2)
     assert read == [2, 2, 1]
 

@@ -87,7 +87,7 @@ def test_quantising_the_stack_is_stacking_the_quantised():
     model, fused = llama(), fuse(llama())
     quantise_model(model, bits=8)
     quantise_model(fused, bits=8)
-    attention = model.body.blocks[1].attention
+    attention = model.backbone.blocks[1].attention
     stacked = torch.cat([layer.codes for layer in (attention.q_proj, attention.k_proj, attention.v_proj)])
     assert torch.equal(fused.blocks[1].qkv_proj.codes, stacked)
     torch.testing.assert_close(fused(ids()).logits, model(ids()).logits, atol=1e-4, rtol=1e-4)
@@ -108,7 +108,7 @@ def test_the_token_table_is_shared_and_the_rest_copied():
     """Catches the largest matrix held twice, and a model changed by quantising its fused copy."""
     model = llama()
     fused = fuse(model)
-    assert fused.tokens.weight is model.body.embeddings.tokens.weight
+    assert fused.tokens.weight is model.backbone.embeddings.tokens.weight
     assert fused.lm_head.weight is fused.tokens.weight
     before = model(ids()).logits
     with torch.no_grad():

@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 import torch
 
-from llmbook.inference import Conditioned, Sampling, beam_search, draw_tokens, generate, next_token_distribution
-from llmbook.inference.reader import Reader, check_prompt
+from llmbook.inference import ConditionedDecoder, Sampling, beam_search, stream_tokens, generate, next_token_distribution
+from llmbook.inference.decoding_state import DecodingState, check_prompt
 from llmbook.model import KVCache, PagedCache, PagePool, SlidingKVCache, evaluating
 from tests.inference.helpers import gpt2_pair, make_encoder_decoder, make_model, padded, prompts
 
@@ -141,8 +141,8 @@ def test_the_end_is_allowed_after_exactly_so_many_tokens(prompt, n):
     model = make_model(vocab_size=2)
     model.lm_head.weight.data[1] = 0
     model.lm_head.weight.data[0] = torch.eye(24)[0]  # the end token wins or loses by the sign of one number
-    model.body.final_norm.weight.data.zero_()
-    model.body.final_norm.bias.data.fill_(1.0)
+    model.backbone.final_norm.weight.data.zero_()
+    model.backbone.final_norm.bias.data.fill_(1.0)
     ids = generate(model, prompt % 2, max_new_tokens=9, min_new_tokens=n, temperature=0, eos_token_id=0)
     assert ids[:, 5:].tolist() == [[1] * n + [0]] * 2
 
@@ -197,7 +197,7 @@ def test_a_cache_of_another_kind_and_a_cache_already_filled(prompt):
 def test_a_model_in_bfloat16_remembers_in_bfloat16(prompt):
     """Catches keys and values kept in another type than the model computes in: an error, or twice the memory."""
     model = make_model().bfloat16()
-    reader = Reader(model, prompt[:, :3])
+    reader = DecodingState(model, prompt[:, :3])
     with evaluating(model):
         reader.logits()
         reader.append(prompt[:, 3:])
@@ -230,7 +230,7 @@ def test_a_cache_that_cannot_go_back_says_so(kind):
     pool = PagePool(model.config, n_pages=8, page_size=4)
     paged = PagedCache(pool, [pool.new_sequence(), pool.new_sequence()])
     cache = {"sliding": SlidingKVCache(model.config, batch_size=2), "paged": paged}[kind]
-    reader = Reader(model, ids, cache=cache)
+    reader = DecodingState(model, ids, cache=cache)
     with evaluating(model):
         reader.logits()
         for change, method in [
@@ -251,17 +251,17 @@ def test_an_encoder_decoder_writes_like_any_model():
     mask = torch.ones_like(source)
     mask[1, 4:] = 0
     options = dict(max_new_tokens=10, temperature=0)
-    ids = generate(Conditioned(model, source, mask), start, **options)
-    assert torch.equal(ids, generate(Conditioned(model, source, mask), start, use_cache=False, **options))
+    ids = generate(ConditionedDecoder(model, source, mask), start, **options)
+    assert torch.equal(ids, generate(ConditionedDecoder(model, source, mask), start, use_cache=False, **options))
     with evaluating(model):
         logits = model(source, ids, attention_mask=mask).logits
     assert torch.equal(ids[:, 1:], logits[:, :-1].argmax(-1))
-    assert torch.equal(ids[1:2], generate(Conditioned(model, source[1:2, :4]), start[:1], **options))
+    assert torch.equal(ids[1:2], generate(ConditionedDecoder(model, source[1:2, :4]), start[:1], **options))
     assert len(ids.unique(dim=0)) == 3
-    with pytest.raises(ValueError, match="an encoder–decoder reads its source first: give Conditioned"):
+    with pytest.raises(ValueError, match="an encoder–decoder reads its source first: give ConditionedDecoder"):
         generate(model, start, **options)
     with pytest.raises(ValueError, match="4 rows cannot be shared among 3 sources"):
-        generate(Conditioned(model, source), prompts(4, 1), **options)
+        generate(ConditionedDecoder(model, source), prompts(4, 1), **options)
 
 
 @pytest.mark.parametrize(
@@ -279,12 +279,12 @@ def test_an_encoder_decoder_writes_like_any_model():
     ids=lambda options: list(options)[-1],
 )
 def test_one_by_one_or_together_every_option_counts(options, prompt):
-    """Catches an option that ``generate`` or ``draw_tokens`` takes and does not hand on."""
+    """Catches an option that ``generate`` or ``stream_tokens`` takes and does not hand on."""
     model, draws = make_model(), lambda: dict(max_new_tokens=9, generator=torch.Generator().manual_seed(4))
     text = generate(model, prompt, **draws(), **options)
-    assert torch.equal(text, torch.cat([prompt, *draw_tokens(model, prompt, **draws(), **options)], dim=1))
+    assert torch.equal(text, torch.cat([prompt, *stream_tokens(model, prompt, **draws(), **options)], dim=1))
     assert not torch.equal(text, generate(model, prompt, **draws()))
-    for write in (generate, draw_tokens):
+    for write in (generate, stream_tokens):
         with pytest.raises(ValueError, match="a cache was given together with use_cache=False"):
             write(model, prompt, max_new_tokens=9, cache=KVCache(model.config, batch_size=2), use_cache=False)
 
@@ -295,7 +295,7 @@ def test_between_two_tokens_the_model_is_as_it_was(prompt):
     texts = []
     for _ in range(2):
         new = []
-        for token in draw_tokens(model, prompt, max_new_tokens=6, temperature=0):
+        for token in stream_tokens(model, prompt, max_new_tokens=6, temperature=0):
             assert (model.training, torch.is_grad_enabled()) == (True, True)
             new.append(token)
         texts.append(torch.cat(new, dim=1))
@@ -308,9 +308,9 @@ def test_dropout_is_off_and_the_mode_comes_back(prompt):
     texts = [generate(model, prompt, max_new_tokens=10, temperature=0) for _ in range(2)]
     assert torch.equal(*texts)
     assert model.training
-    model.body.blocks[0].eval()  # frozen, as in fine-tuning
+    model.backbone.blocks[0].eval()  # frozen, as in fine-tuning
     generate(model, prompt, max_new_tokens=1)
-    assert (model.training, model.body.blocks[0].training, model.body.blocks[1].training) == (True, False, True)
+    assert (model.training, model.backbone.blocks[0].training, model.backbone.blocks[1].training) == (True, False, True)
     assert not next_token_distribution(model, prompt).requires_grad
 
 
@@ -371,7 +371,7 @@ def test_what_a_reader_cannot_read_is_named(prompt):
     with pytest.raises(ValueError, match=r"input_ids is of torch\.float32: expected token numbers"):
         check_prompt(make_model(), prompt.float())
     for use_cache in (True, False):
-        reader = Reader(make_model(), prompt, use_cache=use_cache)
+        reader = DecodingState(make_model(), prompt, use_cache=use_cache)
         for n in (0, 6):
             with pytest.raises(ValueError, match=f"n={n}: a text of 5 tokens"):
                 reader.logits(n)
@@ -381,7 +381,7 @@ def test_a_misspelt_option_is_named():
     """Catches an option that is taken and ignored, and an error about ``Sampling.__init__``, of which the caller has
     never heard."""
     model, ids = make_model(), prompts(1, 3)
-    for write in (generate, draw_tokens, next_token_distribution, partial(beam_search, num_beams=2)):
+    for write in (generate, stream_tokens, next_token_distribution, partial(beam_search, num_beams=2)):
         with pytest.raises(TypeError, match=r"temprature=0\.5: there is no such option; did you mean temperature\?"):
             write(model, ids, temprature=0.5)
     with pytest.raises(TypeError, match="there are max_new_tokens, min_new_tokens, eos_token_id, stop, temperature"):

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from llmbook.inference import (
-    Conditioned,
+    ConditionedDecoder,
     ModelDraft,
     PromptLookup,
-    Reader,
+    DecodingState,
     acceptance,
     generate,
     next_token_distribution,
@@ -226,8 +226,8 @@ def test_beyond_the_longest_context_the_text_is_still_the_models_own():
 def test_an_encoder_decoder_speculates_too():
     """Catches a seam that serves decoders only."""
     model, start = make_encoder_decoder(), torch.zeros(1, 1, dtype=torch.long)
-    target = Conditioned(model, prompts(1, 6))
-    draft = ModelDraft(Conditioned(make_encoder_decoder(seed=1), prompts(1, 6)))
+    target = ConditionedDecoder(model, prompts(1, 6))
+    draft = ModelDraft(ConditionedDecoder(make_encoder_decoder(seed=1), prompts(1, 6)))
     found = speculative_generate(target, start, draft=draft, max_new_tokens=12, temperature=0)
     assert torch.equal(found.sequences, generate(target, start, max_new_tokens=12, temperature=0))
 
@@ -356,7 +356,7 @@ def test_a_rewritten_text_is_read_from_where_it_differs():
     widths = []
     model.register_forward_hook(lambda _, args, __: widths.append(args[0].shape[1]))
     for mask in (None, torch.tensor([[0, 0, 1, 1, 1, 1, 1, 1, 1], [1] * 9])):
-        reader = Reader(model, texts, attention_mask=mask)
+        reader = DecodingState(model, texts, attention_mask=mask)
         reader.logits()
         other = texts.clone()
         other[1, 6] = (other[1, 6] + 1) % VOCAB_SIZE
@@ -366,7 +366,7 @@ def test_a_rewritten_text_is_read_from_where_it_differs():
             logits = reader.logits(1)
             assert widths == [width]
             full = None if mask is None else torch.cat([mask, mask.new_ones(2, 2)], dim=1)[:, : ids.shape[1]]
-            expected = Reader(model, ids, attention_mask=full, use_cache=False).logits(1)
+            expected = DecodingState(model, ids, attention_mask=full, use_cache=False).logits(1)
             torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
 
 

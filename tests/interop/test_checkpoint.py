@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from llmbook.interop import export_checkpoint, load_model, save_model
+from llmbook.interop import save_trained, load_model, save_model
 from llmbook.model import (
     LSTMLM,
     DecoderLM,
@@ -36,7 +36,7 @@ MODELS = {
         Encoder(TransformerConfig.bert(**SIZES)), n_labels=3, pooling="max", pooler_layer=False, dropout=0.1
     ),
     "rewards": lambda: SequenceClassifier(
-        DecoderLM(TransformerConfig.gpt2(**SIZES)).body, n_labels=1, pooling="last", pooler_layer=False
+        DecoderLM(TransformerConfig.gpt2(**SIZES)).backbone, n_labels=1, pooling="last", pooler_layer=False
     ),
     "tokens": lambda: TokenClassifier(Encoder(TransformerConfig.bert(**SIZES)), n_labels=3),
 }
@@ -53,7 +53,7 @@ def run(model):
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_same_model_comes_back(kind, tmp_path):
     """A setting, a tensor or a table that is not drawn lost on the way; training mode kept; tied weights come loose; a
-    causal body that reads both ways from then on."""
+    causal backbone that reads both ways from then on."""
     model = shake(MODELS[kind]())
     save_model(tmp_path / "m", model, CHARACTERS)
     again, tokenizer = load_model(tmp_path / "m")
@@ -71,7 +71,7 @@ def test_the_same_model_comes_back(kind, tmp_path):
 
 
 def test_a_classifier_saved_before_bodies_could_be_causal(tmp_path):
-    """Catches a folder of an earlier version, which does not say that its body reads both ways, refused or misread."""
+    """Catches a folder of an earlier version, which does not say that its backbone reads both ways, refused or misread."""
     model = shake(MODELS["texts"]())
     save_model(tmp_path / "m", model, CHARACTERS)
     path = tmp_path / "m" / "config.json"
@@ -85,13 +85,13 @@ def test_a_classifier_saved_before_bodies_could_be_causal(tmp_path):
 def test_types_are_kept(tmp_path):
     """bfloat16 widened on loading, one layer in float32 narrowed, or angles rounded with the rest."""
     model = shake(MODELS["llama"]()).bfloat16()
-    model.body.final_norm.float()
+    model.backbone.final_norm.float()
     save_model(tmp_path / "m", model, CHARACTERS)
     again, _ = load_model(tmp_path / "m")
     for (name, a), b in zip(model.named_parameters(), again.parameters(), strict=True):
         assert a.dtype == b.dtype, name
         assert torch.equal(a, b), name
-    assert again.body.rotary.frequencies.dtype == torch.float32
+    assert again.backbone.rotary.frequencies.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
@@ -237,8 +237,8 @@ def test_an_unknown_class_is_refused(tmp_path):
 def test_a_changed_model_is_refused(tmp_path):
     """Adapters written beside the weights, into a folder that cannot be opened again."""
     model = MODELS["gpt2"]()
-    model.body.blocks[1].adapter = torch.nn.Linear(24, 2)
-    with pytest.raises(ValueError, match=r"not those of its class: body\.blocks\.1\.adapter\.bias.*2 in all"):
+    model.backbone.blocks[1].adapter = torch.nn.Linear(24, 2)
+    with pytest.raises(ValueError, match=r"not those of its class: backbone\.blocks\.1\.adapter\.bias.*2 in all"):
         save_model(tmp_path / "m", model, CHARACTERS)
     assert not (tmp_path / "m").exists()
 
@@ -248,10 +248,10 @@ def test_a_training_checkpoint_becomes_a_folder(tmp_path):
     trainer = tiny_trainer(tmp_path / "run")
     trainer.run()
     tokenizer = CharTokenizer.train("abcdefghijk")
-    model = export_checkpoint(tmp_path / "run" / "last.pt", tmp_path / "m", tokenizer)
+    model = save_trained(tmp_path / "run" / "last.pt", tmp_path / "m", tokenizer)
     again, _ = load_model(tmp_path / "m")
     for (name, a), b, c in zip(trainer.model.named_parameters(), again.parameters(), model.parameters(), strict=True):
         assert torch.equal(a, b), name
         assert torch.equal(a, c), name
     with pytest.raises(ValueError, match=r"last\.pt belongs to another model"):
-        export_checkpoint(tmp_path / "run" / "last.pt", tmp_path / "n", tokenizer, model_class=Encoder)
+        save_trained(tmp_path / "run" / "last.pt", tmp_path / "n", tokenizer, model_class=Encoder)

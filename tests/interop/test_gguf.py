@@ -102,7 +102,7 @@ def neighbours(weight, n_heads):
 def small_file(path, config=CONFIG, **changes):
     """A random model of ours under llama.cpp's names; returns the model and the file."""
     model = shake(DecoderLM(config))
-    tensors = {"token_embd": "body.embeddings.tokens", "output_norm": "body.final_norm"}
+    tensors = {"token_embd": "backbone.embeddings.tokens", "output_norm": "backbone.final_norm"}
     if not config.tie_embeddings:
         tensors["output"] = "lm_head"
     for i in range(config.n_layers):
@@ -111,7 +111,7 @@ def small_file(path, config=CONFIG, **changes):
             "attn_output": "attention.o_proj", "ffn_gate": "feed_forward.gate_proj", "ffn_up": "feed_forward.up_proj",
             "ffn_down": "feed_forward.down_proj", "attn_norm": "attention_norm", "ffn_norm": "feed_forward_norm",
         }.items():  # fmt: skip
-            tensors[f"blk.{i}.{theirs}"] = f"body.blocks.{i}.{ours}"
+            tensors[f"blk.{i}.{theirs}"] = f"backbone.blocks.{i}.{ours}"
     weights = model.state_dict()
     stored = {}
     for theirs, ours in tensors.items():

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from llmbook.adaptation import add_lora, load_lora, save_lora
-from llmbook.figures import export_model
+from llmbook.playground import export_model
 from llmbook.interop import config_from_huggingface, load_model, read_gguf, save_model
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
-from llmbook.interop.packed import read_packed
+from llmbook.interop.exported import load_exported
 from llmbook.model import DecoderLM, TransformerConfig
 from llmbook.text import BPETokenizer, HFTokenizer, load_tokenizer
 from tests.interop.test_gguf import small_file
@@ -118,7 +118,7 @@ READERS = {
     "saved weights": (make_saved("model.safetensors"), lambda path: load_model(path.parent)),
     "saved config": (make_saved("config.json"), lambda path: load_model(path.parent)),
     "saved tokenizer": (make_saved("tokenizer.json"), lambda path: load_model(path.parent)),
-    "page": (make_page, read_packed),
+    "page": (make_page, load_exported),
     "lora": (make_lora, lambda path: load_lora(model(), path)),
     "tokenizer.json": (make_hf_tokenizer, load_tokenizer),
     "config.json": (make_hf_config, read_hf_config),

@@ -219,10 +219,10 @@ def test_foreign_weights_are_refused_by_name():
     with pytest.raises(ValueError, match=r"not the weights of a LlamaForCausalLM with 3 layers.*model\.norm"):
         from_huggingface(theirs.state_dict(), "llama", n_layers=3)
     with pytest.raises(
-        ValueError, match=r"no LlamaForCausalLM with 3 layers: missing \[\'body.blocks.0.feed_forward.gate"
+        ValueError, match=r"no LlamaForCausalLM with 3 layers: missing \[\'backbone.blocks.0.feed_forward.gate"
     ):
         to_huggingface(ours.state_dict(), "llama", n_layers=3)
-    with pytest.raises(ValueError, match=r"unknown \['body.blocks.2"):
+    with pytest.raises(ValueError, match=r"unknown \['backbone.blocks.2"):
         to_huggingface(ours.state_dict(), "gpt2", n_layers=2)
     with pytest.raises(ValueError, match="no names for the architecture 'mamba'; known are gpt2, llama"):
         from_huggingface(theirs.state_dict(), "mamba", n_layers=3)

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from llmbook.figures import export_model, round_to_half
-from llmbook.interop.packed import MAGIC, read_packed
+from llmbook.playground import export_model, round_to_half
+from llmbook.interop.exported import MAGIC, load_exported
 from llmbook.model import DecoderLM, TransformerConfig
 from llmbook.text import BPETokenizer, CharTokenizer
 
@@ -35,7 +35,7 @@ def random_model(config):
 def test_what_was_written_is_what_is_read(name, tmp_path):
     """Catches a tensor read from the wrong place, a tied table left at random, another tokenizer."""
     model, tokenizer = random_model(FAMILIES[name]), bpe()
-    read, words = read_packed(export_model(model, tokenizer, tmp_path / "m.bin"))
+    read, words = load_exported(export_model(model, tokenizer, tmp_path / "m.bin"))
     assert not read.training
     assert read.config == model.config
     assert words.to_dict() == tokenizer.to_dict()
@@ -51,10 +51,10 @@ def test_a_file_that_is_none_or_half_is_refused(tmp_path):
     for n in (len(content) - 1, 200, 9):
         path.write_bytes(content[:n])
         with pytest.raises(ValueError, match=r"m\.bin is damaged"):
-            read_packed(path)
+            load_exported(path)
     path.write_bytes(b"<!doctype html>")
     with pytest.raises(ValueError, match="not a model written by export_model"):
-        read_packed(path)
+        load_exported(path)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_header_that_lacks_a_part_is_refused_by_name(header, message, tmp_path
     path = tmp_path / "m.bin"
     path.write_bytes(MAGIC + len(text).to_bytes(4, "little") + text)
     with pytest.raises(ValueError, match=rf"m\.bin is damaged.*{message}|m\.bin is {message}"):
-        read_packed(path)
+        load_exported(path)
 
 
 def test_t5s_table_cannot_be_had_back(tmp_path):
@@ -75,4 +75,4 @@ def test_t5s_table_cannot_be_had_back(tmp_path):
     letters = CharTokenizer.train("abc")
     config = TransformerConfig(vocab_size=3, positions="t5", **SIZES)
     with pytest.raises(ValueError, match="T5's biases"):
-        read_packed(export_model(random_model(config), letters, tmp_path / "m.bin"))
+        load_exported(export_model(random_model(config), letters, tmp_path / "m.bin"))

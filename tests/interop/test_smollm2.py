@@ -79,7 +79,7 @@ def test_settings(loaded):
     assert (config.n_layers, config.n_heads, config.n_kv_heads, config.d_ff) == (30, 9, 3, 1536)
     assert (config.rope_theta, config.max_seq_len, config.tie_embeddings) == (100_000, 8192, True)
     assert tokenizer.vocab_size == config.vocab_size == 49_152
-    assert ours.lm_head.weight is ours.body.embeddings.tokens.weight
+    assert ours.lm_head.weight is ours.backbone.embeddings.tokens.weight
     assert tokenizer.chat_template.startswith("{% for message in messages %}")
 
 

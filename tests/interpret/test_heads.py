@@ -100,9 +100,9 @@ def test_contributions_are_lengths_of_what_is_added(kind):
     model, ids = MODELS[kind](), random_ids(2, 5)
     found = contributions(model, ids)
     assert found.shape == (2, 2, 4, 5, 5)
-    body = getattr(model, "body", model)
-    prefix = "body." if body is not model else ""
-    layer, attention = 1, body.blocks[1].attention
+    backbone = getattr(model, "backbone", model)
+    prefix = "backbone." if backbone is not model else ""
+    layer, attention = 1, backbone.blocks[1].attention
     name = f"{prefix}blocks.{layer}.attention"
     with capture(model, [f"{name}.v_proj", name]) as states:
         weights = model(ids, need_weights=True).attentions[layer]
@@ -124,7 +124,7 @@ def test_contributions_are_lengths_of_what_is_added(kind):
 def test_a_silent_head_is_one_whose_columns_of_w_o_are_zero(kind):
     """The wrong head silenced, or all of a layer's, or the bias too."""
     model, ids = MODELS[kind](), random_ids(2, 5)
-    body, d = getattr(model, "body", model), model.config.d_head
+    backbone, d = getattr(model, "backbone", model), model.config.d_head
 
     def answer():
         out = model(ids)
@@ -134,7 +134,7 @@ def test_a_silent_head_is_one_whose_columns_of_w_o_are_zero(kind):
         found = answer()
     usual = answer()
     for layer, head in ((0, 1), (1, 3), (1, 0)):
-        body.blocks[layer].attention.o_proj.weight[:, head * d : (head + 1) * d] = 0
+        backbone.blocks[layer].attention.o_proj.weight[:, head * d : (head + 1) * d] = 0
     torch.testing.assert_close(found, answer())
     assert not torch.allclose(found, usual, atol=1e-3)
 
@@ -143,7 +143,7 @@ def test_a_silent_head_is_one_whose_columns_of_w_o_are_zero(kind):
 def test_a_head_at_its_mean_says_nothing_of_the_input():
     """A mean over features, or one that is not the same at every place; other heads changed with it."""
     model, ids = small_lm(), random_ids(3, 5)
-    name = "body.blocks.1.attention.o_proj.input"
+    name = "backbone.blocks.1.attention.o_proj.input"
     with capture(model, name) as usual:
         model(ids)
     with without_heads(model, [(1, 2)], how="mean"), capture(model, name) as changed:
@@ -160,7 +160,7 @@ def test_ablation_effect_is_the_rise_of_the_loss():
     """The sign; the effect of one head added to the next one's; a head without effect reported with one."""
     model, ids = small_lm(), random_ids(2, 9)
     d = model.config.d_head
-    model.body.blocks[0].attention.o_proj.weight[:, 2 * d : 3 * d] = 0  # this head is already silent
+    model.backbone.blocks[0].attention.o_proj.weight[:, 2 * d : 3 * d] = 0  # this head is already silent
 
     def loss(model):
         return F.cross_entropy(model(ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
@@ -189,6 +189,6 @@ def test_models_without_one_stack_and_heads_that_are_not():
     with pytest.raises(TypeError, match="a Linear has no stack"):
         contributions(torch.nn.Linear(2, 2), random_ids(1, 3))
     words = shake(MaskedLM(TransformerConfig.bert(**config)))
-    rewards = SequenceClassifier(model.body, n_labels=1, pooling="last")  # a causal body is a stack as well
+    rewards = SequenceClassifier(model.backbone, n_labels=1, pooling="last")  # a causal backbone is a stack as well
     for whole in (words, rewards):
         assert torch.equal(contributions(whole, random_ids(1, 3)), contributions(whole.encoder, random_ids(1, 3)))

@@ -25,10 +25,10 @@ def test_the_last_layer_is_the_model(kind):
     assert lens.shape == (3, 2, 7, 31)
     assert torch.equal(lens[-1], model(ids).logits)
     embeddings = model(ids, need_hidden=True).hidden_states[0]
-    expected = F.linear(model.body.final_norm(embeddings), model.lm_head.weight) * model.config.logit_scale
+    expected = F.linear(model.backbone.final_norm(embeddings), model.lm_head.weight) * model.config.logit_scale
     torch.testing.assert_close(lens[0], expected)
     # A block that adds nothing changes nothing the lens sees.
-    still = {"body.blocks.0.attention": torch.zeros_like, "body.blocks.0.feed_forward": torch.zeros_like}
+    still = {"backbone.blocks.0.attention": torch.zeros_like, "backbone.blocks.0.feed_forward": torch.zeros_like}
     with patch(model, still):
         lens = logit_lens(model, ids)
     assert torch.equal(lens[0], lens[1])
@@ -48,9 +48,9 @@ def test_the_lens_passes_other_arguments_on():
 def test_read_out_of_captured_states():
     """A stream of any shape: one vector is read like a batch of them."""
     model, ids = small_lm(), random_ids(2, 7)
-    with capture(model, "body.blocks.0") as states:
+    with capture(model, "backbone.blocks.0") as states:
         model(ids)
-    torch.testing.assert_close(read_out(model, states["body.blocks.0"][1, 3]), logit_lens(model, ids)[1, 1, 3])
+    torch.testing.assert_close(read_out(model, states["backbone.blocks.0"][1, 3]), logit_lens(model, ids)[1, 1, 3])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -80,16 +80,16 @@ def test_each_part_has_its_own_share():
     parts = logit_attribution(model, ids, torch.tensor([5]))
     stream = model(ids, need_hidden=True).hidden_states[-1][0, -1]
     factor = (stream.var(correction=0) + model.config.norm_eps).rsqrt()
-    direction = model.lm_head.weight[5] * model.body.final_norm.weight * factor
+    direction = model.lm_head.weight[5] * model.backbone.final_norm.weight * factor
     direction = direction - direction.mean()
-    with capture(model, ["body.blocks.1.feed_forward", "body.blocks.1.attention.o_proj.input"]) as states:
+    with capture(model, ["backbone.blocks.1.feed_forward", "backbone.blocks.1.attention.o_proj.input"]) as states:
         model(ids)
-    torch.testing.assert_close(parts.feed_forward[1, 0], states["body.blocks.1.feed_forward"][0, -1] @ direction)
+    torch.testing.assert_close(parts.feed_forward[1, 0], states["backbone.blocks.1.feed_forward"][0, -1] @ direction)
     d_head = model.config.d_head
-    mixed = states["body.blocks.1.attention.o_proj.input"][0, -1]
+    mixed = states["backbone.blocks.1.attention.o_proj.input"][0, -1]
     for head in range(4):
         own = slice(head * d_head, (head + 1) * d_head)
-        added = model.body.blocks[1].attention.o_proj.weight[:, own] @ mixed[own]
+        added = model.backbone.blocks[1].attention.o_proj.weight[:, own] @ mixed[own]
         torch.testing.assert_close(parts.heads[1, head, 0], added @ direction)
 
 

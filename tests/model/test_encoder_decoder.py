@@ -27,12 +27,12 @@ def copy_attention(ours, theirs) -> None:
     theirs.out_proj.load_state_dict(ours.o_proj.state_dict())
 
 
-def torch_stack(body, *, decoder: bool) -> nn.Module:
+def torch_stack(backbone, *, decoder: bool) -> nn.Module:
     """torch.nn's own post-norm stack with our weights."""
     sizes = dict(d_model=24, nhead=4, dim_feedforward=40, dropout=0.0, batch_first=True)
     layer = (nn.TransformerDecoderLayer if decoder else nn.TransformerEncoderLayer)(**sizes)
     stack = nn.TransformerDecoder(layer, 2) if decoder else nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    for ours, theirs in zip(body.blocks, stack.layers, strict=True):
+    for ours, theirs in zip(backbone.blocks, stack.layers, strict=True):
         copy_attention(ours.attention, theirs.self_attn)
         norms = [ours.attention_norm, ours.feed_forward_norm]
         if decoder:

@@ -8,18 +8,18 @@ from torch import nn
 
 from llmbook.adaptation import add_lora, merge, remove_lora
 from llmbook.adaptation.lora import lora_layers
-from llmbook.figures import export_model
+from llmbook.playground import export_model
 from llmbook.inference import FusedDecoder, fuse
 from llmbook.interop import (
     config_from_huggingface,
     config_to_huggingface,
-    export_checkpoint,
+    save_trained,
     from_huggingface,
     load_model,
     save_model,
     to_huggingface,
 )
-from llmbook.interop.packed import read_packed
+from llmbook.interop.exported import load_exported
 from llmbook.model import DecoderLM, EncoderDecoderLM, MaskedLM, TransformerConfig, TwoStreamLM
 from llmbook.text import ByteTokenizer
 
@@ -47,7 +47,7 @@ def by_a_new_weight(model: nn.Module) -> None:
 
 
 def by_a_new_table(model: nn.Module) -> None:
-    model.body.embeddings.tokens = nn.Embedding(model.config.vocab_size, model.config.d_model)
+    model.backbone.embeddings.tokens = nn.Embedding(model.config.vocab_size, model.config.d_model)
 
 
 UNTIED = pytest.mark.parametrize("untie", [by_merging, by_a_new_layer, by_a_new_weight, by_a_new_table])
@@ -76,7 +76,7 @@ def test_the_configuration_says_what_the_tensors_are(untie):
 def test_tying_by_hand_is_noticed_as_well():
     """The other direction: one tensor under both names of a model that was made with two."""
     model = DecoderLM(config(tie_embeddings=False))
-    model.lm_head.weight = model.body.embeddings.tokens.weight
+    model.lm_head.weight = model.backbone.embeddings.tokens.weight
     assert model.config.tie_embeddings
 
 
@@ -114,7 +114,7 @@ def test_a_tied_model_refuses_what_it_could_not_keep(untie):
     """``load_state_dict`` copies both tensors into the one there is, and the later wins in silence."""
     fresh = DecoderLM(config())
     before = copy.deepcopy(fresh.state_dict())
-    with pytest.raises(ValueError, match=r"body\.embeddings\.tokens\.weight and lm_head\.weight differ.*=False"):
+    with pytest.raises(ValueError, match=r"backbone\.embeddings\.tokens\.weight and lm_head\.weight differ.*=False"):
         fresh.load_state_dict(untied(untie).state_dict())
     assert all(torch.equal(value, before[name]) for name, value in fresh.state_dict().items())
 
@@ -147,7 +147,7 @@ def test_a_training_checkpoint_exports_its_head(untie, ids, tmp_path):
         save_checkpoint(
             tmp_path / "last.pt", Checkpoint(step=1, model=model.state_dict(), model_config=settings.to_dict(), **empty)
         )
-        exported = export_checkpoint(tmp_path / "last.pt", tmp_path / "model", ByteTokenizer())
+        exported = save_trained(tmp_path / "last.pt", tmp_path / "model", ByteTokenizer())
         assert torch.equal(exported(ids).logits, model(ids).logits)
 
 
@@ -189,7 +189,7 @@ def test_the_page_gets_its_head(untie, ids, tmp_path):
     """The file of a page that leaves out a head it believes to be the token table."""
     model = untied(untie)
     model.half().float()
-    opened, _ = read_packed(export_model(model, ByteTokenizer(), tmp_path / "model.bin"))
+    opened, _ = load_exported(export_model(model, ByteTokenizer(), tmp_path / "model.bin"))
     assert torch.equal(opened(ids).logits, model(ids).logits)
 
 

@@ -58,7 +58,7 @@ def test_a_model_gives_the_same_by_every_road():
     for a, b in zip(*seen, strict=True):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
     assert {part.kernel for part in model.modules() if isinstance(part, Linear)} == {"onednn"}
-    assert model.body.blocks[1].attention.backend == "eager"
+    assert model.backbone.blocks[1].attention.backend == "eager"
 
 
 def test_unknown_roads_are_refused(monkeypatch):

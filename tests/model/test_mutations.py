@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from llmbook.interop import huggingface
 from llmbook.model import (
     attention,
-    body,
+    backbone,
     cache,
     encoder_decoder,
     heads,
     layers,
     linear,
-    lookback,
+    conv_state,
     masks,
     multi_head,
     position_bias,
@@ -51,22 +51,22 @@ CONV = next(p for p in test_transformer.PARTS if "conv_width" in p)
 real = dict(
     rotate=rotary.rotate,
     attend=attention.attend,
-    positions=body.Body._positions,
+    positions=backbone.Backbone._positions,
     block=layers.Block.__init__,
     forward=multi_head.MultiHeadAttention.forward,
-    body=body.Body.forward,
+    backbone=backbone.Backbone.forward,
     backward=linear.OneDnnLinear.backward,
 )
 convolve = short_conv.ShortConv.forward
-look_back = lookback.Lookback.window
+look_back = conv_state.ConvState.window
 
 
 def kernel_causal(q, k, v, *, scale, **ignored):
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
 
 
-def plain_softmax(q, k, v, *, allowed, blind, scale, **ignored):
-    allowed = allowed & ~blind
+def plain_softmax(q, k, v, *, allowed, fully_masked, scale, **ignored):
+    allowed = allowed & ~fully_masked
     weights = (q @ k.transpose(-2, -1) * scale).masked_fill(~allowed, -math.inf).softmax(-1)
     return weights @ v, weights
 
@@ -94,11 +94,11 @@ def future_by_one(q_len, k_len=None, *, device=None):
     return torch.ones(q_len, k_len, dtype=torch.bool).tril(k_len - q_len + 1)
 
 
-def counts_padding(body, input_ids, attention_mask, n_past):
-    return real["positions"](body, input_ids, None, n_past)
+def counts_padding(backbone, input_ids, attention_mask, n_past):
+    return real["positions"](backbone, input_ids, None, n_past)
 
 
-def forgets_the_cache(body, input_ids, attention_mask, n_past):
+def forgets_the_cache(backbone, input_ids, attention_mask, n_past):
     batch, q_len = input_ids.shape
     return torch.arange(q_len).expand(batch, q_len)
 
@@ -152,19 +152,19 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         lambda: test_attention.test_causal_queries_are_the_last_of_the_keys("sdpa"),
     ),
     "position offset of the cache forgotten, rotary": (
-        body.Body, "_positions", forgets_the_cache,
+        backbone.Backbone, "_positions", forgets_the_cache,
         lambda: test_transformer.test_cached_chunks_equal_one_pass(ROPE),
     ),
     "position offset of the cache forgotten, learned": (
-        body.Body, "_positions", forgets_the_cache,
+        backbone.Backbone, "_positions", forgets_the_cache,
         lambda: test_transformer.test_cached_chunks_equal_one_pass(LEARNED),
     ),
     "padding counted as a position": (
-        body.Body, "_positions", counts_padding,
+        backbone.Backbone, "_positions", counts_padding,
         lambda: test_transformer.test_left_padding_changes_nothing(LEARNED),
     ),
     "padding read": (
-        body, "padding_mask", lambda mask: torch.ones_like(mask, dtype=torch.bool)[:, None, None],
+        backbone, "padding_mask", lambda mask: torch.ones_like(mask, dtype=torch.bool)[:, None, None],
         lambda: test_transformer.test_left_padding_changes_nothing(ROPE),
     ),
     "bias without the cache's offset": (
@@ -193,7 +193,7 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         lambda: test_huggingface.test_same_outputs_and_gradients("gpt2"),
     ),
     "window one too wide": (
-        body, "sliding_window_mask",
+        backbone, "sliding_window_mask",
         lambda q, k, *, window, device=None: masks.sliding_window_mask(q, k, window=window + 1, device=device),
         lambda: test_transformer.test_a_window_hides_what_is_far("rope"),
     ),
@@ -203,7 +203,7 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         lambda: test_encoder_decoder.test_the_decoder_sees_all_input_and_no_future("vaswani"),
     ),
     "padding of the input read by the decoder": (
-        encoder_decoder.Body, "forward", lambda self, *a, **k: real["body"](self, *a, **{**k, "memory_mask": None}),
+        encoder_decoder.Backbone, "forward", lambda self, *a, **k: real["backbone"](self, *a, **{**k, "memory_mask": None}),
         test_encoder_decoder.test_padded_input_changes_nothing,
     ),
     "gradient of oneDNN's bias forgotten": (
@@ -235,18 +235,18 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         lambda: test_short_conv.test_a_sliding_cache_keeps_the_last_inputs(4),
     ),
     "what convolutions look back on left in front of the padding": (
-        lookback.Lookback, "window", not_next_to_the_new,
+        conv_state.ConvState, "window", not_next_to_the_new,
         lambda: test_caches.test_rows_join_and_leave(dict(positions="rope", conv_width=2)),
     ),
     "paged rows that forget what convolutions read": (
-        lookback.Lookback, "advance", lambda inputs: None,
+        conv_state.ConvState, "advance", lambda inputs: None,
         lambda: test_caches.test_rows_join_and_leave(dict(positions="rope", conv_width=2)),
     ),
     "what convolutions read counted before the pass has ended": (
-        lookback.Lookback, "window", counted_at_once,
+        conv_state.ConvState, "window", counted_at_once,
         test_short_conv.test_a_pass_that_breaks_off_can_be_made_again,
     ),
-    "a blind query gives NaN": (
+    "a fully_masked query gives NaN": (
         attention, "eager_attention", plain_softmax,
         lambda: test_attention.test_a_row_that_may_read_nothing_is_zero("eager"),
     ),

@@ -81,7 +81,7 @@ def test_every_probability_is_the_formulas(order):
     expected = torch.tensor([[p(text[: t + 1], token) for token in range(5)] for t in range(12)])
     torch.testing.assert_close(model(torch.tensor([text])).logits[0].exp(), expected, atol=1e-6, rtol=1e-5)
     nats = [-math.log(p(text[:t], text[t])) for t in range(12)]
-    torch.testing.assert_close(model.nats(text), torch.tensor(nats), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model.token_nll(text), torch.tensor(nats), atol=1e-5, rtol=1e-5)
 
 
 def test_probabilities_sum_to_one_everywhere():
@@ -125,7 +125,7 @@ def test_order_one_is_in_closed_form():
     taken = 0.5 + 1.0 + 1.5
     expected = torch.tensor([3.5, 1.0, 0.5, 0.0]) / 8 + taken / 8 / 4
     torch.testing.assert_close(model(torch.tensor([[3, 0, 1]])).logits.exp()[0], expected.expand(3, 4))
-    torch.testing.assert_close(model.nats([2]), -expected[2:3].log())
+    torch.testing.assert_close(model.token_nll([2]), -expected[2:3].log())
 
 
 def test_discounts_by_hand():
@@ -143,7 +143,7 @@ def test_it_is_evaluated_like_any_other_model():
     model = NGramLM.count(tokens, order=3, vocab_size=6)
     text = torch.randint(6, (50,))
     report = evaluate(model, eval_windows(text, batch_size=4, seq_len=49))  # one window: nothing is cut
-    nats = model.nats(text)[1:]
+    nats = model.token_nll(text)[1:]
     assert report.n_tokens == 49
     assert report.loss == pytest.approx(float(nats.mean()), rel=1e-5)
     assert report.bits_per_byte(49) == pytest.approx(float(nats.sum()) / 49 / math.log(2), rel=1e-5)
@@ -152,7 +152,7 @@ def test_it_is_evaluated_like_any_other_model():
 def test_it_knows_its_own_text_better_with_every_order():
     """Catches a longer context that is looked up wrongly and so never found."""
     tokens = torch.randint(9, (400,))
-    losses = [float(NGramLM.count(tokens, order=n, vocab_size=9).nats(tokens).mean()) for n in range(1, 6)]
+    losses = [float(NGramLM.count(tokens, order=n, vocab_size=9).token_nll(tokens).mean()) for n in range(1, 6)]
     assert losses == sorted(losses, reverse=True)
     assert losses[0] > 2.0
     assert losses[-1] < 0.8

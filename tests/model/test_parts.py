@@ -5,23 +5,23 @@ from torch import nn
 
 from llmbook.model.parts import lies_in, matches, replace_part
 
-NAMES = ["body", "body.blocks.1", "body.blocks.11", "body.blocks.1.attention", "body.blocks.1.cross_attention", "1"]
+NAMES = ["backbone", "backbone.blocks.1", "backbone.blocks.11", "backbone.blocks.1.attention", "backbone.blocks.1.cross_attention", "1"]
 
 
 @pytest.mark.parametrize(
     ("pattern", "expected"),
     [
-        ("blocks.1", ["body.blocks.1"]),
-        ("body.blocks.1", ["body.blocks.1"]),
-        ("attention", ["body.blocks.1.attention"]),
-        ("*attention", ["body.blocks.1.attention", "body.blocks.1.cross_attention"]),
-        ("blocks.*", ["body.blocks.1", "body.blocks.11"]),
-        ("blocks.?", ["body.blocks.1"]),
+        ("blocks.1", ["backbone.blocks.1"]),
+        ("backbone.blocks.1", ["backbone.blocks.1"]),
+        ("attention", ["backbone.blocks.1.attention"]),
+        ("*attention", ["backbone.blocks.1.attention", "backbone.blocks.1.cross_attention"]),
+        ("blocks.*", ["backbone.blocks.1", "backbone.blocks.11"]),
+        ("blocks.?", ["backbone.blocks.1"]),
         ("blocks.[2-9]", []),
-        ("1", ["body.blocks.1", "1"]),
-        ("body.*", []),
+        ("1", ["backbone.blocks.1", "1"]),
+        ("backbone.*", []),
         ("ATTENTION", []),
-        ("x.body", []),
+        ("x.backbone", []),
     ],
 )
 def test_a_name_means_what_ends_with_it(pattern, expected):
@@ -32,7 +32,7 @@ def test_a_name_means_what_ends_with_it(pattern, expected):
 def test_what_lies_in_a_part():
     """Catches neighbours whose names begin alike, and a part that does not lie in itself."""
     inside = [name for name in NAMES if lies_in(name, "blocks.1")]
-    assert inside == ["body.blocks.1", "body.blocks.1.attention", "body.blocks.1.cross_attention"]
+    assert inside == ["backbone.blocks.1", "backbone.blocks.1.attention", "backbone.blocks.1.cross_attention"]
 
 
 def test_a_part_is_replaced_in_place_and_mode():

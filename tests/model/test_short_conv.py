@@ -53,14 +53,14 @@ def test_both_of_a_block_are_heard(part, norm_position):
     model, ids = small_lm(conv_width=3, norm_position=norm_position), random_ids(1, 9)
     before = model(ids).logits
     with torch.no_grad():
-        getattr(model.body.blocks[1], part).weight.zero_()
+        getattr(model.backbone.blocks[1], part).weight.zero_()
     assert (model(ids).logits - before).abs().max() > 1e-3
 
 
 def test_each_reads_what_its_part_reads():
     """A convolution before the norm, or on the stream itself: block and parts by hand."""
     model = small_lm(conv_width=3, positions="none")
-    block, x = model.body.blocks[0], torch.randn(1, 5, 24)
+    block, x = model.backbone.blocks[0], torch.randn(1, 5, 24)
     y = x + block.attention(block.attention_conv(block.attention_norm(x)), causal=True)[0]
     y = y + block.feed_forward(block.feed_forward_conv(block.feed_forward_norm(y)))
     torch.testing.assert_close(block(x, causal=True)[0], y)
@@ -147,7 +147,7 @@ def test_a_pass_that_breaks_off_can_be_made_again():
     cache = PagedCache(pool, [pool.new_sequence()])
     with torch.no_grad():
         model(ids[:, :5], cache=cache)
-        hook = model.body.blocks[1].register_forward_pre_hook(lambda *_: 1 / 0)
+        hook = model.backbone.blocks[1].register_forward_pre_hook(lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             model(ids[:, 5:], cache=cache)
         hook.remove()

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llmbook.model import Body, DecoderLM, Encoder, KVCache, RopeScaling, TransformerConfig, TwoStreamLM, prefix_mask
+from llmbook.model import Backbone, DecoderLM, Encoder, KVCache, RopeScaling, TransformerConfig, TwoStreamLM, prefix_mask
 from tests.model.helpers import POSITIONS, random_ids, shake, small_config, small_lm
 
 PARTS = [
@@ -105,7 +105,7 @@ def test_a_mask_takes_the_place_of_the_causal_rule():
 def test_vectors_in_place_of_token_numbers(overrides):
     """Positions or the embedding scale forgotten when vectors are given."""
     model, ids = small_lm(**overrides), random_ids(2, 6)
-    vectors = model.body.embeddings.tokens(ids)
+    vectors = model.backbone.embeddings.tokens(ids)
     torch.testing.assert_close(model(inputs_embeds=vectors).logits, model(ids).logits)
     with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
         model(ids, inputs_embeds=vectors)
@@ -132,7 +132,7 @@ def test_a_modern_model_begins_as_the_identity():
     out = model(random_ids(2, 6), need_hidden=True)
     assert torch.equal(out.hidden_states[0], out.hidden_states[-1])
     out.logits.square().sum().backward()
-    assert model.body.blocks[0].attention.o_proj.weight.grad.abs().max() > 0
+    assert model.backbone.blocks[0].attention.o_proj.weight.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
@@ -170,8 +170,8 @@ def test_a_model_travels_by_pickle(parts):
 def test_without_positions_an_encoder_cannot_tell_order():
     """Order leaking in: permuted tokens must give permuted vectors, and a scheme of positions must break that."""
     ids, order = random_ids(1, 7), torch.tensor([3, 0, 6, 2, 5, 1, 4])
-    blind = shake(Encoder(small_config(positions="none")))
-    gap = blind(ids[:, order]).last_hidden_state - blind(ids).last_hidden_state[:, order]
+    fully_masked = shake(Encoder(small_config(positions="none")))
+    gap = fully_masked(ids[:, order]).last_hidden_state - fully_masked(ids).last_hidden_state[:, order]
     assert gap.abs().max() < 1e-5
     for scheme in POSITIONS[1:]:
         seeing = shake(Encoder(small_config(positions=scheme)))
@@ -215,9 +215,9 @@ def test_a_number_that_is_no_token_is_named(stranger):
 
 def test_a_text_is_a_batch_of_one():
     """Catches "tuple index out of range", the first error of everybody who forgets the batch."""
-    unchecked = inspect.unwrap(Body.forward)  # as a reader calls it, without the tests' own check of shapes
+    unchecked = inspect.unwrap(Backbone.forward)  # as a reader calls it, without the tests' own check of shapes
     with pytest.raises(ValueError, match=r"input_ids has shape \(3,\): expected \[batch, tokens\]"):
-        unchecked(small_lm().body, torch.tensor([1, 2, 3]))
+        unchecked(small_lm().backbone, torch.tensor([1, 2, 3]))
 
 
 def test_cache_refuses_what_it_cannot_hold():

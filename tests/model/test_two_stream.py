@@ -43,10 +43,10 @@ def test_in_reading_order_the_content_stream_is_a_causal_model(positions):
     """Catches positions counted through both streams, and a content vector that does not read itself."""
     model = small_two_stream(positions=positions)
     causal = DecoderLM(model.config)
-    causal.body.load_state_dict(model.body.state_dict())
+    causal.backbone.load_state_dict(model.backbone.state_dict())
     ids = random_ids(2, 7)
     content, _ = model.streams(ids, order=torch.arange(7).expand(2, 7))
-    torch.testing.assert_close(content, causal.body(ids).last_hidden_state, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(content, causal.backbone(ids).last_hidden_state, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -59,15 +59,15 @@ def test_in_reading_order_the_query_stream_is_a_causal_step_without_its_token(po
     """
     model = small_two_stream(positions=positions)
     causal = DecoderLM(model.config)
-    causal.body.load_state_dict(model.body.state_dict())
+    causal.backbone.load_state_dict(model.backbone.state_dict())
     ids = random_ids(1, 6)
     logits = model(ids, order=torch.arange(6)[None]).logits
     for t in range(6):
-        vectors = model.body.embeddings.tokens(ids[:, : t + 1]).clone()
+        vectors = model.backbone.embeddings.tokens(ids[:, : t + 1]).clone()
         vectors[:, t] = model.query
         mask = causal_mask(t + 1)
         mask[t, t] = False
-        out = causal.body(inputs_embeds=vectors, mask=mask).last_hidden_state
+        out = causal.backbone(inputs_embeds=vectors, mask=mask).last_hidden_state
         torch.testing.assert_close(logits[:, t], model.lm_head(out[:, t]), atol=1e-4, rtol=1e-4)
 
 

@@ -93,7 +93,7 @@ def test_the_pipeline_is_the_plain_model(ranks, name, kind):
         its_loss, gradients, blocks = rank["pipeline"][name, kind]
         assert blocks == [number]
         for key, gradient in gradients.items():
-            seen[key.replace("body.blocks.0.", f"body.blocks.{number}.")] = gradient
+            seen[key.replace("backbone.blocks.0.", f"backbone.blocks.{number}.")] = gradient
         if number < N - 1:
             assert its_loss is None
     torch.testing.assert_close(its_loss, loss.detach(), **CLOSE)

@@ -114,8 +114,8 @@ def pipeline() -> dict:
 def refusals() -> dict:
     plain = model("gpt2")
     return {
-        "heads": error_of(lambda: TensorParallel(model("gpt2", n_heads=4).body.blocks[0].attention)),
-        "width": error_of(lambda: TensorParallel(model("gpt2", d_ff=50).body.blocks[0].feed_forward)),
+        "heads": error_of(lambda: TensorParallel(model("gpt2", n_heads=4).backbone.blocks[0].attention)),
+        "width": error_of(lambda: TensorParallel(model("gpt2", d_ff=50).backbone.blocks[0].feed_forward)),
         "qk_norm": error_of(lambda: tensor_parallel(model("gpt2", qk_norm=True))),
         "dropout": error_of(lambda: tensor_parallel(model("gpt2", dropout=0.1))),
         "alibi": error_of(lambda: tensor_parallel(model("gpt2", positions="alibi"))),

@@ -26,7 +26,7 @@ TAINTED = [
     "from datetime import datetime\nassert datetime.now().year > 2000",
     "assert trainer.run().seconds[-1] < 100",
     "history = run()\nassert history.seconds[-1] < 100",
-    "from llmbook.training.tuning import compare\nshare = compare(ways)\nassert share[0] < 1",
+    "from llmbook.training.autotune import compare\nshare = compare(ways)\nassert share[0] < 1",
     "if (took := time.perf_counter() - start) > 0:\n    assert took < 1",
     "for n in range(3):\n    if n:\n        assert last < 1\n    last = time.time()",
     "with open('x') as f:\n    assert time.time() > 0",

@@ -44,7 +44,7 @@ BREAKS = [
     ("c7", {"source": "Nothing to do"}, "2 exercises"),
     ("c8", {"metadata": {}}, "exercise 1 has no solution"),
     ("c4", {"metadata": {"editable": True}}, "not in its normal form: run `make tidy`"),
-    ("c3", {"source": "runtime = choose_device()"}, "`choose_device()` in the code go together"),
+    ("c3", {"source": "runtime = choose_runtime()"}, "`choose_runtime()` in the code go together"),
     ("c3", {"source": "scale = choose_scale(scale, gpu=True)"}, "whose parameters are tagged `gpu`, and in no other"),
     ("c1", {"source": GPU_LINE}, "names T4 and A100 in a chapter tagged `gpu`, and in no other"),
 ]
@@ -66,7 +66,7 @@ def on_gpu(book, author, line: str = GPU_LINE) -> list[str]:
     path = chapter(book)
     author.edit(path, "c1", source=line)
     author.edit(path, "c2", metadata=nbformat.from_dict({"tags": ["gpu", "parameters"]}))
-    author.edit(path, "c3", source="scale = choose_scale(scale, gpu=True)\nruntime = choose_device()\nvalue = 42")
+    author.edit(path, "c3", source="scale = choose_scale(scale, gpu=True)\nruntime = choose_runtime()\nvalue = 42")
     tidy(book, [path])
     return problems(book, path)
 

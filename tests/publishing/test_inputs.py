@@ -70,7 +70,7 @@ def append(code):
         ("lib/llmbook/model/attention.py", lambda text: "# a line above everything\n" + text),
         ("lib/llmbook/parallel/all_reduce.py", append("SURPRISE = 1\n")),
         ("lib/llmbook/inference/server/app.py", append("SURPRISE = 1\n")),
-        ("lib/llmbook/checkpoints/README.md", append("Words.\n")),
+        ("lib/llmbook/published/README.md", append("Words.\n")),
         ("requirements.txt", lambda text: text.replace("Sphinx==", "Sphinx==9")),
         ("requirements.txt", lambda text: text.replace("ruff==", "ruff==9")),
     ],
@@ -110,7 +110,7 @@ def test_attention_is_reached_by_every_chapter_that_computes_with_a_model(change
 
 def test_a_checkpoint_runs_the_chapters_that_name_it(changed):
     """Would catch a retrained model whose old sentences stay on the page."""
-    found = changed("lib/llmbook/checkpoints/shakespeare-chars.bin", None)
+    found = changed("lib/llmbook/published/shakespeare-chars.bin", None)
     assert {"2-concepts/efficiency", "1-background/history"} <= found
     assert "1-background/scale" not in found
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from llmbook import checkpoints
+from llmbook import published
 from publishing import playground
 from publishing.book import ROOT, BookError
 
@@ -15,7 +15,7 @@ ENTRY = {
     "title": "Plays <&>", "language": "en", "prompt": "A:\n", "file": "plays.bin", "bytes": 5, "sha256": "ab" * 32,
     "n_parameters": 7, "tokenizer": "char, 65 tokens", "corpus": "plays", "licence": "public domain", "valid": 0.1,
     "loss": 1.5, "bits_per_byte": 2.1641, "steps": 1200, "tokens_trained_on": 3_400_000, "minutes": 12.3,
-    "command": "python -m llmbook.checkpoints plays", "device": "a CPU", "threads": 1, "date": "2026-01-02",
+    "command": "python -m publishing model plays", "device": "a CPU", "threads": 1, "date": "2026-01-02",
     "commit": "0123abc",
 }  # fmt: skip
 
@@ -98,6 +98,6 @@ def test_the_books_own_page_has_its_mount_point():
     text = (ROOT / "playground.md").read_text(encoding="utf-8")
     assert playground.present(text)
     page = playground.fill(text, str)
-    if known := checkpoints.manifest():
+    if known := published.manifest():
         best_first = sorted(known, key=lambda name: known[name]["bits_per_byte"])
         assert [model["id"] for model in told(page)["models"]] == best_first

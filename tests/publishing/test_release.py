@@ -182,7 +182,7 @@ def test_a_checkout_that_moved_meanwhile_gets_no_tag(repository, monkeypatch, no
 
 
 @pytest.mark.network
-@pytest.mark.parametrize("lost", [None, "llmbook/checkpoints/shakespeare-chars.bin"])
+@pytest.mark.parametrize("lost", [None, "llmbook/published/shakespeare-chars.bin"])
 def test_the_real_wheel_is_tried_in_an_empty_environment(tmp_path, lost):
     """Would catch a wheel without a model, and a trial that finds it in the checkout instead."""
     ignored = shutil.ignore_patterns("build", "*.egg-info", "__pycache__", "publishing")

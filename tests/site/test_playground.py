@@ -7,11 +7,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from llmbook import checkpoints
+from llmbook import published
 from tests.site.pages import PHONE, WIDE
 
 PAGE = "playground.html"
-MODELS = checkpoints.manifest()
+MODELS = published.manifest()
 BEST_FIRST = sorted(MODELS.items(), key=lambda item: item[1]["bits_per_byte"])
 pytestmark = [
     pytest.mark.xdist_group("playground"),

@@ -141,7 +141,7 @@ def test_every_entry_states_its_licence_and_prints():
 def test_missing_corpus_is_named_with_its_file(cache, monkeypatch, tmp_path):
     """Catches an error about a file in which the reader's own word, the corpus, does not occur."""
     from llmbook.text import sources
-    from llmbook.text.download import DownloadError
+    from llmbook.storage.download import DownloadError
 
     def offline(url, path, **_):
         raise DownloadError("Name or service not known")
@@ -179,7 +179,7 @@ def test_tang_poems():
 @needs_data
 def test_wikitext_validation_and_test_parts():
     """Catches wrong hashes or places in the registry: these two parts are verified even where train is missing."""
-    from llmbook.text.sources import fetch_file
+    from llmbook.storage.sources import fetch_file
 
     for split, tokens in (("valid", 217_646), ("test", 245_569)):
         path, source = fetch_file(REGISTRY["wikitext-2"].web[split])

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from llmbook.text.download import DownloadError, download
+from llmbook.storage.download import DownloadError, download
 
 CONTENT = os.urandom(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

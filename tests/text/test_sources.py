@@ -10,8 +10,8 @@ import zipfile
 import pytest
 
 from llmbook.text import SourceError, fetch_package_files, package_files
-from llmbook.text.folders import cache_dir
-from llmbook.text.sources import WebFile, digest, fetch_file, locate_package_files
+from llmbook.storage.folders import cache_dir
+from llmbook.storage.sources import WebFile, digest, fetch_file, locate_package_files
 from tests.text.conftest import TOY_FILES, write_wheel
 
 TEXTS = {name: data for name, data in TOY_FILES.items() if name.endswith(".txt")}

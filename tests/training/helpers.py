@@ -3,9 +3,9 @@
 import torch
 
 from llmbook.model import DecoderLM, TransformerConfig
-from llmbook.training import TrainConfig, Trainer, causal_lm_loss, choose_device
+from llmbook.training import TrainConfig, Trainer, causal_lm_loss, choose_runtime
 
-CPU = choose_device("cpu")
+CPU = choose_runtime("cpu")
 
 
 def tiny_model(seed: int = 0, **overrides) -> DecoderLM:

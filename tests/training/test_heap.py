@@ -11,7 +11,7 @@ BLOCK = 24 << 20  # bytes; glibc takes a block of this size from the system, unl
 STEP = """
 import ctypes, sys
 import torch
-from llmbook.training.heap import keep_freed_memory
+from llmbook.training.allocator import keep_freed_memory
 
 class Statistics(ctypes.Structure):  # mallinfo2(3), in its order
     _fields_ = [(name, ctypes.c_size_t) for name in (

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llmbook.model import LSTMLM
-from llmbook.training import Muon, TrainConfig, Trainer, adamw, causal_lm_loss, choose_device, muon, orthogonalise
+from llmbook.training import Muon, TrainConfig, Trainer, adamw, causal_lm_loss, choose_runtime, muon, orthogonalise
 from tests.training.helpers import CountingBatches, tiny_model
 
 SHAPES = [(6, 6), (12, 4), (4, 12), (6, 6)]
@@ -76,14 +76,14 @@ def test_matrices_of_one_shape_are_stepped_together_but_apart():
 def test_matrices_of_blocks_go_to_muon_and_everything_else_to_adamw():
     """Catches a token table or a norm that is orthogonalised, and a parameter that no group holds."""
     model = tiny_model(bias=True, qk_norm=True)
-    model.body.blocks[0].attention.q_proj.weight.requires_grad_(False)
+    model.backbone.blocks[0].attention.q_proj.weight.requires_grad_(False)
     optimizer = muon(model, muon_lr=0.02, lr=1e-3, weight_decay=0.3)
     names = {p: name for name, p in model.named_parameters()}
     method = {names[p]: group["method"] for group in optimizer.param_groups for p in group["params"]}
     decay = {names[p]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     inside = {n for n in names.values() if "blocks" in n and n.endswith("proj.weight") and "q_proj" not in n}
     assert {n for n, m in method.items() if m == "muon"} == inside
-    assert set(method) == set(names.values()) - {"body.blocks.0.attention.q_proj.weight"}
+    assert set(method) == set(names.values()) - {"backbone.blocks.0.attention.q_proj.weight"}
     assert {n for n, d in decay.items() if d == 0} == {n for n in method if "norm" in n or "bias" in n}
     assert [group["lr"] for group in optimizer.param_groups] == [0.02, 1e-3, 1e-3]
 
@@ -158,7 +158,7 @@ def test_products_in_bfloat16_are_torchs_to_the_last_bits():
 def test_a_run_in_bfloat16_gives_muon_its_precision(dtype, wanted):
     """Catches an optimiser that multiplies in float32 although the run chose bfloat16, or the other way round."""
     config = TrainConfig(steps=2, optimizer="muon")
-    trainer = Trainer(tiny_model(), CountingBatches(), config, runtime=choose_device("cpu", dtype))
+    trainer = Trainer(tiny_model(), CountingBatches(), config, runtime=choose_runtime("cpu", dtype))
     assert trainer.optimizer.product_dtype == wanted
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from llmbook.adaptation.lora import LoRALinear, add_lora, lora_layers
 from llmbook.adaptation.targets import is_linear
-from llmbook.text.files import whole_file
+from llmbook.storage.files import whole_file
 
 FORMAT = "llmbook lora"
 _CONFIG = ("r", "lora_alpha", "lora_dropout", "target_modules")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from llmbook.adaptation.lora import without_lora
 from llmbook.model import evaluating
-from llmbook.training.objectives import Batch, Loss, token_nats
+from llmbook.training.objectives import Batch, Loss, causal_nll
 
 
 class Rewards(NamedTuple):
@@ -81,14 +81,14 @@ def response_log_probs(model: nn.Module, batch: Batch, side: str) -> Float[Tenso
     ``side`` is "chosen" or "rejected". Raises ValueError when shapes do not fit.
     """
     names = {"input_ids": "ids", "labels": "labels", "attention_mask": "mask"}
-    nats, _ = token_nats(model, {name: batch[f"{side}_{short}"] for name, short in names.items()})
+    nats, _ = causal_nll(model, {name: batch[f"{side}_{short}"] for name, short in names.items()})
     return -nats.sum(1)
 
 
 def reward_model_loss(model: nn.Module, batch: Batch) -> Loss:
     """An objective: −log σ(r_chosen − r_rejected), r being the one logit of a sequence classifier.
 
-    ``SequenceClassifier(lm.body, n_labels=1, pooling="last", pooler_layer=False)`` makes one of a language model.
+    ``SequenceClassifier(lm.backbone, n_labels=1, pooling="last", pooler_layer=False)`` makes one of a language model.
     """
     margin = model_rewards(model, batch).margin
     return Loss(-F.logsigmoid(margin).sum(), torch.tensor(len(margin), device=margin.device))

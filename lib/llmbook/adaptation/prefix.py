@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from llmbook.adaptation.freeze import freeze
 from llmbook.adaptation.prefix_cache import check_prefix, initial_ids, read_behind, record
 from llmbook.model import DecoderLM, Output, TransformerConfig, evaluating
-from llmbook.model.body import AttentionMask
+from llmbook.model.backbone import AttentionMask
 from llmbook.model.cache import Cache
 from llmbook.model.counted import Counted
 
@@ -51,7 +51,7 @@ class PrefixTuned(Counted):
         self.config = check_prefix(model.config, n_tokens)
         if d_reparametrise is not None and init_ids is not None:
             raise ValueError("a prefix made by a network cannot start from init_ids; give one of the two")
-        weight = model.body.embeddings.tokens.weight
+        weight = model.backbone.embeddings.tokens.weight
         self.maker: PrefixMaker | None = None
         if d_reparametrise is None:
             ids = initial_ids(model.config, n_tokens, init_ids).to(weight.device)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from llmbook.model import Output, TransformerConfig
-from llmbook.model.body import AttentionMask
+from llmbook.model.backbone import AttentionMask
 from llmbook.model.cache import Cache, KeysValues
 
 

@@ -24,7 +24,7 @@ from llmbook.adaptation.prefix_cache import (
     record,
 )
 from llmbook.model import DecoderLM, Output
-from llmbook.model.body import AttentionMask
+from llmbook.model.backbone import AttentionMask
 from llmbook.model.cache import Cache
 
 
@@ -43,7 +43,7 @@ class PromptTuned(nn.Module):
     def __init__(self, model: DecoderLM, *, n_tokens: int, init_ids: Sequence[int] | None = None):
         super().__init__()
         self.config = check_prefix(model.config, n_tokens)
-        table = model.body.embeddings.tokens.weight
+        table = model.backbone.embeddings.tokens.weight
         ids = initial_ids(model.config, n_tokens, init_ids).to(table.device)
         freeze(model)
         self.prompt = nn.Parameter(table.detach()[ids].clone())  # [P, C]
@@ -66,7 +66,7 @@ class PromptTuned(nn.Module):
             prefix = self._keys_and_values()
             return read_behind(self.model, *prefix, input_ids, attention_mask=attention_mask, cache=cache, **options)
         n_prompt = len(self.prompt)
-        tokens = self.model.body.embeddings.tokens(input_ids)  # [B, T, C]
+        tokens = self.model.backbone.embeddings.tokens(input_ids)  # [B, T, C]
         x = torch.cat([self.prompt.expand(len(tokens), -1, -1), tokens], dim=1)  # [B, P + T, C]
         if attention_mask is not None:
             attention_mask, order = extended(attention_mask, n_prompt)

@@ -1,6 +1,6 @@
 """The book's own models: one file each, with what a reader should know of it, and the command that made it.
 
-``NAME.json`` is a recipe of ``llmbook.training``. ``python -m llmbook.checkpoints NAME`` trains by it and leaves
+``NAME.json`` is a recipe of ``llmbook.training``. ``python -m publishing model NAME`` trains by it and leaves
 ``NAME.bin``, weights in half precision behind configuration and tokenizer, which the playground fetches and
 ``load_pretrained(NAME)`` opens, and an entry in ``manifest.json``: corpus and licence, sizes, loss, samples, command,
 commit, date. Nothing in the manifest is written by hand.

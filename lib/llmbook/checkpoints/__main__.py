@@ -1,6 +1,6 @@
 """Make a model of the book: train it by its recipe, and put it where readers find it.
 
-    python -m llmbook.checkpoints shakespeare-chars
+    python -m publishing model shakespeare-chars
 
 An interrupted run goes on where it stopped. At the end of it the model at its lowest validation loss is rounded to half
 precision, judged once more as it will be used, and written beside its recipe, with its entry in manifest.json and its
@@ -18,14 +18,14 @@ from pathlib import Path
 
 import torch
 
-from llmbook import checkpoints
-from llmbook.checkpoints import manifest, recipe_path
-from llmbook.figures import export_model, round_to_half
+from llmbook import published
+from llmbook.published import manifest, recipe_path
+from llmbook.playground import export_model, round_to_half
 from llmbook.inference import generate
 from llmbook.model import DecoderLM, TransformerConfig
 from llmbook.results import commit, processor
 from llmbook.text import Tokenizer, eval_windows, load_corpus, load_tokenizer, load_tokens
-from llmbook.text.files import whole_file
+from llmbook.storage.files import whole_file
 from llmbook.training import evaluate, load_checkpoint
 from llmbook.training.__main__ import main as train
 from llmbook.training.recipe import Recipe, read_recipe
@@ -65,7 +65,7 @@ MODELS = {  # in the order of the playground, its default first
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code of the training, or 0 when the model is published."""
     parser = argparse.ArgumentParser(
-        prog="python -m llmbook.checkpoints", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m publishing model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("name", choices=MODELS, help="which model")
     name = parser.parse_args(arguments).name
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def publish(name: str) -> dict:
     """Write the model that the recipe's run left, and its entry in the manifest, which is returned."""
-    folder = checkpoints.FOLDER
+    folder = published.FOLDER
     recipe, made_from = read_recipe(recipe_path(name)), commit()  # before the tree changes
     tokenizer = load_tokenizer(recipe.folder / "tokenizer.json")
     saved = load_checkpoint(recipe.folder / "best.pt")
@@ -90,7 +90,7 @@ def publish(name: str) -> dict:
     entry = _entry(name, path, recipe, model, tokenizer, history) | {"commit": made_from}
     entries = {**manifest(), name: entry}
     entries = {known: entries[known] for known in MODELS if known in entries}
-    _write(checkpoints.MANIFEST, json.dumps(entries, indent=1, ensure_ascii=False))
+    _write(published.MANIFEST, json.dumps(entries, indent=1, ensure_ascii=False))
     _write(folder / "README.md", readme(entries))
     return entry
 
@@ -114,7 +114,7 @@ def readme(entries: dict[str, dict]) -> str:
     lines = [
         "# The book's own models",
         "",
-        "Each is made by one command, `python -m llmbook.checkpoints NAME`, which also writes this page and",
+        "Each is made by one command, `python -m publishing model NAME`, which also writes this page and",
         "[manifest.json](manifest.json). `load_pretrained(NAME)` opens them; the playground of the site runs them.",
         "",
         "| model | parameters | file | corpus, licence | held out: bits per byte | date |",
@@ -153,7 +153,7 @@ def _entry(name: str, path: Path, recipe: Recipe, model: DecoderLM, tokenizer: T
         "steps": history["steps"][-1],
         "tokens_trained_on": history["tokens"][-1],
         "minutes": round(history["seconds"][-1] / 60, 1),
-        "command": f"python -m llmbook.checkpoints {name}",
+        "command": f"python -m publishing model {name}",
         "device": processor(),
         "threads": torch.get_num_threads(),
         "versions": {package: version(package) for package in ("torch", "llmbook")},

@@ -3,7 +3,7 @@
 Start with ``quantise.py``, two formulas and their error; then ``linear.py``, where they become layers.
 """
 
-from llmbook.compression.distil import Distillation, divergence
+from llmbook.compression.distil import Distillation, kl_divergence
 from llmbook.compression.linear import Int4Linear, Int8Linear
 from llmbook.compression.model import QuantisationReport, quantise_model
 from llmbook.compression.prune import HoldMasks, Masks, largest, prune_by_magnitude, prune_two_of_four, two_of_four
@@ -31,7 +31,7 @@ __all__ = [
     "Masks",
     "QuantisationReport",
     "Quantised",
-    "divergence",
+    "kl_divergence",
     "importance_by_gradient",
     "importance_by_norm",
     "keep_parts",

@@ -57,12 +57,12 @@ class Distillation:
                 "distillation compares them token by token, so both must use one tokenizer"
             )
         hard = summed(logits, targets)
-        apart = divergence(teacher_logits, logits, temperature=self.temperature)  # [B, T]
+        apart = kl_divergence(teacher_logits, logits, temperature=self.temperature)  # [B, T]
         soft = self.temperature**2 * apart.masked_fill(targets == IGNORE, 0).sum()
         return Loss(self.soft_weight * soft + (1 - self.soft_weight) * hard.total, hard.n_targets)
 
 
-def divergence(
+def kl_divergence(
     teacher_logits: Float[Tensor, "*P V"], student_logits: Float[Tensor, "*P V"], *, temperature: float = 1.0
 ) -> Float[Tensor, "*P"]:
     """KL(teacher ‖ student) at every place in nats: how much longer the student's code for the teacher's text is."""

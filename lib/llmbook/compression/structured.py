@@ -148,7 +148,7 @@ def _narrowed(tensor: Tensor, keep: Tensor, n_parts: int, *, writes: bool, kind:
 
 def _body(model: nn.Module) -> nn.Module:
     if isinstance(model, DecoderLM):
-        return model.body
+        return model.backbone
     if isinstance(model, Encoder):
         return model
     raise ValueError(f"a {type(model).__name__} cannot be narrowed here: give a DecoderLM or an Encoder")

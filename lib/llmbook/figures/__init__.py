@@ -15,9 +15,9 @@ from llmbook.figures.cutting import TokenExplorer, token_explorer
 from llmbook.figures.explore import Sweep, sweep
 from llmbook.figures.guessing import GuessingGame, guessing_game
 from llmbook.figures.heatmaps import attention_grid, attention_map, heatmap
-from llmbook.figures.live import LiveModel, live_model
-from llmbook.figures.packing import export_model, round_to_half
-from llmbook.figures.playground import Playground, save_playground
+from llmbook.playground.live import LiveModel, live_model
+from llmbook.playground.writing import export_model, round_to_half
+from llmbook.playground.page import Playground, save_playground
 from llmbook.figures.predict import Prediction, predict
 from llmbook.figures.stacks import stacked_bars
 from llmbook.figures.theme import FigureError, describe, show

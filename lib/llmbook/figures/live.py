@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from llmbook.figures.packing import pack_model
-from llmbook.figures.playground import ASSETS
+from llmbook.playground.writing import exported_bytes
+from llmbook.playground.page import ASSETS
 from llmbook.figures.theme import FigureError, as_array, is_static
 
 STYLE, SCRIPT = "live.css", "live.js"
@@ -57,7 +57,7 @@ def live_model(
 
     chances: the probability [V] that each token is drawn with after ``prompt``, at this ``temperature`` and ``top_p``;
     the page computes the same for every later token. published: the name of the model's file on the site. Raises
-    FigureError where the chances are not those of the tokenizer's tokens, and where ``pack_model`` does.
+    FigureError where the chances are not those of the tokenizer's tokens, and where ``exported_bytes`` does.
     """
     p = as_array(chances, "live_model: chances", 1).astype(float)
     if len(p) != tokenizer.vocab_size:
@@ -95,7 +95,7 @@ def live_model(
 <figcaption>{html.escape(caption)}</figcaption>
 <script type="application/json">{data}</script></figure>"""
     likely = ", ".join(f"{tokenizer.token(int(i))} {_percent(p[i])}" for i in order)
-    return LiveModel(figure, b"" if is_static() else pack_model(model, tokenizer), f"[{prompt} … next: {likely}]")
+    return LiveModel(figure, b"" if is_static() else exported_bytes(model, tokenizer), f"[{prompt} … next: {likely}]")
 
 
 def _percent(p: float) -> str:

@@ -28,12 +28,12 @@ def export_model(model: Any, tokenizer: Any, path: str | os.PathLike[str]) -> Pa
     """Write ``model`` (a ``DecoderLM``) and its tokenizer as one file for the page; returns its path.
 
     The file appears whole or not at all. Weights are rounded to float16, the model itself is left as it is.
-    Raises FigureError where ``pack_model`` does.
+    Raises FigureError where ``exported_bytes`` does.
     """
-    return write_bytes(Path(path), pack_model(model, tokenizer))
+    return write_bytes(Path(path), exported_bytes(model, tokenizer))
 
 
-def pack_model(model: Any, tokenizer: Any) -> bytes:
+def exported_bytes(model: Any, tokenizer: Any) -> bytes:
     """The contents of that file.
 
     Raises FigureError for a model that is not a plain ``DecoderLM`` (adapters must be merged first) or has short
@@ -94,7 +94,7 @@ def weight_shapes(config: Any) -> dict[str, tuple[int, ...]]:
     """The weights of a ``DecoderLM``, by the names of its ``state_dict``, with their shapes; a tied table once."""
     C, F, D, bias = config.d_model, config.d_ff, config.d_head, config.bias
     q, kv = config.n_heads * D, config.n_kv_heads * D
-    shapes: dict[str, tuple[int, ...]] = {"body.embeddings.tokens.weight": (config.vocab_size, C)}
+    shapes: dict[str, tuple[int, ...]] = {"backbone.embeddings.tokens.weight": (config.vocab_size, C)}
 
     def linear(name: str, rows: int, columns: int) -> None:
         shapes[f"{name}.weight"] = (rows, columns)
@@ -107,13 +107,13 @@ def weight_shapes(config: Any) -> dict[str, tuple[int, ...]]:
             shapes[f"{name}.bias"] = (C,)
 
     if config.positions == "learned":
-        shapes["body.embeddings.positions.table.weight"] = (config.max_seq_len, C)
+        shapes["backbone.embeddings.positions.table.weight"] = (config.max_seq_len, C)
     if config.n_segments:
-        shapes["body.embeddings.segments.weight"] = (config.n_segments, C)
+        shapes["backbone.embeddings.segments.weight"] = (config.n_segments, C)
     if config.embedding_norm:
-        norm("body.embeddings.norm")
+        norm("backbone.embeddings.norm")
     for layer in range(config.n_layers):
-        block = f"body.blocks.{layer}."
+        block = f"backbone.blocks.{layer}."
         norm(f"{block}attention_norm")
         for name, rows in (("q_proj", q), ("k_proj", kv), ("v_proj", kv)):
             linear(f"{block}attention.{name}", rows, C)
@@ -125,7 +125,7 @@ def weight_shapes(config: Any) -> dict[str, tuple[int, ...]]:
             linear(f"{block}feed_forward.{name}", F, C)
         linear(f"{block}feed_forward.down_proj", C, F)
     if config.norm_position == "pre":
-        norm("body.final_norm")
+        norm("backbone.final_norm")
     if not config.tie_embeddings:
         shapes["lm_head.weight"] = (config.vocab_size, C)
     return shapes
@@ -149,7 +149,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
 def _replaced(config: Any) -> set[str]:
     """What the file holds in another form: a tied table under its second name, and T5's table of biases."""
     tied = {"lm_head.weight"} if config.tie_embeddings else set()
-    return tied | {"body.position_bias.table.weight"}
+    return tied | {"backbone.position_bias.table.weight"}
 
 
 def _derived(model: Any) -> tuple[dict[str, np.ndarray], float]:
@@ -158,14 +158,14 @@ def _derived(model: Any) -> tuple[dict[str, np.ndarray], float]:
     ``positions`` [S, C] is added to the embeddings, ``frequencies`` [D/2] turn queries and keys, ``distance_bias``
     [H, S] is added to the scores by how far back the key lies; S is ``max_seq_len``.
     """
-    body, length = model.body, model.config.max_seq_len
+    backbone, length = model.backbone, model.config.max_seq_len
     if model.config.positions == "sinusoidal":
-        index = body.embeddings.tokens.weight.new_ones(length).long().cumsum(0) - 1  # 0 … S - 1, on the model's device
-        return {"positions": _numbers(body.embeddings.positions(index))}, 1.0
-    if body.rotary is not None:
-        return {"frequencies": _numbers(body.rotary.frequencies)}, float(body.rotary.amplitude)
-    if body.position_bias is not None:
-        return {"distance_bias": _numbers(body.position_bias(1, length))[0, :, 0, ::-1]}, 1.0
+        index = backbone.embeddings.tokens.weight.new_ones(length).long().cumsum(0) - 1  # 0 … S - 1, on the model's device
+        return {"positions": _numbers(backbone.embeddings.positions(index))}, 1.0
+    if backbone.rotary is not None:
+        return {"frequencies": _numbers(backbone.rotary.frequencies)}, float(backbone.rotary.amplitude)
+    if backbone.position_bias is not None:
+        return {"distance_bias": _numbers(backbone.position_bias(1, length))[0, :, 0, ::-1]}, 1.0
     return {}, 1.0
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmbook.figures.packing import pack_model, write_bytes
+from llmbook.playground.writing import exported_bytes, write_bytes
 from llmbook.figures.theme import FigureError, is_static
 
 ASSETS = Path(__file__).parent / "assets" / "playground"
@@ -67,12 +67,12 @@ def save_playground(
     title: the heading. prompt: what stands in the box at first. about: a sentence on what the model has read. The
     weights are rounded to float16, the model itself is left as it is. The file appears whole or not at all.
     Raises FigureError for a path that is no ``.html``, a first prompt that the tokenizer cannot spell or the context
-    cannot hold, and where ``pack_model`` does.
+    cannot hold, and where ``exported_bytes`` does.
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise FigureError(f"{str(path)!r} does not end in .html, by which a browser knows a page")
-    packed = base64.b64encode(pack_model(model, tokenizer)).decode("ascii")
+    packed = base64.b64encode(exported_bytes(model, tokenizer)).decode("ascii")
     try:
         n_tokens = len(tokenizer.encode(prompt))
     except ValueError as error:

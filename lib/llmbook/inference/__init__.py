@@ -12,7 +12,7 @@ from llmbook.inference.beam import Beams, beam_search
 from llmbook.inference.choices import choice_log_probs, last_states
 from llmbook.inference.compiled import CompiledDecoder
 from llmbook.inference.fused import FusedDecoder, fuse
-from llmbook.inference.generate import completions, draw_tokens, generate, next_token_distribution
+from llmbook.inference.generate import completions, stream_tokens, generate, next_token_distribution
 from llmbook.inference.grammar import Grammar, GrammarProcessor, Matcher
 from llmbook.inference.log_probs import TokenLogProb
 from llmbook.inference.packed import PackedLinear, pack_linears
@@ -29,7 +29,7 @@ from llmbook.inference.processors import (
     sample,
     tokens_seen,
 )
-from llmbook.inference.reader import Conditioned, Reader, pad_left
+from llmbook.inference.decoding_state import ConditionedDecoder, DecodingState, pad_left
 from llmbook.inference.request import Completion, Request
 from llmbook.inference.sampler import Sampler
 from llmbook.inference.sampling import Guidance, History, Sampling, to_distribution
@@ -51,7 +51,7 @@ __all__ = [
     "Beams",
     "CompiledDecoder",
     "Completion",
-    "Conditioned",
+    "ConditionedDecoder",
     "Draft",
     "Engine",
     "FusedDecoder",
@@ -63,7 +63,7 @@ __all__ = [
     "ModelDraft",
     "PackedLinear",
     "PromptLookup",
-    "Reader",
+    "DecodingState",
     "Request",
     "Sampler",
     "Sampling",
@@ -81,7 +81,7 @@ __all__ = [
     "complete",
     "completions",
     "count_tokens",
-    "draw_tokens",
+    "stream_tokens",
     "fuse",
     "generate",
     "guide",

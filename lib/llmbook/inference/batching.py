@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from llmbook.inference.log_probs import prompt_log_probs
-from llmbook.inference.reader import Conditioned, check_prompt, pad_left
+from llmbook.inference.decoding_state import ConditionedDecoder, check_prompt, pad_left
 from llmbook.inference.request import Completion, Request
 from llmbook.inference.sampler import FinishReason, Sampler
 from llmbook.inference.sampling import Sampling
@@ -90,7 +90,7 @@ class Engine:
     ):
         if max_batch < 1:
             raise ValueError(f"max_batch={max_batch}: at least one text must be allowed at a time")
-        if isinstance(model, (Conditioned, EncoderDecoderLM)):
+        if isinstance(model, (ConditionedDecoder, EncoderDecoderLM)):
             raise ValueError("an encoder–decoder has a source for each text: use generate, for a batch of sources")
         weight = next(model.parameters())
         self.model, self.max_batch, self.continuous, self.tokenizer = model, max_batch, continuous, tokenizer

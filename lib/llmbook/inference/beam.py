@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from llmbook.inference.guidance import GuidedReader, make_reader
 from llmbook.inference.processors import FORBIDDEN
-from llmbook.inference.reader import Reader, TokenMask, check_prompt
+from llmbook.inference.decoding_state import DecodingState, TokenMask, check_prompt
 from llmbook.inference.sampler import Sampler
 from llmbook.inference.sampling import Sampling
 from llmbook.model import evaluating
@@ -98,7 +98,7 @@ def beam_search(
     return Beams(torch.cat([prompts, texts], dim=1), scores.flatten())
 
 
-def _search(reader: Reader | GuidedReader, sampler: Sampler, num_beams: int, alpha: float) -> "Finished":
+def _search(reader: DecodingState | GuidedReader, sampler: Sampler, num_beams: int, alpha: float) -> "Finished":
     (batch, n_prompt), ends, max_new_tokens = reader.ids.shape, sampler.ends, sampler.max_new_tokens
     end_ids = torch.tensor(ends, dtype=torch.long, device=reader.ids.device)
     found = Finished(batch, num_beams, max_new_tokens, fill=ends[0] if ends else 0, device=reader.ids.device)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llmbook.model import DecoderLM, KVCache, evaluating
-from llmbook.model.body import vocab_logits
+from llmbook.model.backbone import vocab_logits
 
 
 def last_states(
@@ -45,7 +45,7 @@ def last_states(
         for chosen in lengths.argsort(stable=True).split(batch_size):
             ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(rows[i]) for i in chosen.tolist()], batch_first=True)
             cache = _behind(model, beginning, len(chosen), len(prefix) + ids.shape[1], place)
-            hidden = model.body(ids.to(**place), cache=cache).last_hidden_state  # [B, T, C]
+            hidden = model.backbone(ids.to(**place), cache=cache).last_hidden_state  # [B, T, C]
             states[chosen] = hidden[torch.arange(len(chosen)), lengths[chosen] - 1].float().cpu()
     return states
 
@@ -75,14 +75,14 @@ def choice_log_probs(
 
 def _stream(model: DecoderLM) -> Tensor:
     """A tensor of the device and type the model computes in: the head may be quantised or adapted, the table is not."""
-    return model.body.embeddings.tokens.weight
+    return model.backbone.embeddings.tokens.weight
 
 
 def _read(model: DecoderLM, prefix: Sequence[int], place: dict) -> KVCache | None:
     if not len(prefix):
         return None
     cache = KVCache(model.config, max_len=len(prefix), dtype=_stream(model).dtype, **place)
-    model.body(torch.tensor([list(prefix)], **place), cache=cache)
+    model.backbone(torch.tensor([list(prefix)], **place), cache=cache)
     return cache
 
 

@@ -131,13 +131,13 @@ def fuse(model: DecoderLM) -> FusedDecoder:
     if not isinstance(model, DecoderLM):
         raise ValueError(f"{type(model).__name__} cannot be fused: give a DecoderLM")
     _check(model.config)
-    weight = model.body.embeddings.tokens.weight
+    weight = model.backbone.embeddings.tokens.weight
     with torch.device("meta"):  # reserve nothing: every weight is assigned below
         fused = FusedDecoder(model.config)
-    fused.rotary = copy.deepcopy(model.body.rotary)
+    fused.rotary = copy.deepcopy(model.backbone.rotary)
     fused.tokens.weight, fused.lm_head.weight = weight, plain_weight(model.lm_head)
-    fused.final_gain = _twice(model.body.final_norm)
-    for new, old in zip(fused.blocks, model.body.blocks, strict=True):
+    fused.final_gain = _twice(model.backbone.final_norm)
+    for new, old in zip(fused.blocks, model.backbone.blocks, strict=True):
         attention, feed_forward = old.attention, old.feed_forward
         new.attention_gain = _twice(old.attention_norm)
         new.feed_forward_gain = _twice(old.feed_forward_norm)

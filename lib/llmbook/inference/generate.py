@@ -1,6 +1,6 @@
 """Writing text one token at a time: read the context, choose the next token, append it, repeat.
 
-How the context is read is ``Reader``'s affair, how the token is chosen ``Sampler``'s; here is the loop of the two, and
+How the context is read is ``DecodingState``'s affair, how the token is chosen ``Sampler``'s; here is the loop of the two, and
 the forms in which its texts are wanted: all tokens at once, token by token, or with everything known about them.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from llmbook.inference.guidance import make_reader
 from llmbook.inference.log_probs import prompt_log_probs
-from llmbook.inference.reader import TokenMask, check_prompt, pad_left
+from llmbook.inference.decoding_state import TokenMask, check_prompt, pad_left
 from llmbook.inference.request import Completion
 from llmbook.inference.sampler import Sampler
 from llmbook.inference.sampling import Sampling
@@ -38,14 +38,14 @@ def generate(
     """Continue every row of ``input_ids`` by up to ``max_new_tokens`` tokens; the prompt is part of the result.
 
     Args:
-        model: a ``DecoderLM``, or a ``Conditioned`` encoder–decoder.
+        model: a ``DecoderLM``, or a ``ConditionedDecoder`` encoder–decoder.
         input_ids: the prompts. Rows of different length are padded on the left.
         sampling: what is to be written, and how; its fields may be given as keywords (``options``) as well. With
             ``n``, each prompt has n rows in the result. A row that is finished is filled up with the first end token
             (with 0, if there is none); when all rows are, writing ends early.
         attention_mask: 1 or True on real tokens, 0 on padding.
         generator: makes the draws repeatable, one for all rows; on the model's device. ``seed`` has one for each row.
-        use_cache, cache: as ``Reader`` takes them; they change the speed, not the text.
+        use_cache, cache: as ``DecodingState`` takes them; they change the speed, not the text.
         tokenizer: for stop strings.
 
     Raises:
@@ -63,7 +63,7 @@ def generate(
     return writing.reader.ids
 
 
-def draw_tokens(
+def stream_tokens(
     model: nn.Module,
     input_ids: Int[Tensor, "B T"],
     sampling: Sampling | None = None,

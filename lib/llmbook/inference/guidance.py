@@ -3,7 +3,7 @@
     prompt           "Write a review: It was"     p(next)   ┐
     negative prompt  "Write a bad review: It was" n(next)   ┴─▶  log n + scale · (log p − log n)
 
-To everything that asks a ``Reader`` the pair is one.
+To everything that asks a ``DecodingState`` the pair is one.
 """
 
 import torch
@@ -11,15 +11,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmbook.inference.processors import guide
-from llmbook.inference.reader import Reader
+from llmbook.inference.decoding_state import DecodingState
 from llmbook.inference.sampling import Guidance
 
 
 def make_reader(
     model: nn.Module, input_ids: Tensor, guidance: Guidance | None, *, max_len: int, use_cache: bool = True, **reading
-) -> "Reader | GuidedReader":
-    """A ``Reader`` of these prompts, guided if asked for; the options are those of ``Reader``."""
-    reader = Reader(model, input_ids, max_len=max_len, use_cache=use_cache, **reading)
+) -> "DecodingState | GuidedReader":
+    """A ``DecodingState`` of these prompts, guided if asked for; the options are those of ``DecodingState``."""
+    reader = DecodingState(model, input_ids, max_len=max_len, use_cache=use_cache, **reading)
     if guidance is None:
         return reader
     n_rows, n_prompt = input_ids.shape
@@ -28,13 +28,13 @@ def make_reader(
     else:
         negative = input_ids[:, -1:]
     longest = negative.shape[1] + max_len - n_prompt
-    return GuidedReader(reader, Reader(model, negative, max_len=longest, use_cache=use_cache), guidance.scale)
+    return GuidedReader(reader, DecodingState(model, negative, max_len=longest, use_cache=use_cache), guidance.scale)
 
 
 class GuidedReader:
-    """As ``Reader``: ``reader`` has the prompts, ``negative`` the negative prompt, and both the same new text."""
+    """As ``DecodingState``: ``reader`` has the prompts, ``negative`` the negative prompt, and both the same new text."""
 
-    def __init__(self, reader: Reader, negative: Reader, scale: float):
+    def __init__(self, reader: DecodingState, negative: DecodingState, scale: float):
         self.reader, self.negative, self.scale = reader, negative, scale
         self.n_prompt, self.n_negative = reader.ids.shape[1], negative.ids.shape[1]
 

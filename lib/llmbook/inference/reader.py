@@ -1,7 +1,7 @@
 """What comes next: the one place that knows how a model reads a text that grows.
 
 Sampling, beams and speculation differ in which token they take, not in how they learn what the model expects. All ask
-a ``Reader``: it holds the texts, reads what is new in them, and knows the cache, the padding and the longest context.
+a ``DecodingState``: it holds the texts, reads what is new in them, and knows the cache, the padding and the longest context.
 
 The rule for long contexts, the same for every position scheme: the model reads the last ``max_seq_len`` tokens,
 counted from position 0. Up to there the cache spares reading anything twice. Beyond, every new token moves the
@@ -19,11 +19,11 @@ from llmbook.model import Cache, EncoderDecoderLM, KVCache, Output, evaluating
 TokenMask = Bool[Tensor, "B T"] | Int[Tensor, "B T"]
 
 
-class Reader:
+class DecodingState:
     """Texts [B, T] that grow together, and what the model expects to follow; to be used under ``evaluating(model)``.
 
     Args:
-        model: a ``DecoderLM``, or a ``Conditioned`` encoder–decoder.
+        model: a ``DecoderLM``, or a ``ConditionedDecoder`` encoder–decoder.
         input_ids: the texts so far; shorter ones padded on the left, with ``attention_mask`` 0 on the padding.
         max_len: how long the texts may become; None for as long as the model reads at once.
         use_cache: whether to remember what was read. It changes the speed, not the result.
@@ -131,10 +131,10 @@ class Reader:
         return KVCache(config, batch_size=batch_size, max_len=max_len, device=weight.device, dtype=weight.dtype)
 
 
-class Conditioned(nn.Module):
+class ConditionedDecoder(nn.Module):
     """An encoder–decoder that has read its source: from here on a language model like any other.
 
-    ``generate(Conditioned(model, source_ids), start_ids, ...)``, with the start token [B, 1] as the prompt; beams
+    ``generate(ConditionedDecoder(model, source_ids), start_ids, ...)``, with the start token [B, 1] as the prompt; beams
     and speculation likewise. The source is encoded once, here. ``input_ids`` later may have a multiple of the
     source's rows: each source then serves as many consecutive rows.
     """
@@ -178,7 +178,7 @@ def pad_left(rows: Sequence[Sequence[int]], *, device: torch.device | str | None
 def check_prompt(model: nn.Module, ids: Tensor, mask: Tensor | None = None) -> None:
     """Raise ValueError, naming what is wrong, unless ``model`` can go on from ``ids``."""
     if isinstance(model, EncoderDecoderLM):
-        raise ValueError("an encoder–decoder reads its source first: give Conditioned(model, source_ids) as the model")
+        raise ValueError("an encoder–decoder reads its source first: give ConditionedDecoder(model, source_ids) as the model")
     if ids.ndim != 2:
         raise ValueError(f"input_ids has shape {tuple(ids.shape)}: expected [batch, tokens], as torch.tensor([ids])")
     if ids.numel() == 0:

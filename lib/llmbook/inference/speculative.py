@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from llmbook.inference.guidance import make_reader
 from llmbook.inference.processors import check_generator, sample
-from llmbook.inference.reader import Reader, check_prompt
+from llmbook.inference.decoding_state import DecodingState, check_prompt
 from llmbook.inference.sampler import Sampler
 from llmbook.inference.sampling import Sampling
 from llmbook.model import evaluating
@@ -59,11 +59,11 @@ class ModelDraft:
         self.model, self.generator, self.sampling = model, generator, Sampling.of(sampling, options)
         self.sampling.refuse("a draft draws with a generator", "seed")
         self._n_prompt = 0
-        self._reader: Reader | None = None
+        self._reader: DecodingState | None = None
 
     def propose(self, ids: Int[Tensor, "1 T"], k: int) -> tuple[Int[Tensor, "n"], Float[Tensor, "n V"]]:
         if self._reader is None:
-            self._reader, self._n_prompt = Reader(self.model, ids), ids.shape[1]
+            self._reader, self._n_prompt = DecodingState(self.model, ids), ids.shape[1]
         else:
             self._reader.rewrite(ids)  # rejected guesses are forgotten, what replaced them is read
         q = []

@@ -3,7 +3,7 @@
 Begin with ``load_pretrained`` in pretrained.py; names.py says what a table of names is.
 """
 
-from llmbook.interop.checkpoint import export_checkpoint, load_model, save_model
+from llmbook.interop.saved import save_trained, load_model, save_model
 from llmbook.interop.gguf import GGUF, StoredTensor, read_gguf
 from llmbook.interop.huggingface import (
     FAMILIES,
@@ -24,7 +24,7 @@ __all__ = [
     "config_from_gguf",
     "config_from_huggingface",
     "config_to_huggingface",
-    "export_checkpoint",
+    "save_trained",
     "from_gguf",
     "from_huggingface",
     "load_model",

@@ -5,7 +5,7 @@
     tokenizer.json       text to the numbers this model was trained on
 
 A training checkpoint (``llmbook.training.checkpoint``) is more: optimiser, random state, place in the data.
-``export_checkpoint`` makes a folder of one.
+``save_trained`` makes a folder of one.
 """
 
 import json
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from llmbook.interop.building import build_for
 from llmbook.model import (
-    Body,
+    Backbone,
     DecoderLM,
     Encoder,
     EncoderDecoderLM,
@@ -107,7 +107,7 @@ def load_model(folder: str | os.PathLike[str]) -> tuple[nn.Module, Tokenizer]:
     return model.eval(), tokenizer
 
 
-def export_checkpoint(
+def save_trained(
     path: str | os.PathLike[str],
     folder: str | os.PathLike[str],
     tokenizer: Tokenizer,
@@ -155,8 +155,8 @@ def _build(values: dict[str, Any], config: TransformerConfig, path: Path) -> nn.
         if values["class"] in _CLASSIFIERS:
             head = dict(values["head"])
             causal = head.pop("causal", False)  # older files do not say: their bodies were encoders
-            body = Body(config, causal=True) if causal else Encoder(config)
-            return _CLASSIFIERS[values["class"]](body, **head)
+            backbone = Backbone(config, causal=True) if causal else Encoder(config)
+            return _CLASSIFIERS[values["class"]](backbone, **head)
         return _PLAIN[values["class"]](config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} does not describe a model of this library: {error}") from None

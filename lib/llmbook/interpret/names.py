@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from llmbook.model import Body, DecoderLM, EncoderDecoderLM
+from llmbook.model import Backbone, DecoderLM, EncoderDecoderLM
 from llmbook.model.parts import matches
 
 INPUT = ".input"
@@ -30,18 +30,18 @@ def find(model: nn.Module, patterns: str | Sequence[str]) -> list[str]:
     return sorted(found, key=lambda name: (order[name.removesuffix(INPUT)], not name.endswith(INPUT)))
 
 
-def trunk(model: nn.Module) -> tuple[str, Body]:
-    """The stack of blocks inside a model, and what its names begin with ("body.", "encoder." or nothing).
+def trunk(model: nn.Module) -> tuple[str, Backbone]:
+    """The stack of blocks inside a model, and what its names begin with ("backbone.", "encoder." or nothing).
 
     Raises:
         TypeError: the model has none, or two.
     """
-    if isinstance(model, Body):
+    if isinstance(model, Backbone):
         return "", model
     if isinstance(model, DecoderLM):
-        return "body.", model.body
+        return "backbone.", model.backbone
     if isinstance(model, EncoderDecoderLM):
         raise TypeError("an encoder–decoder has two stacks: give model.encoder or model.decoder")
-    if isinstance(getattr(model, "encoder", None), Body):
+    if isinstance(getattr(model, "encoder", None), Backbone):
         return "encoder.", model.encoder
     raise TypeError(f"a {type(model).__name__} has no stack of blocks to look into")

@@ -2,7 +2,7 @@
 
 from llmbook.model.attention import attend
 from llmbook.model.baselines import LSTMLM, BengioLM, ConvLM, NGramLM
-from llmbook.model.body import Body, Output
+from llmbook.model.backbone import Backbone, Output
 from llmbook.model.cache import Cache, KVCache, LayerCache
 from llmbook.model.config import TransformerConfig
 from llmbook.model.encoder_decoder import EncoderDecoderLM
@@ -32,7 +32,7 @@ __all__ = [
     "AlibiBias",
     "BengioLM",
     "Block",
-    "Body",
+    "Backbone",
     "Cache",
     "ConvLM",
     "DecoderLM",

@@ -30,14 +30,14 @@ def eager_attention(
     v: Float[Tensor, "B H S Dv"],
     *,
     allowed: Bool[Tensor, "..."] | None,
-    blind: Bool[Tensor, "..."] | None,
+    fully_masked: Bool[Tensor, "..."] | None,
     bias: Float[Tensor, "..."] | None,
     scale: float,
     dropout: float,
 ) -> tuple[Float[Tensor, "B H T Dv"], Float[Tensor, "B H T S"]]:
     """The formula; also returns the weights, before dropout.
 
-    ``allowed`` [T, S] is True where a query may attend, ``blind`` [T, 1] where it may
+    ``allowed`` [T, S] is True where a query may attend, ``fully_masked`` [T, 1] where it may
     nowhere. These two and ``bias`` may have leading axes for batch and heads.
     """
     scores = (q * scale) @ k.transpose(-2, -1)  # [B, H, T, S]
@@ -47,8 +47,8 @@ def eager_attention(
         barrier = torch.zeros_like(allowed, dtype=scores.dtype)
         scores = scores + barrier.masked_fill(~allowed, -math.inf)
     weights = scores.softmax(dim=-1)
-    if blind is not None:  # it was let read everything: softmax of -inf alone is NaN
-        weights = weights.masked_fill(blind, 0.0)
+    if fully_masked is not None:  # it was let read everything: softmax of -inf alone is NaN
+        weights = weights.masked_fill(fully_masked, 0.0)
     kept = F.dropout(weights, dropout) if dropout else weights  # 0 would still copy
     return kept.to(v.dtype) @ v, weights  # a bias in float32 has widened the scores
 
@@ -78,14 +78,14 @@ def sdpa_attention(
     if plain and causal and q_len == k.shape[2]:
         # The kernel's own causal rule aligns the first query with the first key: right only when T = S.
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scale)
-    allowed, blind = _who_reads_what(q, k, mask, causal)
+    allowed, fully_masked = _who_reads_what(q, k, mask, causal)
     attn_mask = allowed
     if bias is not None:
         attn_mask = bias if allowed is None else torch.where(allowed, bias.to(q.dtype), -math.inf)
     if attn_mask is not None:
         attn_mask = torch.atleast_2d(attn_mask)  # the kernel broadcasts, but over axes that are there
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, dropout_p=dropout, scale=scale)
-    return mixed if blind is None else mixed.masked_fill(blind, 0.0)
+    return mixed if fully_masked is None else mixed.masked_fill(fully_masked, 0.0)
 
 
 def attend(
@@ -131,8 +131,8 @@ def attend(
     if backend == "sdpa":
         return sdpa_attention(q, k, v, mask=mask, bias=bias, causal=causal, scale=scale, dropout=dropout), None
     k, v = _for_each_head(q.shape[1], k, v)
-    allowed, blind = _who_reads_what(q, k, mask, causal)
-    mixed, weights = eager_attention(q, k, v, allowed=allowed, blind=blind, bias=bias, scale=scale, dropout=dropout)
+    allowed, fully_masked = _who_reads_what(q, k, mask, causal)
+    mixed, weights = eager_attention(q, k, v, allowed=allowed, fully_masked=fully_masked, bias=bias, scale=scale, dropout=dropout)
     return mixed, (weights if need_weights else None)
 
 
@@ -143,9 +143,9 @@ def _for_each_head(n_heads: int, k, v) -> tuple[Float[Tensor, "B H S D"], Float[
 
 
 def _who_reads_what(q, k, mask, causal) -> tuple[Bool[Tensor, "..."] | None, Bool[Tensor, "..."] | None]:
-    """``allowed``, from ``mask`` and the causal rule (None: everything), and ``blind``: the queries left with nothing.
+    """``allowed``, from ``mask`` and the causal rule (None: everything), and ``fully_masked``: the queries left with nothing.
 
-    A blind query is allowed everything here, and what it read is erased at the end. Forbidden everything, its softmax
+    A fully_masked query is allowed everything here, and what it read is erased at the end. Forbidden everything, its softmax
     would be 0/0, and the NaN would reach every gradient, whatever is erased after it.
     """
     q_len, k_len = q.shape[2], k.shape[2]
@@ -155,5 +155,5 @@ def _who_reads_what(q, k, mask, causal) -> tuple[Bool[Tensor, "..."] | None, Boo
         allowed = past if mask is None else mask & past
     if mask is None:  # the causal rule leaves every query itself
         return allowed, None
-    blind = ~allowed.any(-1, keepdim=True)  # [..., T, 1]
-    return allowed | blind, blind
+    fully_masked = ~allowed.any(-1, keepdim=True)  # [..., T, 1]
+    return allowed | fully_masked, fully_masked

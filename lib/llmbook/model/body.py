@@ -3,7 +3,7 @@
     input_ids ── embeddings ── block × L ── norm ── last_hidden_state
       [B, T]      [B, T, C]     [B, T, C]             [B, T, C]
 
-The choice this file makes: one body for encoder and decoder; an encoder is the same stack without the causal rule,
+The choice this file makes: one backbone for encoder and decoder; an encoder is the same stack without the causal rule,
 the decoder of an encoder–decoder the same with cross-attention in each block.
 """
 
@@ -49,7 +49,7 @@ class Output:
     cross_attentions: tuple[Tensor, ...] | None = None
 
 
-class Body(Counted):
+class Backbone(Counted):
     """Embeddings, L blocks and (pre-norm only) a last norm; ``causal`` says whether the future is hidden.
 
     Raises ValueError for ``n_decoder_layers``, and for a sliding window or short convolutions where the future is not

@@ -14,7 +14,7 @@ from dataclasses import replace
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from llmbook.model.body import AttentionMask, Body, Output, vocab_logits, vocab_projection
+from llmbook.model.backbone import AttentionMask, Backbone, Output, vocab_logits, vocab_projection
 from llmbook.model.cache import Cache
 from llmbook.model.config import TransformerConfig
 from llmbook.model.language_model import LanguageModel
@@ -28,8 +28,8 @@ class EncoderDecoderLM(LanguageModel):
     def __init__(self, config: TransformerConfig):
         super().__init__(config)
         stack = config.replace(n_decoder_layers=None)
-        self.encoder = Body(stack, causal=False)
-        self.decoder = Body(
+        self.encoder = Backbone(stack, causal=False)
+        self.decoder = Backbone(
             stack.replace(n_layers=config.n_decoder_layers or config.n_layers), causal=True, cross_attention=True
         )
         self.decoder.embeddings.tokens = self.encoder.embeddings.tokens

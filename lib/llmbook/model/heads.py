@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from llmbook.model.body import AttentionMask, Body, Output, vocab_logits
+from llmbook.model.backbone import AttentionMask, Backbone, Output, vocab_logits
 from llmbook.model.config import TransformerConfig
 from llmbook.model.counted import Counted
 from llmbook.model.language_model import LanguageModel
@@ -86,12 +86,12 @@ class MaskedLM(LanguageModel):
 class SequenceClassifier(Counted):
     """One label for a text or a pair of texts: pool, and where ``pooler_layer`` is set BERT's tanh layer, then project.
 
-    ``encoder`` may be trained already, and causal (a language model's body); it is used as it is.
+    ``encoder`` may be trained already, and causal (a language model's backbone); it is used as it is.
     """
 
     def __init__(
         self,
-        encoder: Body,
+        encoder: Backbone,
         *,
         n_labels: int,
         pooling: Pooling = "cls",
@@ -117,7 +117,7 @@ class SequenceClassifier(Counted):
 class TokenClassifier(Counted):
     """A label for every token: names, parts of speech, answers."""
 
-    def __init__(self, encoder: Body, *, n_labels: int, dropout: float = 0.0):
+    def __init__(self, encoder: Backbone, *, n_labels: int, dropout: float = 0.0):
         super().__init__()
         self.config, self.encoder = encoder.config, encoder
         self.dropout = nn.Dropout(dropout)

@@ -17,7 +17,7 @@ from torch import Tensor
 from llmbook.model.page_pool import PagedSequence
 
 
-class Lookback:
+class ConvState:
     """The inputs of one forward pass in which row b of T columns brings ``n_new[b]`` tokens of ``sequences[b]``.
 
     The sequences have what they had until ``advance``: a pass that fails leaves nothing behind.

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from llmbook.model.cache import KeysValues, check_append, of_layer
-from llmbook.model.lookback import Lookback
+from llmbook.model.conv_state import ConvState
 from llmbook.model.page_pool import PagedSequence, PagePool
 
 
@@ -49,7 +49,7 @@ class PagedCache:
         self.pool, self.sequences = pool, list(sequences)
         self._n_new: list[int] | None = None  # new tokens of each row, from reserve to advance
         self._layout: Layout | None = None
-        self.lookback: Lookback | None = None  # of a model with short convolutions, from layout to advance
+        self.conv_state: ConvState | None = None  # of a model with short convolutions, from layout to advance
 
     def reserve(self, n_new: Sequence[int]) -> Bool[Tensor, "B S"]:
         """Take the pages for ``n_new[b]`` more tokens of each row b, before the model runs.
@@ -85,9 +85,9 @@ class PagedCache:
         """Count the tokens every layer has just appended, in each row its own number."""
         for sequence, n in zip(self.sequences, self._n_new, strict=True):
             sequence.length += n
-        if self.lookback is not None:
-            self.lookback.advance()
-        self._n_new, self._layout, self.lookback = None, None, None
+        if self.conv_state is not None:
+            self.conv_state.advance()
+        self._n_new, self._layout, self.conv_state = None, None, None
 
     def layout(self, q_len: int) -> Layout:
         """Where this pass writes and reads. Padding reads the row's own first position, and the mask hides it.
@@ -111,7 +111,7 @@ class PagedCache:
             reads = [torch.cat([row[:1].expand(n_keys - len(row)), row]) for row in slots]
             is_new = torch.arange(q_len) >= q_len - torch.tensor(self._n_new)[:, None]
             if self.sequences[0].inputs is not None:
-                self.lookback = Lookback(self.sequences, self._n_new)
+                self.conv_state = ConvState(self.sequences, self._n_new)
             device = self.pool.keys.device
             self._layout = Layout(is_new.to(device), torch.cat(writes).to(device), torch.stack(reads).to(device))
         return self._layout
@@ -148,7 +148,7 @@ class PagedLayerCache:
         if inputs is None:
             raise ValueError("the pool was made for a model with conv_width=None: make it from the model's own config")
         self._lay_out(x, of_layer(inputs, self.index)[place])
-        return self.cache.lookback.window(self.index, place, x)
+        return self.cache.conv_state.window(self.index, place, x)
 
     def _lay_out(self, new: Tensor, memory: Tensor) -> Layout:
         """Where the next columns go. Raises as ``PagedCache.layout`` and ``check_append``."""

@@ -1,4 +1,4 @@
-"""Whole models: a decoder language model and an encoder, on one body.
+"""Whole models: a decoder language model and an encoder, on one backbone.
 
     hidden states ──┬──────────────────────────────── Encoder     [B, T, C]
        [B, T, C]    └── W_vocab ── logits ─────────── DecoderLM   [B, T, V]
@@ -12,7 +12,7 @@ from dataclasses import replace
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from llmbook.model.body import AttentionMask, Body, Output, vocab_logits, vocab_projection
+from llmbook.model.backbone import AttentionMask, Backbone, Output, vocab_logits, vocab_projection
 from llmbook.model.cache import Cache
 from llmbook.model.config import TransformerConfig
 from llmbook.model.language_model import LanguageModel
@@ -21,12 +21,12 @@ from llmbook.model.language_model import LanguageModel
 class DecoderLM(LanguageModel):
     """A causal language model: p(next token | all before it), as logits at every position."""
 
-    token_table = "body.embeddings.tokens"
+    token_table = "backbone.embeddings.tokens"
 
     def __init__(self, config: TransformerConfig):
         super().__init__(config)
-        self.body = Body(config, causal=True)
-        self.lm_head = vocab_projection(config, self.body.embeddings.tokens)
+        self.backbone = Backbone(config, causal=True)
+        self.lm_head = vocab_projection(config, self.backbone.embeddings.tokens)
 
     def forward(
         self,
@@ -39,8 +39,8 @@ class DecoderLM(LanguageModel):
         need_weights: bool = False,
         need_hidden: bool = False,
     ) -> Output:
-        """Logits [B, T, V] for the token after each position; the arguments are those of ``Body.forward``."""
-        out = self.body(
+        """Logits [B, T, V] for the token after each position; the arguments are those of ``Backbone.forward``."""
+        out = self.backbone(
             input_ids,
             attention_mask=attention_mask,
             mask=mask,
@@ -52,7 +52,7 @@ class DecoderLM(LanguageModel):
         return replace(out, logits=vocab_logits(self, out.last_hidden_state))
 
 
-class Encoder(Body):
+class Encoder(Backbone):
     """A bidirectional reader: a vector [C] for every token that has seen the whole sequence."""
 
     def __init__(self, config: TransformerConfig):

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from llmbook.model.body import AttentionMask, Body, Output, vocab_logits, vocab_projection
+from llmbook.model.backbone import AttentionMask, Backbone, Output, vocab_logits, vocab_projection
 from llmbook.model.config import TransformerConfig
 from llmbook.model.language_model import LanguageModel
 from llmbook.model.masks import padding_mask
@@ -47,15 +47,15 @@ class TwoStreamLM(LanguageModel):
     Raises ValueError for a sliding window.
     """
 
-    token_table = "body.embeddings.tokens"
+    token_table = "backbone.embeddings.tokens"
 
     def __init__(self, config: TransformerConfig):
         super().__init__(config)
         if config.sliding_window is not None:
             raise ValueError(f"sliding_window={config.sliding_window}: a distance means nothing in an arbitrary order")
-        self.body = Body(config, causal=False)
+        self.backbone = Backbone(config, causal=False)
         self.query = nn.Parameter(torch.randn(config.d_model) * config.init_std)  # stands for the unknown token
-        self.lm_head = vocab_projection(config, self.body.embeddings.tokens)
+        self.lm_head = vocab_projection(config, self.backbone.embeddings.tokens)
 
     def forward(
         self,
@@ -92,13 +92,13 @@ class TwoStreamLM(LanguageModel):
         if attention_mask is not None:
             mask = mask & padding_mask(attention_mask.repeat(1, 2))
             positions = (attention_mask.long().cumsum(1) - 1).clamp(min=0)
-        body = self.body
-        content = body.embeddings(input_ids, positions)  # [B, T, C]
-        query = body.embeddings(None, positions, inputs_embeds=self.query.expand_as(content))
+        backbone = self.backbone
+        content = backbone.embeddings(input_ids, positions)  # [B, T, C]
+        query = backbone.embeddings(None, positions, inputs_embeds=self.query.expand_as(content))
         x = torch.cat((content, query), dim=1)  # [B, 2T, C]
-        bias = None if body.position_bias is None else body.position_bias(n_places, n_places).repeat(1, 1, 2, 2)
-        angles = None if body.rotary is None else body.rotary(positions.repeat(1, 2))
-        for block in body.blocks:
+        bias = None if backbone.position_bias is None else backbone.position_bias(n_places, n_places).repeat(1, 1, 2, 2)
+        angles = None if backbone.rotary is None else backbone.rotary(positions.repeat(1, 2))
+        for block in backbone.blocks:
             x, *_ = block(x, mask=mask, bias=bias, angles=angles)
-        content, query = body.final_norm(x).chunk(2, dim=1)
+        content, query = backbone.final_norm(x).chunk(2, dim=1)
         return content, query

@@ -3,7 +3,7 @@
     rank 0: embeddings, first blocks ── x ──▶ rank 1: further blocks ── x ──▶ last rank: last blocks, norm, logits, loss
                                      ◀─ dx ─                         ◀─ dx ─
 
-A stage is the model's own body with fewer blocks; what other stages own is replaced by parts that do nothing. The
+A stage is the model's own backbone with fewer blocks; what other stages own is replaced by parts that do nothing. The
 order of the passes comes from ``schedules.py``; here is what a pass does.
 """
 
@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmbook.model import DecoderLM
-from llmbook.model.body import vocab_logits
+from llmbook.model.backbone import vocab_logits
 from llmbook.parallel.schedules import Kind, order
 
 
@@ -49,14 +49,14 @@ class Stage(nn.Module):
             raise ValueError("positions='t5': all stages would share one table of biases; use another scheme")
         if config.n_layers < self.n_stages:
             raise ValueError(f"{config.n_layers} blocks cannot be dealt out to {self.n_stages} stages")
-        body = copy.deepcopy(model.body)
+        backbone = copy.deepcopy(model.backbone)
         mine = torch.arange(config.n_layers).tensor_split(self.n_stages)[self.rank].tolist()
-        body.blocks = nn.ModuleList(body.blocks[i] for i in mine)
+        backbone.blocks = nn.ModuleList(backbone.blocks[i] for i in mine)
         if not self.first:
-            body.embeddings = PassThrough()
+            backbone.embeddings = PassThrough()
         if not self.last:
-            body.final_norm = nn.Identity()
-        self.body = body
+            backbone.final_norm = nn.Identity()
+        self.backbone = backbone
         self.lm_head = copy.deepcopy(model.lm_head) if self.last else None
         self.config, self.blocks_of_model = config, mine
 
@@ -66,7 +66,7 @@ class Stage(nn.Module):
         """Logits on the last stage, elsewhere the stream after this stage's blocks. The first stage reads
         ``input_ids``, the others what has ``arrived``."""
         source = {"input_ids": input_ids} if self.first else {"inputs_embeds": arrived}
-        x = self.body(**source).last_hidden_state
+        x = self.backbone(**source).last_hidden_state
         return vocab_logits(self, x) if self.last else x
 
 

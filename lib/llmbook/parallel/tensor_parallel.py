@@ -117,13 +117,13 @@ def tensor_parallel(model: DecoderLM) -> DecoderLM:
     """
     if model.config.dropout:
         raise ValueError(f"dropout={model.config.dropout}: processes would draw different masks; use dropout=0")
-    if model.body.position_bias is not None:
+    if model.backbone.position_bias is not None:
         raise ValueError(
             f"positions={model.config.positions!r} has a bias for every head, and a process has only some of them; "
             "use 'rope', 'learned', 'sinusoidal' or 'none'"
         )
     model = copy.deepcopy(model)
-    for block in model.body.blocks:
+    for block in model.backbone.blocks:
         block.attention = TensorParallel(block.attention)
         block.feed_forward = TensorParallel(block.feed_forward)
     return model

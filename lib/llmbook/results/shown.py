@@ -13,7 +13,7 @@ KEY = "llmbook"  # of our entry in the metadata of the output, where `make compa
 def compare(chapter: str, data: Mapping[str, Any], *, scale: str | None = None, runtime: Any = None) -> None:
     """Show the numbers in ``data``, what the chapter gives to ``record``, beside those recorded for ``chapter``.
 
-    ``runtime`` is what ``choose_device`` returned. Of the references and recorded runs of the chapter, the one made
+    ``runtime`` is what ``choose_runtime`` returned. Of the references and recorded runs of the chapter, the one made
     under the most similar circumstances is taken. Where there is none, or it is damaged, one line says so.
     """
     from IPython.display import display

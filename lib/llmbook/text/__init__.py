@@ -13,8 +13,8 @@ from llmbook.text.masking import MaskTokens
 from llmbook.text.mixing import MixedBatches, mixing_proportions
 from llmbook.text.numbered import NumberedBatches
 from llmbook.text.pairs import PairBatches, draw_next_sentence, draw_sentence_order, join_pair
-from llmbook.text.reading_order import PermuteOrder, choose_prefix
-from llmbook.text.sources import SourceError, fetch_package_files
+from llmbook.text.permutation import PermuteOrder, choose_prefix
+from llmbook.storage.sources import SourceError, fetch_package_files
 from llmbook.text.spans import CorruptSpans, cut_spans, draw_spans, restore_spans
 from llmbook.text.tokenizers import (
     BPETokenizer,
@@ -24,7 +24,7 @@ from llmbook.text.tokenizers import (
     Tokenizer,
     load_tokenizer,
 )
-from llmbook.text.weights import package_files
+from llmbook.storage.weights import package_files
 from llmbook.text.words import WordVocabulary, split_words
 
 __all__ = [

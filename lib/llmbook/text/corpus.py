@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmbook.text.registry import REGISTRY, Entry
-from llmbook.text.sources import SourceError, fetch_file, locate_package_files
+from llmbook.storage.sources import SourceError, fetch_file, locate_package_files
 
 
 @dataclass(frozen=True, kw_only=True)

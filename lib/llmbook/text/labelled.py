@@ -15,7 +15,7 @@ from random import Random
 from typing import Self
 
 from llmbook.text.registry import Package
-from llmbook.text.sources import SourceError, locate_package_files
+from llmbook.storage.sources import SourceError, locate_package_files
 
 LONGEST_FIELD = 2**31 - 1  # characters: some reviews are longer than a field of CSV may be, and Windows takes no more
 

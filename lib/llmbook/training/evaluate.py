@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from llmbook.model import evaluating
-from llmbook.training.objectives import Batch, Objective, causal_lm_loss, token_nats
+from llmbook.training.objectives import Batch, Objective, causal_lm_loss, causal_nll
 from llmbook.training.parallel import ALONE, Parallel
 from llmbook.training.runtime import Runtime, where_it_is
 
@@ -61,7 +61,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], *, runtime: Runtime | N
     with evaluating(model):
         for batch in batches:
             with runtime.autocast():
-                nats, scored = token_nats(model, runtime.to_device(batch))  # [B, T]
+                nats, scored = causal_nll(model, runtime.to_device(batch))  # [B, T]
             nats_sum = _add(nats_sum, nats.sum(0).cpu().double())
             counts = _add(counts, scored.sum(0).cpu())
     n_tokens = int(counts.sum())

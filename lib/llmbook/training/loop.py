@@ -23,11 +23,11 @@ from llmbook.training.objectives import Batch, Objective, causal_lm_loss
 from llmbook.training.optim import SCHEDULES, adamw
 from llmbook.training.parallel import ALONE, Parallel
 from llmbook.training.rng import preserved_rng
-from llmbook.training.runtime import Runtime, choose_device
+from llmbook.training.runtime import Runtime, choose_runtime
 from llmbook.training.saving import Resumable, largest_weight, require_position
 from llmbook.training.step import StepResult, train_step
-from llmbook.training.trouble import EVALUATING, TrainingError, diverged, memory_advice, require_targets
-from llmbook.training.tuning import tuned, worth_measuring
+from llmbook.training.errors import EVALUATING, TrainingError, diverged, memory_advice, require_targets
+from llmbook.training.autotune import autotuned, worth_measuring
 
 
 class Trainer(Resumable):
@@ -38,7 +38,7 @@ class Trainer(Resumable):
     folder: where ``last.pt`` and ``best.pt`` go (None: no checkpoints). callbacks may read every attribute:
     ``model``, ``step``, ``config``, ``history``, ``runtime``, ``folder``; ``stop()`` ends the run after the step.
     runtime: where and in which precision; without one it is chosen, and on a CPU a run of 500 or more micro-batches
-    measures precision and kernels first (``tuning.py``; the choice is printed, and kept in ``runtime`` and checkpoint).
+    measures precision and kernels first (``autotune.py``; the choice is printed, and kept in ``runtime`` and checkpoint).
     parallel: DDP or FSDP of ``training.distributed`` for a run of several processes. Each makes the same trainer with
     the same whole batches and computes its own rows of them, and of the validation batches every n-th; losses are
     those of all. Callbacks belong to the process they are given to: what prints or writes goes to rank 0. Such runs
@@ -63,7 +63,7 @@ class Trainer(Resumable):
             raise ValueError("valid_batches can be read only once, but every evaluation reads it: wrap it in list(...)")
         if folder is not None:
             require_position(batches, folder)
-        self.runtime = runtime or choose_device()
+        self.runtime = runtime or choose_runtime()
         self.parallel = parallel
         self.model = model.to(self.runtime.device)
         parallel.check(config, self.runtime)
@@ -150,7 +150,7 @@ class Trainer(Resumable):
         self._iterator = iter(self.batches)
         self.model.train()
         ahead = self.config.steps * self.config.accumulation_steps
-        self.runtime = tuned(self.runtime, self.model, batch, self.objective, n_batches=ahead)
+        self.runtime = autotuned(self.runtime, self.model, batch, self.objective, n_batches=ahead)
         self._arrange()
 
     def _advance(self) -> None:

@@ -3,7 +3,7 @@
 Weights stay in float32 everywhere. ``dtype`` is the precision of the matrix products under autocast:
 bfloat16 on a GPU that has it (the exponent range of float32, so nothing overflows), float16 with a gradient
 scaler on older ones (https://arxiv.org/abs/1710.03740), float32 on a CPU and on Apple's MPS. A long run on a CPU
-measures whether another choice is faster (``tuning.py``).
+measures whether another choice is faster (``autotune.py``).
 """
 
 import itertools
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from llmbook.model import use_kernels
-from llmbook.training.heap import keep_freed_memory
+from llmbook.training.allocator import keep_freed_memory
 from llmbook.training.objectives import Batch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -89,7 +89,7 @@ def where_it_is(model: nn.Module) -> Runtime:
     return Runtime(device, torch.float32, "where the model is")
 
 
-def choose_device(device: str = "auto", dtype: str = "auto") -> Runtime:
+def choose_runtime(device: str = "auto", dtype: str = "auto") -> Runtime:
     """Choose CUDA, else MPS, else the CPU, and the precision that suits it; or take what the caller names.
 
     ``device`` is "auto" or anything torch.device reads; ``dtype`` is "auto", "float32", "bfloat16" or

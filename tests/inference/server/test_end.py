@@ -11,7 +11,7 @@ import torch
 
 from llmbook.inference.server import ApiError, Limits, ModelServer
 from llmbook.inference.server import __main__ as command
-from llmbook.interop.checkpoint import save_model
+from llmbook.interop.saved import save_model
 from llmbook.model import Encoder, TransformerConfig
 from llmbook.text import ByteTokenizer
 

@@ -218,9 +218,9 @@ def test_damaged_and_foreign_folders_are_refused_by_name(two, folder, tmp_path):
 def test_another_model_is_refused_before_anything_changes(two, folder):
     """Catches shards copied into a model they do not fit, tensor by tensor until the first one fails."""
     model = worker.small_model(seed=3)
-    model.body.blocks.pop(1)
+    model.backbone.blocks.pop(1)
     before = worker.weights(model)
-    with pytest.raises(CheckpointError, match=r"belongs to another model: body.blocks.1\..* is unknown here"):
+    with pytest.raises(CheckpointError, match=r"belongs to another model: backbone.blocks.1\..* is unknown here"):
         load_sharded(find_checkpoint(folder / "fsdp", "last"), model)
     torch.testing.assert_close(worker.weights(model), before, rtol=0, atol=0)
 
@@ -228,10 +228,10 @@ def test_another_model_is_refused_before_anything_changes(two, folder):
 def test_a_layer_hears_of_weights_read_from_shards(two, folder):
     """Catches values put in place behind the backs of layers that keep something made from the old ones."""
     model, heard = worker.small_model(seed=3), []
-    model.body.blocks[1].register_load_state_dict_post_hook(lambda layer, _: heard.append(layer.state_dict()))
+    model.backbone.blocks[1].register_load_state_dict_post_hook(lambda layer, _: heard.append(layer.state_dict()))
     path = find_checkpoint(folder / "fsdp", "last")
     load_sharded(path, model)
-    torch.testing.assert_close(dict(heard[-1]), dict(load_trained(path).body.blocks[1].state_dict()), rtol=0, atol=0)
+    torch.testing.assert_close(dict(heard[-1]), dict(load_trained(path).backbone.blocks[1].state_dict()), rtol=0, atol=0)
 
 
 def test_what_sharding_cannot_do_is_refused():

@@ -11,11 +11,11 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.tensor import DTensor
 
 from llmbook.model import DecoderLM, TransformerConfig
-from llmbook.training import Callback, TrainConfig, Trainer, causal_lm_loss, choose_device, train_step
+from llmbook.training import Callback, TrainConfig, Trainer, causal_lm_loss, choose_runtime, train_step
 from llmbook.training.distributed import load_sharded, make_parallel
 from llmbook.training.parallel import ALONE
 
-CPU = choose_device("cpu")
+CPU = choose_runtime("cpu")
 ROWS, SEQ_LEN = 4, 8
 # A large eps: a key's bias has no gradient but rounding, which Adam would otherwise blow up to full steps.
 DIALS = dict(

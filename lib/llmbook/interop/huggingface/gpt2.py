@@ -7,7 +7,7 @@ from llmbook.model import TransformerConfig
 
 
 def _names() -> Family:
-    h, ours, qkv = "transformer.h.{i}", "body.blocks.{i}", ("q_proj", "k_proj", "v_proj")
+    h, ours, qkv = "transformer.h.{i}", "backbone.blocks.{i}", ("q_proj", "k_proj", "v_proj")
     dense = {
         f"{h}.attn.c_attn": tuple(f"{ours}.attention.{p}" for p in qkv),
         f"{h}.attn.c_proj": (f"{ours}.attention.o_proj",),
@@ -18,11 +18,11 @@ def _names() -> Family:
     biases = tuple(Entry(f"{t}.bias", tuple(f"{o}.bias" for o in os)) for t, os in dense.items())
     norms = pairs((f"{h}.ln_1", f"{ours}.attention_norm"), (f"{h}.ln_2", f"{ours}.feed_forward_norm"))
     outside = pairs(
-        ("transformer.wte", "body.embeddings.tokens"),
-        ("transformer.wpe", "body.embeddings.positions.table"),
+        ("transformer.wte", "backbone.embeddings.tokens"),
+        ("transformer.wpe", "backbone.embeddings.positions.table"),
         ("lm_head", "lm_head"),
         parameters=("weight",),
-    ) + pairs(("transformer.ln_f", "body.final_norm"))
+    ) + pairs(("transformer.ln_f", "backbone.final_norm"))
     return Family(
         architecture="GPT2LMHeadModel",
         outside=outside,

@@ -8,7 +8,7 @@ from llmbook.model import TransformerConfig
 
 
 def _names() -> Family:
-    theirs, ours = "model.layers.{i}", "body.blocks.{i}"
+    theirs, ours = "model.layers.{i}", "backbone.blocks.{i}"
     attention = tuple(
         (f"{theirs}.self_attn.{p}", f"{ours}.attention.{p}") for p in ("q_proj", "k_proj", "v_proj", "o_proj")
     )
@@ -20,8 +20,8 @@ def _names() -> Family:
         (f"{theirs}.post_attention_layernorm", f"{ours}.feed_forward_norm"),
     )
     outside = (
-        ("model.embed_tokens", "body.embeddings.tokens"),
-        ("model.norm", "body.final_norm"),
+        ("model.embed_tokens", "backbone.embeddings.tokens"),
+        ("model.norm", "backbone.final_norm"),
         ("lm_head", "lm_head"),
     )
     only = ("weight",)

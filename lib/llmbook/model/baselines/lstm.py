@@ -4,7 +4,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from llmbook.model.baselines.common import BaselineConfig, refuse_padding
-from llmbook.model.body import Output
+from llmbook.model.backbone import Output
 from llmbook.model.counted import Counted
 from llmbook.model.devices import require_device
 

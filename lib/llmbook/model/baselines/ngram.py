@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from llmbook.model.baselines.common import BaselineConfig, refuse_padding
-from llmbook.model.body import Output
+from llmbook.model.backbone import Output
 from llmbook.model.devices import require_device
 
 Discounts = tuple[float, float, float]
@@ -97,7 +97,7 @@ class NGramLM(nn.Module):
         return self._distribution(contexts)[0]
 
     @torch.no_grad()
-    def nats(self, tokens: Sequence[int] | Int[Tensor, "T"]) -> Float[Tensor, "T"]:
+    def token_nll(self, tokens: Sequence[int] | Int[Tensor, "T"]) -> Float[Tensor, "T"]:
         """−log p of every token of a text after all before it, the first from no context, in nats."""
         ids = torch.as_tensor(tokens, dtype=torch.long, device=self.levels[0].keys.device)[None]  # [1, T]
         p = torch.full(ids.shape, 1 / self.config.vocab_size, device=ids.device)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Self
 
-from llmbook.text.files import whole_file
+from llmbook.storage.files import whole_file
 
 FORMAT = "llmbook-tokenizer"
 # Marks that end a text or a turn, in the vocabularies that have them as one token.

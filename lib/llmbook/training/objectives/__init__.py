@@ -10,10 +10,10 @@ from llmbook.training.objectives.causal import (
     reversed_lm_loss,
     seq2seq_loss,
     shifted,
-    token_nats,
+    causal_nll,
 )
 from llmbook.training.objectives.contrastive import ContrastiveLoss, info_nce
-from llmbook.training.objectives.in_place import classification_loss, masked_lm_loss, permutation_lm_loss
+from llmbook.training.objectives.token_level import classification_loss, masked_lm_loss, permutation_lm_loss
 from llmbook.training.objectives.multitask import ByTask
 
 __all__ = [
@@ -31,5 +31,5 @@ __all__ = [
     "reversed_lm_loss",
     "seq2seq_loss",
     "shifted",
-    "token_nats",
+    "causal_nll",
 ]

@@ -30,7 +30,7 @@ class Loss(NamedTuple):
 Objective = Callable[[nn.Module, Batch], Loss]
 
 
-def nats(logits: Float[Tensor, "*P V"], targets: Int[Tensor, "*P"]) -> Float[Tensor, "*P"]:
+def token_nll(logits: Float[Tensor, "*P V"], targets: Int[Tensor, "*P"]) -> Float[Tensor, "*P"]:
     """−log p(target) at every place, in nats and float32; 0 where the target is −100."""
     each = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), ignore_index=IGNORE, reduction="none")
     return each.view(targets.shape)
@@ -38,7 +38,7 @@ def nats(logits: Float[Tensor, "*P V"], targets: Int[Tensor, "*P"]) -> Float[Ten
 
 def summed(logits: Float[Tensor, "*P V"], targets: Int[Tensor, "*P"]) -> Loss:
     """The loss of logits that stand at the place of their target."""
-    return Loss(nats(logits, targets).sum(), (targets != IGNORE).sum())
+    return Loss(token_nll(logits, targets).sum(), (targets != IGNORE).sum())
 
 
 def required(batch: Batch, name: str, added_by: str) -> Tensor:

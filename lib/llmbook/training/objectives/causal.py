@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from llmbook.model import causal_mask, padding_mask
 from llmbook.text.labels import IGNORE
-from llmbook.training.objectives.base import Batch, Loss, nats, required, summed
+from llmbook.training.objectives.base import Batch, Loss, token_nll, required, summed
 
 
 def causal_lm_loss(model: nn.Module, batch: Batch) -> Loss:
@@ -25,17 +25,17 @@ def causal_lm_loss(model: nn.Module, batch: Batch) -> Loss:
     shape: ``labels`` (what to predict, −100 where nothing is scored; by default the input itself) and
     ``attention_mask`` (True or 1 for real tokens). Raises ValueError when shapes do not fit.
     """
-    each, scored = token_nats(model, batch)
+    each, scored = causal_nll(model, batch)
     return Loss(each.sum(), scored.sum())
 
 
-def token_nats(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, "B T"], Bool[Tensor, "B T"]]:
+def causal_nll(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, "B T"], Bool[Tensor, "B T"]]:
     """The negative log-likelihood of every token, in nats, and which of them are targets (0 where not).
 
     The batch is that of ``causal_lm_loss``. Raises ValueError when shapes do not fit.
     """
     inputs, mask, targets = shifted(batch, "input_ids", "attention_mask")
-    return nats(model(inputs, attention_mask=mask).logits, targets), targets != IGNORE
+    return token_nll(model(inputs, attention_mask=mask).logits, targets), targets != IGNORE
 
 
 def reversed_lm_loss(model: nn.Module, batch: Batch) -> Loss:

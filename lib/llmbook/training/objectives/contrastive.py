@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from llmbook.model import pool
 from llmbook.model.heads import Pooling
-from llmbook.training.objectives.base import Batch, Loss, nats
+from llmbook.training.objectives.base import Batch, Loss, token_nll
 
 
 def info_nce(a: Float[Tensor, "B C"], b: Float[Tensor, "B C"], *, temperature: float) -> Loss:
@@ -33,7 +33,7 @@ def info_nce(a: Float[Tensor, "B C"], b: Float[Tensor, "B C"], *, temperature: f
     with torch.autocast(a.device.type, enabled=False):  # bfloat16's three digits over 0.05 are errors of 0.1 nats
         similarity = F.normalize(a.float(), dim=-1) @ F.normalize(b.float(), dim=-1).T / temperature  # [B, B]
     partner = torch.arange(len(a), device=a.device)
-    total = (nats(similarity, partner).sum() + nats(similarity.T, partner).sum()) / 2
+    total = (token_nll(similarity, partner).sum() + token_nll(similarity.T, partner).sum()) / 2
     return Loss(total, torch.tensor(len(a), device=a.device))
 
 

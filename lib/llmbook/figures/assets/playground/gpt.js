@@ -148,7 +148,7 @@ const llmGPT = (function gpt() {
       let x = this.embed(id, t);
       const angles = w.frequencies && this.angles(t);
       for (let l = 0; l < c.n_layers; l++) {
-        const block = `body.blocks.${l}.`, pre = c.norm_position === "pre";
+        const block = `backbone.blocks.${l}.`, pre = c.norm_position === "pre";
         const add = (norm, part) => { // x + part(norm(x)), or norm(x + part(x)) where the norm comes after
           const y = part(pre ? this.norm(norm, x) : x);
           for (let i = 0; i < y.length; i++) y[i] += x[i];
@@ -159,21 +159,21 @@ const llmGPT = (function gpt() {
       }
       this.ids.push(id);
       if (!last) return this.logits = null;
-      if (c.norm_position === "pre") x = this.norm("body.final_norm", x);
+      if (c.norm_position === "pre") x = this.norm("backbone.final_norm", x);
       if (c.logit_scale !== 1) x = x.map((v) => v * c.logit_scale);
-      return this.logits = product(w[c.tie_embeddings ? "body.embeddings.tokens.weight" : "lm_head.weight"], null, x, c.vocab_size);
+      return this.logits = product(w[c.tie_embeddings ? "backbone.embeddings.tokens.weight" : "lm_head.weight"], null, x, c.vocab_size);
     }
 
     embed(id, t) {
       const { config: c, weights: w } = this, C = c.d_model, scale = c.scale_embeddings ? Math.sqrt(C) : 1;
-      const positions = w.positions ?? w["body.embeddings.positions.table.weight"];
-      const x = w["body.embeddings.tokens.weight"].slice(id * C, (id + 1) * C);
+      const positions = w.positions ?? w["backbone.embeddings.positions.table.weight"];
+      const x = w["backbone.embeddings.tokens.weight"].slice(id * C, (id + 1) * C);
       for (let i = 0; i < C; i++) {
         x[i] *= scale;
         if (positions) x[i] += positions[t * C + i];
-        if (c.n_segments) x[i] += w["body.embeddings.segments.weight"][i];
+        if (c.n_segments) x[i] += w["backbone.embeddings.segments.weight"][i];
       }
-      return c.embedding_norm ? this.norm("body.embeddings.norm", x) : x;
+      return c.embedding_norm ? this.norm("backbone.embeddings.norm", x) : x;
     }
 
     norm(name, x) {
