@@ -23,7 +23,7 @@ from torch import nn
 
 from benchmarks import record, texts
 from benchmarks.summary import markdown
-from llmbook.inference import stream_tokens, fuse
+from llmbook.inference import fuse, stream_tokens
 from llmbook.model import DecoderLM, TransformerConfig, evaluating
 from llmbook.text import CharTokenizer, LMBatches, eval_windows, load_corpus
 from llmbook.training import Callback, Runtime, TrainConfig, Trainer, causal_lm_loss, choose_runtime, train_step

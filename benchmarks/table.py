@@ -1,12 +1,12 @@
 """The README's table, made from the recorded results between two markers."""
 
-import os
 from collections import Counter
 from pathlib import Path
 
 from benchmarks import gpu, quality, record
 from benchmarks.contenders import SPEED
 from benchmarks.summary import markdown, show
+from llmbook.storage import write_file
 
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 README = record.ROOT / "README.md"
@@ -19,9 +19,7 @@ def rewrite(path: Path = README) -> None:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{path.name} has no {BEGIN} … {END} to write between")
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(f"{before}{BEGIN}\n{sections()}\n{END}{after}", encoding="utf-8")
-    os.replace(part, path)
+    write_file(path, f"{before}{BEGIN}\n{sections()}\n{END}{after}")
 
 
 def sections() -> str:

@@ -10,7 +10,8 @@ def problem(name: str) -> str | None:
 
     Raises ValueError for a name the book does not know.
     """
-    from llmbook.text import SourceError, load_corpus  # here: the program starts in another environment, without need
+    from llmbook.storage import SourceError  # here: the program starts in environments without llmbook too
+    from llmbook.text import load_corpus
 
     try:
         load_corpus(name)

@@ -4,13 +4,10 @@ import json
 import re
 from pathlib import Path
 
+from publishing.glossary import anchor
+
 ROOT = Path(__file__).parents[1]
 TERMS = re.findall(r"^### (.+)$", (ROOT / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
-
-
-def anchor(term):
-    """As GitHub and MyST make one of a heading."""
-    return re.sub(r"[^\w\- ]", "", term.lower()).replace(" ", "-")
 
 
 def test_no_term_is_there_twice():

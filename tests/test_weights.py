@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmbook.text import SourceError
+from llmbook.storage import SourceError
 from tests import weights
 
 NOWHERE = SourceError("package toy==1", [("LLMBOOK_DATA", "not set"), ("pip download", "no answer")], "connect")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from llmbook.text import SourceError, package_files
+from llmbook.storage import SourceError, package_files
 
 WITHOUT = "the weights of {} are in no data folder or cache, and no package index can be reached"
 

@@ -215,7 +215,7 @@ function addGuess({ data, layout }, guess) {
 }
 
 // ---- one figure ------------------------------------------------------------------------------
-/* Draws anew in the next frame, however often it is asked for; of several figures one a frame. */
+/* Draws again in the next frame, however often it is asked for; of several figures one a frame. */
 const due = new Set();
 function soon(draw) {
   if (!due.size) requestAnimationFrame(nextDue);
@@ -232,17 +232,16 @@ async function render({ model, el }) {
   if (!el.querySelector(".llm-plot")) el.innerHTML = model.get("markup") ?? "";
   const plot = el.querySelector(".llm-plot");
   try {
+    if (plot.classList.contains("llm-drawing")) return await renderDrawing({ model, el, plot });
     const source = model.get("payload") ?? JSON.parse(el.querySelector('script[type="application/json"]').textContent);
     const [Plotly, blob] = await Promise.all([loadPlotly(model.get("plotly"), el), unzip(source.blob)]);
     const tables = source.arrays.map((spec) => decode(spec, blob));
-    const controls = [...el.querySelectorAll("[data-dial]")];
     const at = source.dials.map((dial) => dial.at);
     const title = el.querySelector(".llm-title"), subtitle = el.querySelector(".llm-subtitle");
     let shown, width;
 
     const frame = () => {
-      const k = source.dials.reduce((sum, dial, i) => sum * dial.options.length + at[i], 0);
-      const figure = structuredClone(source.fig);
+      const k = place(source.dials, at), figure = structuredClone(source.fig);
       for (const [path, which, order] of source.use) put(figure, path, tables[which](order ? order[k] : 0));
       for (const [path, values, order] of source.vary) put(figure, path, values[order[k]]);
       return figure;
@@ -263,25 +262,7 @@ async function render({ model, el }) {
       return Plotly.react(plot, dressed.data, dressed.layout, { displayModeBar: false, responsive: false, doubleClick: "reset" });
     };
     const redraw = () => soon(draw);
-    let speak;
-    const status = el.querySelector(".llm-status");
-    controls.forEach((control, i) => {
-      const output = control.parentElement.querySelector("output");
-      control.value = at[i];
-      control.disabled = false;
-      control.addEventListener("input", () => {
-        at[i] = +control.value;
-        const text = source.dials[i].options[at[i]];
-        if (output) { output.textContent = text; control.setAttribute("aria-valuetext", text); }
-        redraw();
-        model.set("at", [...at]);
-        clearTimeout(speak); // say it once the reader has stopped moving
-        speak = setTimeout(() => {
-          const values = source.dials.map((dial, j) => `${dial.label}: ${dial.options[at[j]]}`).join(", ");
-          status.textContent = `${values}. ${shown ?? ""}`;
-        }, 700);
-      });
-    });
+    connect({ model, el, dials: source.dials, at, redraw, says: () => shown ?? "" });
     const values = el.querySelector(".llm-values");
     values.addEventListener("toggle", () => { if (values.open) table(el, frame()); });
     await later();
@@ -296,6 +277,58 @@ async function render({ model, el }) {
     console.warn("figure not drawn:", error);
     failed(el, plot, () => render({ model, el }));
   }
+}
+
+/* Which of all frames the controls stand at. */
+const place = (dials, at) => dials.reduce((sum, dial, i) => sum * dial.options.length + at[i], 0);
+
+/* The controls: each sets its place in `at`, has the figure drawn again and, when the reader rests, says what it shows. */
+function connect({ model, el, dials, at, redraw, says }) {
+  let speak;
+  const status = el.querySelector(".llm-status");
+  [...el.querySelectorAll("[data-dial]")].forEach((control, i) => {
+    const output = control.parentElement.querySelector("output");
+    control.value = at[i];
+    control.disabled = false;
+    control.addEventListener("input", () => {
+      at[i] = +control.value;
+      const text = dials[i].options[at[i]];
+      if (output) { output.textContent = text; control.setAttribute("aria-valuetext", text); }
+      redraw();
+      model.set("at", [...at]);
+      clearTimeout(speak); // say it once the reader has stopped moving
+      speak = setTimeout(() => {
+        const values = dials.map((dial, j) => `${dial.label}: ${dial.options[at[j]]}`).join(", ");
+        status.textContent = `${values}. ${says()}`;
+      }, 700);
+    });
+  });
+}
+
+/* A drawing lies in the page already; of an explorer, each frame is put in its place. Its colours are style sheets'. */
+async function renderDrawing({ model, el, plot }) {
+  const packed = el.querySelector('script[type="application/json"]');
+  const label = (alt) => plot.setAttribute("aria-label", [alt, model.get("guess")?.said].filter(Boolean).join(" "));
+  let alt = plot.getAttribute("aria-label");
+  model.on("change:guess", () => label(alt));
+  if (packed) {
+    const source = JSON.parse(packed.textContent), at = source.dials.map((dial) => dial.at);
+    const frames = JSON.parse(new TextDecoder().decode(await unzip(source.blob)));
+    const title = el.querySelector(".llm-title")?.textContent, list = el.querySelector(".llm-panels");
+    const draw = () => {
+      const frame = frames[place(source.dials, at)], own = frame.title;
+      plot.innerHTML = frame.svg;
+      label(alt = frame.alt);
+      el.querySelector(".llm-caption").textContent = frame.caption;
+      el.querySelector(".llm-subtitle").textContent = own && own !== title ? own : "\u00a0";
+      if (!list) return;
+      list.innerHTML = list.querySelector("summary").outerHTML + frame.panels;
+      el.querySelector(".llm-panel").replaceChildren(); // it told of the frame before
+    };
+    connect({ model, el, dials: source.dials, at, redraw: () => soon(draw), says: () => plot.getAttribute("aria-label") });
+  }
+  label(alt);
+  el.dataset.state = packed ? "explorer" : "figure";
 }
 
 function failed(el, plot, mend) {

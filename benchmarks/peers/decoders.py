@@ -14,10 +14,11 @@ from torch import nn
 
 from llmbook.compression import quantise_model
 from llmbook.compression.linear import QuantisedLinear
-from llmbook.inference import CompiledDecoder, stream_tokens, fuse, pack_linears
+from llmbook.inference import CompiledDecoder, fuse, pack_linears, stream_tokens
 from llmbook.interop import load_pretrained, to_huggingface
 from llmbook.model import evaluating
-from llmbook.text import Tokenizer, eval_windows, load_corpus, package_files
+from llmbook.storage import package_files
+from llmbook.text import Tokenizer, eval_windows, load_corpus
 from llmbook.training import evaluate
 
 LENGTH = 20_000  # characters on which the bits per byte are measured

@@ -1,7 +1,8 @@
-"""Three small things chapters use: the ``scale`` dial, errors shown on purpose, and the library's own source."""
+"""Small things notebooks need: the choice of scale, errors shown on purpose, the library's own source."""
 
 import ast
 import inspect
+import os
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,11 @@ from typing import Any
 
 SCALES = ("auto", "quick", "full")
 ENOUGH_MEMORY = 12e9  # bytes of GPU memory that no chapter exceeds at full scale
+
+
+def is_static() -> bool:
+    """True while the book is being built: what a notebook shows must then stand without a kernel."""
+    return os.environ.get("LLMBOOK_STATIC") == "1"
 
 
 def choose_scale(scale: str = "auto", *, gpu: bool = False) -> str:

@@ -82,6 +82,10 @@ def _run(options: argparse.Namespace, book: Book) -> int | None:
             from .pdf import pdf
 
             pdf(book, options.chapter)
+        case "model":
+            from .models import make
+
+            return make(options.name)
         case "vendor":
             from .vendor import vendor
 
@@ -127,6 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8000)
     pdf = commands.add_parser("pdf", help="print the built site with a headless Chromium")
     pdf.add_argument("--chapter", help="only this one, for example 2-concepts/attention")
+    model = commands.add_parser("model", help="train a model of the book and publish it with the library")
+    model.add_argument("name", help="for example shakespeare-chars")
     commands.add_parser("vendor", help="fetch plotly.js, KaTeX and MiniSearch again (needs npm)")
     return parser
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from . import notebooks
+from . import evidence, notebooks
 from .book import Book
 from .clocks import Clocks
 from .inputs import parse_cell
@@ -27,7 +27,7 @@ FOREIGN_PATH = re.compile(r"(?<![\w./:~@-])/(?:home|Users|root|tmp|work|mnt|cont
 # everyone, can be asked for.
 CARD = re.compile(r"\b(T4|A100|H200) (\d+) min, ([\d.]+) GB")
 LONGEST_ON_T4, LARGEST_ON_T4 = 15, 12
-ON_GPU = re.compile(r"\bchoose_device\(\)")
+ON_GPU = re.compile(r"\bchoose_runtime\(\)")
 RAW_HEADING = re.compile(r"^#{1,6} (?=.*(?:\$|\w_\w))(?!.*`).*", re.M)
 NO_ALT = re.compile(r"!\[\s*\]\(|<img(?![^>]*\balt\s*=\s*[\"'][^\"']+)[^>]*>", re.I)
 
@@ -38,6 +38,9 @@ def problems(book: Book, path: Path) -> list[str]:
     found = [*_common(book, notebook), *_clocks(notebook)]
     if book.is_chapter(path):
         found += [*_opening(notebook), *_lengths(notebook), *_claims(notebook), *_exercises(notebook)]
+        chapter = book.name(path).removesuffix(".ipynb").removeprefix("chapters/")
+        if evidence.binds(chapter, notebook):
+            found += evidence.problems(chapter, notebook)
     if not found and notebooks.text(
         notebooks.normal(notebook, setup_source(book.address[0], book.ref))
     ) != path.read_text("utf-8"):

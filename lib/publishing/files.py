@@ -1,29 +1,20 @@
-"""Files that are either the old ones or the new ones, never a half of one."""
+"""Files of the build: written only where something changed, and one hash over many."""
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from llmbook.storage import write_file
+
 
 def write_bytes(path: Path, data: bytes) -> bool:
-    """Write `data` through a temporary file beside `path`; return whether anything changed.
+    """Write `data` to `path`, whole or not at all; return whether anything changed.
 
     An unchanged file keeps its modification time, which is what Sphinx decides by.
     """
     if path.exists() and path.read_bytes() == data:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_file(path, data)
     return True
 
 

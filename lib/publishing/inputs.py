@@ -18,6 +18,8 @@ from pathlib import Path
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
+from llmbook.exercises.finding import module_of
+
 from . import notebooks
 from .book import Book
 from .modules import DEFINITION, Code, Module, digest, read_code, without_docstrings
@@ -25,6 +27,7 @@ from .pins import third_party, versions
 from .reach import Packages, Reach
 
 SHOWS = {"show_source", "source_markdown"}  # of llmbook.notebook: what they are given is shown as text
+CHECKS, CHAPTER = "llmbook.exercises.finding", re.compile(r"\d+(?:-\w+)+/\w+(?:-\w+)*")
 # Variables that change what a run computes: all of the library's but those that name folders or watch.
 STEERS = re.compile(
     r"LLMBOOK_(?!(?:STATIC|DATA|CACHE|RECORDS|FRESH|BASE|WITNESS|WITNESS_CALLS)$)\w+|CUDA_VISIBLE_DEVICES"
@@ -48,6 +51,9 @@ def inputs(book: Book, source: Path, parameters: dict, *, packages: Packages | N
     code = read_code([statement for tree in trees if tree for statement in tree.body])
     code.computed |= None in trees  # a cell that is no Python may do anything
     reach = Reach(packages, code)
+    if CHECKS in reach.used:  # which finds the exercises by the chapter's name
+        chapters = filter(CHAPTER.fullmatch, code.arguments)
+        reach.follow(read_code([ast.Import([ast.alias(module_of(name))]) for name in sorted(chapters)]))
     found = {
         "cells": _hash([_cell(cell, tree) for cell, tree in zip(cells, trees, strict=True)]),
         "parameters": json.dumps(parameters, sort_keys=True),
@@ -100,7 +106,7 @@ def machine(also: Iterable[str] = ()) -> dict[str, str]:
 def files(packages: Packages, reach: Reach, code: Code) -> list[Path]:
     """The files of the library that what is reached reads: those its path expressions lead to.
 
-    Of a folder that belongs to a package's own modules (`results`, `checkpoints`) only those are taken whose name the
+    Of a folder that belongs to a package's own modules (`results`, `published`) only those are taken whose name the
     notebook gives to a call, or the module itself says; a folder below (`figures/assets/tokens`) is taken whole.
     """
     found: set[Path] = set()

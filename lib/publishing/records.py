@@ -14,12 +14,12 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
+
+from llmbook.storage import write_file
 
 from .files import digest
 from .inputs import differing
@@ -105,15 +105,7 @@ def put_away(path: Path, reason: str, name: str, say: Callable[[str], None]) -> 
 
 
 def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial")
-    os.close(handle)
-    try:
-        shutil.copyfile(source, partial)
-        os.replace(partial, target)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    write_file(target, source.read_bytes())
 
 
 def _whole(content: dict) -> str:

@@ -30,11 +30,11 @@ def link_equations(doctree: nodes.document) -> None:
             block.parent.insert(block.parent.index(block), anchor)
             known.add(number)
     for text in list(doctree.findall(nodes.Text)):
-        if known and not _closed(text):
+        if known and not closed(text):
             _link(text, known)
 
 
-def _closed(text: nodes.Text) -> bool:
+def closed(text: nodes.Text) -> bool:
     """Whether the text stands where a link cannot: in one, in code, in a formula, in a heading."""
     above = text.parent
     while above is not None:

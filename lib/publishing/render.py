@@ -42,8 +42,7 @@ def render(book: Book, source: Path) -> bool:
     frame += digest(source, [path for name in QUOTED if (path := source / f"{name}.md").is_file()])
     library = LIBRARY / "llmbook"
     # All of this tool: cheaper to render once too often than to miss a change.
-    figures = library / "figures"
-    shown = [library / "checkpoints", figures / "assets", figures / "playground.py", figures / "live.py"]
+    shown = [library / "published", library / "figures" / "assets", library / "playground"]
     own = [path for path in sorted(Path(__file__).parent.iterdir()) if path.suffix in (".py", ".js", ".yml")]
     frame += digest(LIBRARY, [*own, *shown])
     stamp, state = book.build / "rendered", f"{frame}\n{digest(source, [source])}\n"

@@ -78,6 +78,7 @@ def setup(app):
     app.connect("config-inited", _assets)
     app.connect("doctree-read", _one_setup)
     app.connect("doctree-read", lambda app, doctree: references.link_equations(doctree))
+    app.connect("doctree-resolved", _link_words)
     app.connect("env-get-outdated", _bibliography_again)
     app.connect("config-inited", _links)
     app.connect("builder-inited", _no_search_of_sphinx)
@@ -99,8 +100,9 @@ def setup(app):
 
 def _assets(app, config):
     config.html_static_path.append(str(ROOT / "web"))
-    # The playground's script and style travel with the library, which writes them into readers' own pages as well.
-    config.html_static_path.append(str(ROOT / "lib" / "llmbook" / "figures" / "assets"))
+    # These scripts and styles travel with the library, which writes them into readers' own pages as well.
+    for room in ("figures", "playground"):
+        config.html_static_path.append(str(ROOT / "lib" / "llmbook" / room / "assets"))
 
 
 def _no_search_of_sphinx(app):
@@ -122,6 +124,14 @@ def _one_setup(app, doctree):
                 else:
                     first.append(part)
             cell.parent.remove(cell)
+
+
+def _link_words(app, doctree, name):
+    """The first use of each of the glossary's words in a chapter leads to its entry."""
+    source = Path(app.srcdir) / f"{references.GLOSSARY}.md"
+    if name.startswith("chapters/") and source.is_file():
+        page = app.builder.get_relative_uri(name, references.GLOSSARY)
+        glossary.link_words(doctree, glossary.words(source.read_text(encoding="utf-8")), page)
 
 
 def _links(app, config):

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import __main__ as command
 from benchmarks import environment, quality, record, speed, table, texts
 from benchmarks.harness import Failure, compare
-from llmbook.text import SourceError
+from llmbook.storage import SourceError
 
 SETTINGS = dict(
     keep=False, only=[""], clock="seconds", n_rounds=1, threads=1, patience=0.0, block_seconds=0,

@@ -117,4 +117,4 @@ def test_every_result_there_is_has_its_table(tmp_path, monkeypatch):
     assert "| bits per byte of a text |" in text
     assert "| y | 1.00 | 100 | cpu, float32: no GPU; as measured |" in text
     assert "2 threads, 1 interleaved rounds; others used 0.00 cores" in text
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*"))

@@ -5,7 +5,14 @@ from functools import partial
 import pytest
 import torch
 
-from llmbook.inference import ConditionedDecoder, Sampling, beam_search, stream_tokens, generate, next_token_distribution
+from llmbook.inference import (
+    ConditionedDecoder,
+    Sampling,
+    beam_search,
+    generate,
+    next_token_distribution,
+    stream_tokens,
+)
 from llmbook.inference.decoding_state import DecodingState, check_prompt
 from llmbook.model import KVCache, PagedCache, PagePool, SlidingKVCache, evaluating
 from tests.inference.helpers import gpt2_pair, make_encoder_decoder, make_model, padded, prompts

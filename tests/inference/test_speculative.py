@@ -8,9 +8,9 @@ import torch
 
 from llmbook.inference import (
     ConditionedDecoder,
+    DecodingState,
     ModelDraft,
     PromptLookup,
-    DecodingState,
     acceptance,
     generate,
     next_token_distribution,

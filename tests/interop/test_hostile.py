@@ -16,11 +16,11 @@ import pytest
 import torch
 
 from llmbook.adaptation import add_lora, load_lora, save_lora
-from llmbook.playground import export_model
 from llmbook.interop import config_from_huggingface, load_model, read_gguf, save_model
-from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
 from llmbook.interop.exported import load_exported
+from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
 from llmbook.model import DecoderLM, TransformerConfig
+from llmbook.playground import export_model
 from llmbook.text import BPETokenizer, HFTokenizer, load_tokenizer
 from tests.interop.test_gguf import small_file
 

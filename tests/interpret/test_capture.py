@@ -18,13 +18,20 @@ def test_names_and_patterns():
     """A star that reaches into the parts of a part; an order that is not the model's; a name found twice."""
     model = small_lm()
     assert find(model, "backbone.blocks.*") == BLOCKS
-    assert find(model, ["backbone.blocks.*", "backbone.embeddings", "backbone.blocks.1"]) == ["backbone.embeddings", *BLOCKS]
-    assert find(model, "backbone.blocks.*.attention.?_proj")[:4] == [f"backbone.blocks.0.attention.{p}_proj" for p in "qkvo"]
+    assert find(model, ["backbone.blocks.*", "backbone.embeddings", "backbone.blocks.1"]) == [
+        "backbone.embeddings",
+        *BLOCKS,
+    ]
+    assert find(model, "backbone.blocks.*.attention.?_proj")[:4] == [
+        f"backbone.blocks.0.attention.{p}_proj" for p in "qkvo"
+    ]
     assert find(model, "lm_head.input") == ["lm_head.input"]
     assert find(model, "blocks.*") == BLOCKS  # as everywhere in the library, the end of a name will do
 
 
-@pytest.mark.parametrize("name", ["backbone.block.0", "backbone.blocks.2", "backbone.blocks.0.atention.input", "backbone.*.attention"])
+@pytest.mark.parametrize(
+    "name", ["backbone.block.0", "backbone.blocks.2", "backbone.blocks.0.atention.input", "backbone.*.attention"]
+)
 def test_a_name_that_matches_nothing_is_an_error(name):
     """A misspelt name, and an experiment that silently looked at nothing; hooks of the names before it left on."""
     model = small_lm()
@@ -42,7 +49,13 @@ def test_states_are_those_of_the_model(need_weights):
     """What goes in taken for what comes out, weights for the mixture, or a value of another layer."""
     model = small_lm(norm_position="pre")
     ids = random_ids(2, 7)
-    names = ["backbone.embeddings", "backbone.blocks.*", "backbone.blocks.*.attention", "backbone.final_norm.input", "lm_head"]
+    names = [
+        "backbone.embeddings",
+        "backbone.blocks.*",
+        "backbone.blocks.*.attention",
+        "backbone.final_norm.input",
+        "lm_head",
+    ]
     with torch.no_grad(), capture(model, names) as states:
         out = model(ids, need_hidden=True, need_weights=need_weights)
     for name, hidden in zip(["backbone.embeddings", *BLOCKS], out.hidden_states, strict=True):
@@ -99,7 +112,9 @@ def test_one_inside_another_acts_in_the_order_entered():
     torch.testing.assert_close(both[name], (before[name] + 1) * 2)
 
 
-@pytest.mark.parametrize("where", ["backbone.blocks.0", "backbone.blocks.1", "backbone.blocks.1.input", "lm_head.input"])
+@pytest.mark.parametrize(
+    "where", ["backbone.blocks.0", "backbone.blocks.1", "backbone.blocks.1.input", "lm_head.input"]
+)
 def test_a_clean_run_put_into_a_corrupted_one_is_clean_again(where):
     """A patch that does not reach what comes after it, or reaches it twice."""
     model = small_lm()
@@ -144,7 +159,11 @@ def test_what_cannot_be_patched_is_named():
         ({"backbone.blocks.0": torch.zeros(1, 7, 24)}, ValueError, r"gives \(2, 7, 24\); \(1, 7, 24\) cannot"),
         ({"backbone.blocks.0": lambda x: None}, TypeError, "backbone.blocks.0 returned NoneType"),
         ({"backbone": torch.zeros(1)}, TypeError, "backbone holds Output, not a tensor"),
-        ({"backbone.blocks.0": torch.relu, "backbone.blocks.*": torch.relu}, ValueError, "backbone.blocks.0 is named twice"),
+        (
+            {"backbone.blocks.0": torch.relu, "backbone.blocks.*": torch.relu},
+            ValueError,
+            "backbone.blocks.0 is named twice",
+        ),
     ):
         with pytest.raises(error, match=message), patch(model, changes):
             model(ids)
@@ -178,7 +197,11 @@ def test_patching_grid_finds_the_position_that_differs():
 
     usual = distance(model(corrupted))
     grid = patching_grid(
-        model, {"input_ids": clean}, {"input_ids": corrupted}, distance, names=["backbone.blocks.*", "backbone.embeddings"]
+        model,
+        {"input_ids": clean},
+        {"input_ids": corrupted},
+        distance,
+        names=["backbone.blocks.*", "backbone.embeddings"],
     )
     assert grid.shape == (3, 6)
     torch.testing.assert_close(grid[0], torch.tensor([usual, usual, 0.0, usual, usual, usual]), atol=1e-5, rtol=1e-5)
@@ -192,6 +215,10 @@ def test_training_mode_is_given_back():
     """A grid that leaves the model without dropout."""
     model = small_lm().train()
     patching_grid(
-        model, {"input_ids": random_ids(1, 3)}, {"input_ids": random_ids(1, 3)}, lambda out: 0, names="backbone.embeddings"
+        model,
+        {"input_ids": random_ids(1, 3)},
+        {"input_ids": random_ids(1, 3)},
+        lambda out: 0,
+        names="backbone.embeddings",
     )
     assert model.training

@@ -8,19 +8,19 @@ from torch import nn
 
 from llmbook.adaptation import add_lora, merge, remove_lora
 from llmbook.adaptation.lora import lora_layers
-from llmbook.playground import export_model
 from llmbook.inference import FusedDecoder, fuse
 from llmbook.interop import (
     config_from_huggingface,
     config_to_huggingface,
-    save_trained,
     from_huggingface,
     load_model,
     save_model,
+    save_trained,
     to_huggingface,
 )
 from llmbook.interop.exported import load_exported
 from llmbook.model import DecoderLM, EncoderDecoderLM, MaskedLM, TransformerConfig, TwoStreamLM
+from llmbook.playground import export_model
 from llmbook.text import ByteTokenizer
 
 SIZES = dict(vocab_size=256, d_model=32, n_layers=2, n_heads=2, d_ff=48, max_seq_len=32, init_std=0.2)

@@ -17,11 +17,11 @@ from llmbook.model import (
     attention,
     backbone,
     cache,
+    conv_state,
     encoder_decoder,
     heads,
     layers,
     linear,
-    conv_state,
     masks,
     multi_head,
     position_bias,
@@ -203,7 +203,8 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         lambda: test_encoder_decoder.test_the_decoder_sees_all_input_and_no_future("vaswani"),
     ),
     "padding of the input read by the decoder": (
-        encoder_decoder.Backbone, "forward", lambda self, *a, **k: real["backbone"](self, *a, **{**k, "memory_mask": None}),
+        encoder_decoder.Backbone, "forward",
+        lambda self, *a, **k: real["backbone"](self, *a, **{**k, "memory_mask": None}),
         test_encoder_decoder.test_padded_input_changes_nothing,
     ),
     "gradient of oneDNN's bias forgotten": (

@@ -5,7 +5,14 @@ from torch import nn
 
 from llmbook.model.parts import lies_in, matches, replace_part
 
-NAMES = ["backbone", "backbone.blocks.1", "backbone.blocks.11", "backbone.blocks.1.attention", "backbone.blocks.1.cross_attention", "1"]
+NAMES = [
+    "backbone",
+    "backbone.blocks.1",
+    "backbone.blocks.11",
+    "backbone.blocks.1.attention",
+    "backbone.blocks.1.cross_attention",
+    "1",
+]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llmbook.model import Backbone, DecoderLM, Encoder, KVCache, RopeScaling, TransformerConfig, TwoStreamLM, prefix_mask
+from llmbook.model import (
+    Backbone,
+    DecoderLM,
+    Encoder,
+    KVCache,
+    RopeScaling,
+    TransformerConfig,
+    TwoStreamLM,
+    prefix_mask,
+)
 from tests.model.helpers import POSITIONS, random_ids, shake, small_config, small_lm
 
 PARTS = [

@@ -26,7 +26,12 @@ def chapter_cells(title: str) -> list:
     """The cells of a chapter that keeps the contract, without its set-up cell."""
     exercises = []
     for number, kind in enumerate(("check", "vary", "build"), 1):
-        exercises += [md(f"## Exercise {number}: {kind}\n\nDo it."), code(f"answer = {number}", "hide-cell")]
+        asked = f'check("{title.lower()}/attention", {number}'
+        exercises += [
+            md(f"## Exercise {number}: {kind}\n\nDo it."),
+            code(f"check = lambda *_: True  # stands for the book's\n{asked}, ...)"),
+        ]
+        exercises += [code(f"answer = {number}\nassert {asked}, answer)", "hide-cell")]
     return [
         md(f"# {title}\n\nWhat does it answer? One sentence with a question, and another one behind it."),
         md("*Quick: 5 s, 100 MB, 2 CPU cores. Full: 1 min, 1 GB, one GPU.*"),
@@ -63,6 +68,12 @@ def _own_records(tmp_path, monkeypatch):
 def book(tmp_path: Path) -> Book:
     """A complete small checkout."""
     return make_book(tmp_path / "checkout")
+
+
+@pytest.fixture(scope="session")
+def small_book():
+    """The function that writes a complete small checkout at a path."""
+    return make_book
 
 
 def make_book(root: Path) -> Book:

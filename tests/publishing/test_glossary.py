@@ -57,3 +57,39 @@ def test_chinese_is_marked_and_other_emphasis_is_kept():
     """Would catch Chinese in italics, and English that a screen reader takes for Chinese."""
     body = glossary.mark_chinese("<em>注意力</em> and <em>attention</em>, <em>softmax 函数</em>")
     assert body == '<span lang="zh">注意力</span> and <em>attention</em>, <span lang="zh">softmax 函数</span>'
+
+
+CHAPTER = """\
+About attention
+===============
+
+A token, *Token and Logit*, ``loss`` and the `head <x.html>`_ of a language model. Heads, models, tokens; the
+`softmax <../glossary.html#softmax>`_ is one softmax.
+
+============  ======
+Loss          Query
+============  ======
+Loss          queries
+============  ======
+
+Another token-wise loss, one Logit, more logits.
+"""
+
+
+def test_the_first_use_of_each_word_is_linked():
+    """Would catch a heading, code, a paper's name or a link that is linked, a second link, half of a longer word, and
+    a word that its author has linked already."""
+    text = "".join(
+        f"### {term}\n\n" for term in ("Token", "Language model", "Head", "Loss", "Logit", "Softmax", "Model")
+    )
+    terms = glossary.words(text + "### Query, key, value\n\n### Key–value cache\n")
+    assert list(terms)[-2:] == ["query-key-value", "keyvalue-cache"]
+    tree = publish_doctree(CHAPTER)
+    glossary.link_words(tree, terms, "../glossary.html")
+    links = [(one.astext(), one["refuri"].split("#")[-1]) for one in tree.findall(lambda n: n.tagname == "reference")]
+    assert links == [
+        *[("token", "token"), ("head", "x.html"), ("language model", "language-model"), ("Heads", "head")],
+        *[("models", "model"), ("softmax", "softmax"), ("Loss", "loss"), ("queries", "query-key-value")],
+        ("Logit", "logit"),
+    ]
+    assert tree.astext() == publish_doctree(CHAPTER).astext()

@@ -21,14 +21,14 @@ ENTRY = {
 
 
 @pytest.fixture
-def published(monkeypatch, tmp_path):
+def one_model(monkeypatch, tmp_path):
     """One model of five bytes, of two that have a recipe."""
     for name in ("plays", "novel"):
         (tmp_path / f"{name}.json").write_text("{}")
     (tmp_path / "plays.bin").write_bytes(b"12345")
     (tmp_path / "manifest.json").write_text(json.dumps({"plays": ENTRY}))
-    monkeypatch.setattr(checkpoints, "FOLDER", tmp_path)
-    monkeypatch.setattr(checkpoints, "MANIFEST", tmp_path / "manifest.json")
+    monkeypatch.setattr(published, "FOLDER", tmp_path)
+    monkeypatch.setattr(published, "MANIFEST", tmp_path / "manifest.json")
 
 
 def mount(given):
@@ -39,7 +39,7 @@ def told(page):
     return json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
 
 
-def test_the_page_is_told_of_every_published_model(published):
+def test_the_page_is_told_of_every_published_model(one_model):
     """Catches a model that is offered before it is there, an address that holds at the site's root alone, and a file
     that a browser takes from its cache when another model has come."""
     given = json.dumps({"tries": [{"label": "a", "model": "plays"}, {"label": "b", "model": "novel"}]})
@@ -58,20 +58,20 @@ def test_the_page_is_told_of_every_published_model(published):
     assert card["Training"] == "1,200 steps, 3.4 million tokens, 12 min on a CPU (1 thread)"
 
 
-def test_settings_that_cannot_be_followed_are_refused(published):
+def test_settings_that_cannot_be_followed_are_refused(one_model):
     """Catches a button that opens nothing."""
     for given, said in (('{"tries": [', "playground: .*"), ('{"tries": [{"model": "poems"}]}', "no recipe 'poems'")):
         with pytest.raises(BookError, match=said):
             playground.fill(mount(given), str)
 
 
-def test_a_checkout_without_models_says_so(published, monkeypatch, tmp_path):
+def test_a_checkout_without_models_says_so(one_model, monkeypatch, tmp_path):
     """Catches a page that waits for what will not come."""
-    monkeypatch.setattr(checkpoints, "MANIFEST", tmp_path / "none.json")
+    monkeypatch.setattr(published, "MANIFEST", tmp_path / "none.json")
     assert "No model has been published yet" in playground.fill(mount("{}"), str)
 
 
-def test_the_files_lie_where_the_page_looks_for_them(published, tmp_path):
+def test_the_files_lie_where_the_page_looks_for_them(one_model, tmp_path):
     """Catches a page whose models are elsewhere."""
     playground.copy_models(tmp_path / "_static")
     there = (tmp_path / "_static/playground/plays.bin.gz").read_bytes()

@@ -121,7 +121,7 @@ def test_what_the_chapters_import_is_what_was_read():
         sources.append("\n".join(map(ast.unparse, body)))
         expected.append(Reach(packages, read_code(body)).loaded)
     program = (
-        "import json, os, sys, torch, plotly.graph_objects\n"
+        "import json, os, sys, torch, plotly.graph_objects, IPython.display, tokenizers, safetensors.torch\n"
         "for source in json.load(sys.stdin):\n"
         "    if not os.fork():\n"
         "        exec(source, {})\n"

@@ -10,12 +10,25 @@ from publishing.book import Book
 from publishing.execute import Work, execute, execute_with, taken
 
 
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory, small_book):
+    """The small book with both chapters executed, and the folder of their records: made once, and copied."""
+    place = tmp_path_factory.mktemp("executed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMBOOK_RECORDS", str(place / "records"))
+        patch.delenv("LLMBOOK_FRESH", raising=False)
+        made = small_book(place / "checkout")
+        assert not any(run.failure for run in execute(made, made.notebooks))
+    return place
+
+
 @pytest.fixture
-def work(book):
-    """The first chapter, executed and recorded."""
-    (run,) = execute(book, book.notebooks[:1])
-    assert run.failure is None
-    return Work(book, run.source, {})
+def work(executed, tmp_path):
+    """The first chapter, executed and recorded; a record says nothing of the folder it was made in."""
+    for name in ("checkout", "records"):
+        shutil.copytree(executed / name, tmp_path / name)
+    book = Book(tmp_path / "checkout")
+    return Work(book, book.notebooks[0], {})
 
 
 def lines():
@@ -49,6 +62,21 @@ def test_another_clone_takes_it_and_runs_nothing(work, tmp_path):
     assert run.executed.read_bytes() == work.target.read_bytes()
 
 
+def spoil(work, fault, path):
+    """Make the record at `path` wrong in one way."""
+    match fault:
+        case "cut":
+            path.write_text(path.read_text()[:-500])
+        case "changed":
+            change(path, say_43)
+        case "other":
+            shutil.copy(Work(work.book, work.book.notebooks[1], {}).target, path)
+            change(path, lambda content: content["metadata"]["llmbook"]["record"]["inputs"].update(cells="0"))
+            content = json.loads(path.read_text())
+            content["metadata"]["llmbook"]["record"]["digest"] = records._whole(content)
+            path.write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize("where", ["_build", "the user's folder"])
 @pytest.mark.parametrize(
     ("fault", "reason"),
@@ -58,28 +86,21 @@ def test_another_clone_takes_it_and_runs_nothing(work, tmp_path):
         ("other", "it is of another cells"),
     ],
 )
-def test_a_record_that_is_wrong_is_told_and_run_again(work, fault, reason, where):
+def test_a_record_that_is_wrong_is_told_and_not_taken(work, fault, reason, where):
     """Would catch half a file from a full disk, an output edited by hand and a file under another's name."""
-    path = work.target
+    spoil(work, fault, work.target if where == "_build" else in_shared(work))
     if where != "_build":
-        path.unlink()
-        path = in_shared(work)
-    match fault:
-        case "cut":
-            path.write_text(path.read_text()[:-500])
-        case "changed":
-            change(path, say_43)
-        case "other":
-            two = Work(work.book, work.book.notebooks[1], {})
-            execute(work.book, [two.source])
-            shutil.copy(two.target, path)
-            change(path, lambda content: content["metadata"]["llmbook"]["record"]["inputs"].update(cells="0"))
-            content = json.loads(path.read_text())
-            content["metadata"]["llmbook"]["record"]["digest"] = records._whole(content)
-            path.write_text(json.dumps(content))
+        work.target.unlink()
     said, say = lines()
-    (run,) = execute(work.book, [work.source], say=say)
-    assert f"the record of chapters/one/attention.ipynb is not taken: {reason}; it is run again" in said
+    assert not taken(work, say)
+    assert said == [f"the record of chapters/one/attention.ipynb is not taken: {reason}; it is run again"]
+
+
+def test_what_is_not_taken_is_run_and_recorded(work):
+    """Would catch a wrong record that stays in the user's folder, where the next clone finds it."""
+    spoil(work, "changed", work.target)
+    spoil(work, "cut", in_shared(work))
+    (run,) = execute(work.book, [work.source])
     assert run.seconds > 0
     assert records.fault(work.target, work.inputs, work.book.root) == ""
     assert in_shared(work).read_bytes() == work.target.read_bytes()
@@ -149,8 +170,12 @@ def test_the_user_can_do_without(book, monkeypatch, value):
     """Would catch a folder in the home of one who asked for none."""
     monkeypatch.setenv("LLMBOOK_RECORDS", value)
     assert records.shared() is None
-    (run,) = execute(book, book.notebooks[:1])
-    assert run.executed.exists()
+    work = Work(book, book.notebooks[0], {})
+    work.target.parent.mkdir(parents=True)
+    work.target.write_text("{}")
+    records.keep(work.name, work.target)  # nowhere: it must not fail, and not write beside the checkout
+    assert not records.fetch(work.name, work.target)
+    assert {path.name for path in book.root.parent.iterdir()} <= {"checkout"}
 
 
 def test_a_folder_that_cannot_be_written_stops_nothing(book, monkeypatch, tmp_path):
@@ -182,6 +207,6 @@ def test_a_cell_that_is_meant_to_fail(book, author):
     notebooks.write(path, notebook)
     (run,) = execute(book, [path])
     assert run.failure is None
-    author.edit(path, "c12", source="undefined")
+    author.edit(path, "c15", source="undefined")
     (run,) = execute(book, [path])
-    assert (run.failure.id, run.failure.error) == ("c12", "NameError: name 'undefined' is not defined")
+    assert (run.failure.id, run.failure.error) == ("c15", "NameError: name 'undefined' is not defined")

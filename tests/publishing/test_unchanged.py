@@ -118,10 +118,11 @@ def test_a_spoiled_memory_repeats_everything(checkout):
 def test_a_module_repeats_a_part_of_the_real_tests():
     """Would catch a reach so wide that every edit repeats everything, or so narrow that the module's own are missed."""
     tests = KnownTests(Book(ROOT))
-    reached = [tests.book.name(path) for path in tests.files if "module llmbook.inference.beam" in tests.inputs(path)]
-    assert "tests/inference/test_beam.py" in reached
-    assert "tests/text/test_bpe.py" not in reached
-    assert "tests/model/test_attention.py" not in reached
+    reached = {
+        name: "module llmbook.inference.beam" in tests.inputs(ROOT / "tests" / name)
+        for name in ("inference/test_beam.py", "text/test_bpe.py", "model/test_attention.py")
+    }
+    assert reached == {"inference/test_beam.py": True, "text/test_bpe.py": False, "model/test_attention.py": False}
 
 
 def test_the_report_tells_which_files_passed():

@@ -89,7 +89,14 @@ STATE = """() => {
     .filter((element) => element.getBoundingClientRect().right > width + 1 && shown(element))
     .map((element) => `${name(element)} to ${Math.round(element.getBoundingClientRect().right)} px`);
   const drawn = (plot) => plot.classList.contains("js-plotly-plot") && plot.querySelector(".main-svg")
-    && plot._fullData?.length > 0;
+    && plot._fullData?.length > 0 || plot.querySelector(".llm-svg > *");
+  const inks = (plot) => plot._fullLayout?.font.color ?? getComputedStyle(plot.querySelector(".llm-svg")).color;
+  const same = (one, other) => {
+    const probe = document.body.appendChild(document.createElement("i"));
+    const [a, b] = [one, other].map((colour) => { probe.style.color = colour; return getComputedStyle(probe).color; });
+    probe.remove();
+    return a === b;
+  };
   const plots = [...document.querySelectorAll("figure.llm-figure .llm-plot")].filter(drawn);
   const text = getComputedStyle(document.documentElement).getPropertyValue("--pst-color-text-base").trim();
   // A formula in a line against the nearest box that hides what is outside of it.
@@ -119,7 +126,7 @@ STATE = """() => {
     && box.getBoundingClientRect().right < width - 40 && width >= 1200);
   return {
     theme: document.documentElement.dataset.theme,
-    unlike: plots.filter((plot) => plot._fullLayout.font.color !== text).length,
+    unlike: plots.filter((plot) => !same(inks(plot), text)).length,
     scroll: document.documentElement.scrollWidth - width,
     too_wide: too_wide.slice(0, 5),
     cut: cut.slice(0, 5),
@@ -194,7 +201,8 @@ MOVE = (
     const plot = figure.querySelector(".llm-plot");
     // The line below the title is all that changes where the lesson is that nothing does.
     const below = figure.querySelector(".llm-subtitle")?.textContent;
-    return JSON.stringify([plot.data, plot.layout.annotations, plot.layout.shapes, below], plain);
+    const drawing = plot.querySelector(".llm-svg")?.innerHTML;
+    return JSON.stringify([drawing ?? [plot.data, plot.layout.annotations, plot.layout.shapes], below], plain);
   };
   const until = async (test) => { // many frames: a busy machine draws late
     for (let left = 600; left && !test(); left--) await frame();

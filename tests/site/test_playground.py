@@ -205,7 +205,7 @@ def test_models_can_be_switched(hand):
     seen = {hand.page.locator(".pg-about").text_content()}
     for name, entry in BEST_FIRST[1:]:
         hand.page.get_by_role("radio", name=entry["title"]).check(force=True)
-        hand.page.wait_for_function(f"document.querySelector('.pg-card')?.textContent.includes('checkpoints {name}')")
+        hand.page.wait_for_function(f"document.querySelector('.pg-card')?.textContent.includes('model {name}')")
         hand.ready()
         seen.add(hand.page.locator(".pg-about").text_content())
         assert hand.text
@@ -317,7 +317,7 @@ def test_a_long_paste_is_read_from_its_end(hand, unit):
 def test_a_reload_keeps_the_text(hand):
     """Would catch a text, an option or a model that a reload forgets, and a link that it takes away."""
     hand.page.get_by_role("radio", name=MODELS[LETTERS]["title"]).check(force=True)
-    hand.page.wait_for_function(f"document.querySelector('.pg-card').textContent.includes('checkpoints {LETTERS}')")
+    hand.page.wait_for_function(f"document.querySelector('.pg-card').textContent.includes('model {LETTERS}')")
     hand.ready()
     hand.type("My lord")
     hand.add(5)

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from llmbook.text import Corpus, SourceError, corpora, load_corpus
+from llmbook.storage import SourceError
+from llmbook.text import Corpus, corpora, load_corpus
 from llmbook.text.readers import clean_play, read_plays, read_poems, read_sanguo, read_speeches
 from llmbook.text.registry import REGISTRY
 
@@ -140,7 +141,7 @@ def test_every_entry_states_its_licence_and_prints():
 
 def test_missing_corpus_is_named_with_its_file(cache, monkeypatch, tmp_path):
     """Catches an error about a file in which the reader's own word, the corpus, does not occur."""
-    from llmbook.text import sources
+    from llmbook.storage import sources
     from llmbook.storage.download import DownloadError
 
     def offline(url, path, **_):

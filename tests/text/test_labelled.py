@@ -4,7 +4,8 @@ import csv
 
 import pytest
 
-from llmbook.text import Labelled, SourceError, load_labelled
+from llmbook.storage import SourceError
+from llmbook.text import Labelled, load_labelled
 from llmbook.text.labelled import LABELLED, clean_review, read_movie_reviews
 
 

@@ -92,7 +92,9 @@ def test_another_model_is_refused_and_left_alone():
     """Catches weights half loaded before the first one that does not fit is met."""
     model = tiny_model(seed=5)
     with pytest.raises(CheckpointError, match=r"another model: .* has shape \(16, 32\), here \(16, 16\)"):
-        restore_model(model, {**model.state_dict(), "backbone.blocks.0.attention.o_proj.weight": torch.zeros(16, 32)} | {})
+        restore_model(
+            model, {**model.state_dict(), "backbone.blocks.0.attention.o_proj.weight": torch.zeros(16, 32)} | {}
+        )
     with pytest.raises(CheckpointError, match="is missing"):
         restore_model(model, tiny_model(n_layers=1, bias=False).state_dict())
     with pytest.raises(CheckpointError, match=r"blocks\.1.* is unknown here"):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from llmbook.adaptation.lora import LoRALinear, add_lora, lora_layers
 from llmbook.adaptation.targets import is_linear
-from llmbook.storage.files import whole_file
+from llmbook.storage import write_file
 
 FORMAT = "llmbook lora"
 _CONFIG = ("r", "lora_alpha", "lora_dropout", "target_modules")
@@ -44,8 +44,7 @@ def save_lora(model: nn.Module, path: str | Path) -> None:
     """Write the LoRA of ``model``; the file appears whole or not at all."""
     tensors = {name: tensor.contiguous() for name, tensor in lora_state_dict(model).items()}
     content = save(tensors, metadata={"format": FORMAT, "config": json.dumps(lora_config(model))})
-    with whole_file(path) as file:
-        file.write(content)
+    write_file(path, content)
 
 
 def load_lora(model: nn.Module, path: str | Path) -> None:

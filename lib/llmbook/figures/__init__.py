@@ -3,8 +3,7 @@ asks for a guess before a figure opens.
 
 Every builder returns a plotly figure and asks for ``alt``, what the figure says to a reader who cannot see
 it. In a notebook plotly draws; when the book is built (``LLMBOOK_STATIC=1``) every figure becomes a small
-self-contained ``<figure>`` that ``web/explorer.js`` draws, without a kernel. ``save_playground`` writes a trained
-model as a page of its own.
+self-contained ``<figure>`` that ``web/explorer.js`` draws, without a kernel.
 """
 
 from llmbook.figures import page
@@ -12,12 +11,10 @@ from llmbook.figures.bars import bars
 from llmbook.figures.columns import text_columns
 from llmbook.figures.curves import curves, loss_curve
 from llmbook.figures.cutting import TokenExplorer, token_explorer
+from llmbook.figures.drawing import Drawing, Panel
 from llmbook.figures.explore import Sweep, sweep
 from llmbook.figures.guessing import GuessingGame, guessing_game
 from llmbook.figures.heatmaps import attention_grid, attention_map, heatmap
-from llmbook.playground.live import LiveModel, live_model
-from llmbook.playground.writing import export_model, round_to_half
-from llmbook.playground.page import Playground, save_playground
 from llmbook.figures.predict import Prediction, predict
 from llmbook.figures.stacks import stacked_bars
 from llmbook.figures.theme import FigureError, describe, show
@@ -26,10 +23,10 @@ from llmbook.figures.tokens import token_strip
 page.register()
 
 __all__ = [
+    "Drawing",
     "FigureError",
     "GuessingGame",
-    "LiveModel",
-    "Playground",
+    "Panel",
     "Prediction",
     "Sweep",
     "TokenExplorer",
@@ -38,14 +35,10 @@ __all__ = [
     "bars",
     "curves",
     "describe",
-    "export_model",
     "guessing_game",
     "heatmap",
-    "live_model",
     "loss_curve",
     "predict",
-    "round_to_half",
-    "save_playground",
     "show",
     "stacked_bars",
     "sweep",

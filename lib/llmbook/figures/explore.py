@@ -1,4 +1,4 @@
-"""``sweep(fn, grid)``: a figure as a function of its parameters, with a control for each.
+"""``sweep(fn, grid)``: a figure, or a drawing, as a function of its parameters, with a control for each.
 
 In a notebook: ipywidgets around an output that is redrawn by calling ``fn``. (Not plotly's FigureWidget: it needs
 anywidget, and leaves megabytes of state in the saved notebook.) While the book is built: every frame is computed,
@@ -15,11 +15,13 @@ import numpy as np
 import plotly.graph_objects as go
 
 from llmbook.figures import page, payload, theme
+from llmbook.figures.drawing import Drawing
+from llmbook.figures.drawing import page as drawn
 from llmbook.figures.theme import FigureError
 
 
 def sweep(
-    fn: Callable[..., go.Figure],
+    fn: Callable[..., go.Figure | Drawing],
     grid: Mapping[str, Sequence],
     *,
     title: str,
@@ -29,7 +31,7 @@ def sweep(
     start: Mapping[str, Any] | None = None,
     max_frames: int = 400,
 ) -> "Sweep":
-    """An explorer of ``fn(**parameters) -> plotly figure`` over every combination of ``grid``'s values.
+    """An explorer of ``fn(**parameters)``, a plotly figure or a drawing, over every combination of ``grid``'s values.
 
     Numbers (three or more) become a slider, anything else a menu. alt: a text, or a function of the parameters;
     None takes each frame's own. labels: what to call a parameter. start: values shown first, {name: value}; others
@@ -68,14 +70,14 @@ class Sweep:
                 f"sweep {title!r}: {sizes} = {self.n_frames} frames, more than {max_frames}; give {longest!r} "
                 f"{advice} values, or raise max_frames"
             )
-        self._drawn: dict[tuple, go.Figure] = {}
+        self._drawn: dict[tuple, go.Figure | Drawing] = {}
         self._html: str | None = None
         if theme.is_static():
             self.to_html()  # here rather than on display, so that an error is the cell's own
         else:
             self.frame()
 
-    def frame(self, **parameters: Any) -> go.Figure:
+    def frame(self, **parameters: Any) -> go.Figure | Drawing:
         """The figure at these parameters (others at their start), computed once."""
         values = {**self.start, **parameters}
         key = tuple(_index(self.grid[name], value) for name, value in values.items())
@@ -83,7 +85,7 @@ class Sweep:
             self._drawn[key] = self._compute(values)
         return self._drawn[key]
 
-    def frames(self) -> list[tuple[dict[str, Any], go.Figure]]:
+    def frames(self) -> list[tuple[dict[str, Any], go.Figure | Drawing]]:
         """Every combination with its figure, the last parameter varying fastest."""
         combinations = itertools.product(*self.grid.values())
         return [(v, self.frame(**v)) for v in (dict(zip(self.grid, c, strict=True)) for c in combinations)]
@@ -92,6 +94,12 @@ class Sweep:
         """All frames as one JSON-able object (see ``payload.pack``). Raises FigureError if they cannot share a page."""
         frames = self.frames()
         names = [_at(values) for values, _ in frames]
+        kinds = [isinstance(fig, Drawing) for _, fig in frames]
+        if all(kinds):
+            return drawn.frames([fig for _, fig in frames])
+        if any(kinds):
+            one, other = names[kinds.index(True)], names[kinds.index(False)]
+            raise FigureError(f"sweep {self.title!r}: a drawing at {one}, a plotly figure at {other}; return one kind")
         try:
             return payload.pack([payload.plain(fig) for _, fig in frames], names)
         except FigureError as error:
@@ -101,11 +109,16 @@ class Sweep:
         """The explorer as markup for the site."""
         if self._html is None:
             packed = self.payload()
+            if isinstance(first := self.frame(), Drawing):
+                controls = page.controls_html(self.title, self.dials())
+                self._html = drawn.figure(
+                    first, title=self.title, controls=controls, payload={**packed, "dials": self.dials()}
+                )
+                return self._html
             layout = packed["fig"]["layout"]
-            first = self.frame().layout  # the page first says what it first shows
-            layout["meta"] = dict(first.meta)
-            if first.title.text:
-                layout["title"] = {**layout["title"], "text": first.title.text}
+            layout["meta"] = dict(first.layout.meta)  # the page first says what it first shows
+            if first.layout.title.text:
+                layout["title"] = {**layout["title"], "text": first.layout.title.text}
             self._html = page.figure_html(packed, title=self.title, dials=self.dials())
         return self._html
 
@@ -140,7 +153,8 @@ class Sweep:
                 style={"description_width": "initial"},
                 layout=widgets.Layout(width="auto", max_width="32em"),
             )
-        height = self.frame().layout.height or 380
+        first = self.frame()
+        height = first.height if isinstance(first, Drawing) else first.layout.height or 380
         output = widgets.Output(layout=widgets.Layout(min_height=f"{height + 12}px"))
         words = widgets.HTML()
 
@@ -150,10 +164,8 @@ class Sweep:
                 output.clear_output(wait=True)
                 fig = self.frame(**values)
                 display(fig)
-                words.value = _words(
-                    self.caption or fig.layout.meta.get("caption", ""),
-                    fig.layout.meta["alt"],
-                )
+                if not isinstance(fig, Drawing):  # which says it itself
+                    words.value = _words(self.caption or fig.layout.meta.get("caption", ""), fig.layout.meta["alt"])
 
         for control in controls.values():
             control.observe(redraw, "value")
@@ -173,20 +185,23 @@ class Sweep:
         sizes = ", ".join(f"{name}[{len(values)}]" for name, values in self.grid.items())
         return f"<sweep {self.title!r}: {self.n_frames} frames over {sizes}>"
 
-    def _compute(self, values: dict[str, Any]) -> go.Figure:
+    def _compute(self, values: dict[str, Any]) -> go.Figure | Drawing:
         try:
             fig = self.fn(**values)
         except Exception as error:
             raise FigureError(
                 f"sweep {self.title!r}: the function failed at {_at(values)}: {type(error).__name__}: {error}"
             ) from error
-        if not isinstance(fig, go.Figure):
+        if not isinstance(fig, (go.Figure, Drawing)):
             raise FigureError(
                 f"sweep {self.title!r}: the function returned {type(fig).__name__} at {_at(values)}; "
-                "return a plotly figure"
+                "return a plotly figure or a drawing"
             )
-        if self.alt is not None:
-            alt = self.alt(**values) if callable(self.alt) else self.alt
+        alt = self.alt(**values) if callable(self.alt) else self.alt
+        if isinstance(fig, Drawing):
+            fig.alt, fig.caption = alt or fig.alt, self.caption or fig.caption
+            return fig
+        if alt is not None:
             theme.describe(fig, alt=alt, **_keep(fig))
         if self.caption:
             fig.update_layout(meta={**(fig.layout.meta or {}), "caption": self.caption})

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmbook.figures.theme import FigureError, is_static
+from llmbook.figures.theme import FigureError
+from llmbook.notebook import is_static
 
 ASSETS = Path(__file__).parent / "assets" / "guessing"
 LOOK = "<style>body { font-family: system-ui, sans-serif; }</style>"  # of a frame, which inherits nothing

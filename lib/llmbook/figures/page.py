@@ -33,9 +33,7 @@ def figure_html(packed: dict, *, title: str = "", dials: list[dict] | None = Non
     if heading:
         parts.append(f'<p class="llm-title">{html.escape(heading)}</p>')
     if dials:
-        controls = "".join(_control(i, dial) for i, dial in enumerate(dials))
-        label = html.escape(f"Controls: {heading}" if heading else "Controls")
-        parts.append(f'<div class="llm-controls" role="group" aria-label="{label}">{controls}</div>')
+        parts.append(controls_html(heading, dials))
     if second or (title and any(path == ["layout", "title", "text"] for path, *_ in packed["vary"])):
         parts.append(f'<p class="llm-subtitle">{html.escape(second) or "&nbsp;"}</p>')
     alt = html.escape(meta.get("alt", ""))
@@ -54,6 +52,13 @@ def figure_html(packed: dict, *, title: str = "", dials: list[dict] | None = Non
     parts.append(f'<script type="application/json">{data.replace("<", chr(92) + "u003c")}</script>')
     parts.append(f"<noscript><p>This figure is drawn by JavaScript. What it shows: {alt}</p></noscript></figure>")
     return "".join(parts)
+
+
+def controls_html(heading: str, dials: list[dict]) -> str:
+    """The controls of an explorer that is called ``heading``."""
+    controls = "".join(_control(i, dial) for i, dial in enumerate(dials))
+    label = html.escape(f"Controls: {heading}" if heading else "Controls")
+    return f'<div class="llm-controls" role="group" aria-label="{label}">{controls}</div>'
 
 
 def predict_html(spec: dict, figure: str) -> str:

@@ -13,6 +13,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from llmbook.figures import page, payload, theme
+from llmbook.figures.drawing import Drawing
+from llmbook.figures.drawing import page as drawn
 from llmbook.figures.explore import Sweep
 from llmbook.figures.guesses import STEPS, Question, question
 from llmbook.figures.theme import FigureError
@@ -23,7 +25,7 @@ SAYS = "your guess"
 
 def predict(
     text: str,
-    figure: "go.Figure | Sweep | Sequence[go.Figure | Sweep]",
+    figure: "go.Figure | Drawing | Sweep | Sequence[go.Figure | Drawing | Sweep]",
     *,
     answer: Any,
     options: Sequence | None = None,
@@ -35,7 +37,7 @@ def predict(
     unit: str = "",
     mark: str | None = None,
 ) -> "Prediction":
-    """Ask ``text`` before ``figure`` (a figure with alt text, a sweep, or several, which open together) is shown.
+    """Ask ``text`` before ``figure`` (with alt text; a drawing, a sweep, or several, which open together) is shown.
 
     Three kinds of question, by what is given:
 
@@ -67,20 +69,22 @@ def predict(
 
 class Prediction:
     """What ``predict`` returns: displays itself, live or static. ``figures`` are what it opens; the guess is drawn in
-    the first.
+    the first, unless that is a drawing.
 
-    Raises FigureError where a figure is neither a plotly figure with alt text nor a sweep, and where there is none.
+    Raises FigureError where a figure is none of what ``predict`` takes, and where there is none.
     """
 
-    def __init__(self, asked: Question, figures: list[go.Figure | Sweep]):
+    def __init__(self, asked: Question, figures: list[go.Figure | Drawing | Sweep]):
         if not figures:
             raise FigureError(f"predict {asked.text!r}: no figure; give the one that answers")
         for figure in figures:
             if isinstance(figure, go.Figure):
                 theme.alt_text(figure)
-            elif not isinstance(figure, Sweep):
+            elif not isinstance(figure, (Drawing, Sweep)):
                 what = type(figure).__name__
-                raise FigureError(f"predict {asked.text!r}: the figure is {what}; give a plotly figure or a sweep")
+                raise FigureError(
+                    f"predict {asked.text!r}: the figure is {what}; give a plotly figure, a drawing or a sweep"
+                )
         self.question, self.figures = asked, figures
         self._html = self.to_html() if theme.is_static() else None
 
@@ -88,9 +92,11 @@ class Prediction:
         """How near a guess was, in one line: an option's index, a number, or a number for each place."""
         return self.question.verdict(guess)
 
-    def marked(self, guess: Any) -> go.Figure | Sweep:
-        """The first figure with ``guess`` drawn in it; the figure itself stays as it is."""
+    def marked(self, guess: Any) -> go.Figure | Drawing | Sweep:
+        """The first figure with ``guess`` drawn in it, where it has axes; the figure itself stays as it is."""
         first = self.figures[0]
+        if isinstance(first, Drawing) or (isinstance(first, Sweep) and isinstance(first.frame(), Drawing)):
+            return first
         if isinstance(first, go.Figure):
             return _marked(first, self.question, guess)
         sweep = copy.copy(first)
@@ -169,7 +175,9 @@ class Prediction:
         return f"<predict {self.question.text!r}: {self.question.kind}>"
 
 
-def _figure_html(figure: go.Figure) -> str:
+def _figure_html(figure: go.Figure | Drawing) -> str:
+    if isinstance(figure, Drawing):
+        return drawn.figure(figure)
     frame = payload.plain(figure)
     return page.figure_html(payload.pack([frame], ["the figure"]))
 

@@ -6,13 +6,14 @@ Magnitudes use viridis (https://bids.github.io/colormap/), signed values a scale
 on light and on dark pages and mean the same on each, so a caption may say "bright".
 """
 
-import os
 import re
 import unicodedata
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+
+from llmbook.notebook import is_static
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -46,11 +47,6 @@ FONT = {
 
 class FigureError(ValueError):
     """A figure cannot be drawn as asked; the message says which value is wrong and what to do."""
-
-
-def is_static() -> bool:
-    """True while the book is being built: figures must then stand without a kernel."""
-    return os.environ.get("LLMBOOK_STATIC") == "1"
 
 
 def template() -> go.layout.Template:

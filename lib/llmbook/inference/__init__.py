@@ -11,8 +11,9 @@ from llmbook.inference.batching import Engine, Step, Task
 from llmbook.inference.beam import Beams, beam_search
 from llmbook.inference.choices import choice_log_probs, last_states
 from llmbook.inference.compiled import CompiledDecoder
+from llmbook.inference.decoding_state import ConditionedDecoder, DecodingState, pad_left
 from llmbook.inference.fused import FusedDecoder, fuse
-from llmbook.inference.generate import completions, stream_tokens, generate, next_token_distribution
+from llmbook.inference.generate import completions, generate, next_token_distribution, stream_tokens
 from llmbook.inference.grammar import Grammar, GrammarProcessor, Matcher
 from llmbook.inference.log_probs import TokenLogProb
 from llmbook.inference.packed import PackedLinear, pack_linears
@@ -29,7 +30,6 @@ from llmbook.inference.processors import (
     sample,
     tokens_seen,
 )
-from llmbook.inference.decoding_state import ConditionedDecoder, DecodingState, pad_left
 from llmbook.inference.request import Completion, Request
 from llmbook.inference.sampler import Sampler
 from llmbook.inference.sampling import Guidance, History, Sampling, to_distribution
@@ -52,6 +52,7 @@ __all__ = [
     "CompiledDecoder",
     "Completion",
     "ConditionedDecoder",
+    "DecodingState",
     "Draft",
     "Engine",
     "FusedDecoder",
@@ -63,7 +64,6 @@ __all__ = [
     "ModelDraft",
     "PackedLinear",
     "PromptLookup",
-    "DecodingState",
     "Request",
     "Sampler",
     "Sampling",
@@ -81,7 +81,6 @@ __all__ = [
     "complete",
     "completions",
     "count_tokens",
-    "stream_tokens",
     "fuse",
     "generate",
     "guide",
@@ -98,6 +97,7 @@ __all__ = [
     "sample",
     "speculative_generate",
     "stream",
+    "stream_tokens",
     "to_distribution",
     "tokens_seen",
     "verify",

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from llmbook.inference.log_probs import prompt_log_probs
 from llmbook.inference.decoding_state import ConditionedDecoder, check_prompt, pad_left
+from llmbook.inference.log_probs import prompt_log_probs
 from llmbook.inference.request import Completion, Request
 from llmbook.inference.sampler import FinishReason, Sampler
 from llmbook.inference.sampling import Sampling

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from llmbook.inference.decoding_state import DecodingState, TokenMask, check_prompt
 from llmbook.inference.guidance import GuidedReader, make_reader
 from llmbook.inference.processors import FORBIDDEN
-from llmbook.inference.decoding_state import DecodingState, TokenMask, check_prompt
 from llmbook.inference.sampler import Sampler
 from llmbook.inference.sampling import Sampling
 from llmbook.model import evaluating

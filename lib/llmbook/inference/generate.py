@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from llmbook.inference.decoding_state import TokenMask, check_prompt, pad_left
 from llmbook.inference.guidance import make_reader
 from llmbook.inference.log_probs import prompt_log_probs
-from llmbook.inference.decoding_state import TokenMask, check_prompt, pad_left
 from llmbook.inference.request import Completion
 from llmbook.inference.sampler import Sampler
 from llmbook.inference.sampling import Sampling

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmbook.inference.processors import guide
 from llmbook.inference.decoding_state import DecodingState
+from llmbook.inference.processors import guide
 from llmbook.inference.sampling import Guidance
 
 

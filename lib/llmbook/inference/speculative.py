@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from llmbook.inference.decoding_state import DecodingState, check_prompt
 from llmbook.inference.guidance import make_reader
 from llmbook.inference.processors import check_generator, sample
-from llmbook.inference.decoding_state import DecodingState, check_prompt
 from llmbook.inference.sampler import Sampler
 from llmbook.inference.sampling import Sampling
 from llmbook.model import evaluating

@@ -3,7 +3,6 @@
 Begin with ``load_pretrained`` in pretrained.py; names.py says what a table of names is.
 """
 
-from llmbook.interop.saved import save_trained, load_model, save_model
 from llmbook.interop.gguf import GGUF, StoredTensor, read_gguf
 from llmbook.interop.huggingface import (
     FAMILIES,
@@ -14,6 +13,7 @@ from llmbook.interop.huggingface import (
 )
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
 from llmbook.interop.pretrained import PRETRAINED, load_pretrained
+from llmbook.interop.saved import load_model, save_model, save_trained
 from llmbook.interop.sentences import sentence_vectors
 
 __all__ = [
@@ -24,13 +24,13 @@ __all__ = [
     "config_from_gguf",
     "config_from_huggingface",
     "config_to_huggingface",
-    "save_trained",
     "from_gguf",
     "from_huggingface",
     "load_model",
     "load_pretrained",
     "read_gguf",
     "save_model",
+    "save_trained",
     "sentence_vectors",
     "to_huggingface",
     "tokenizer_from_gguf",

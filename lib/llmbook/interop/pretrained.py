@@ -6,14 +6,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from llmbook.published import manifest, weights_path
 from llmbook.interop.building import build_for
+from llmbook.interop.exported import load_exported
 from llmbook.interop.gguf import read_gguf
 from llmbook.interop.huggingface import config_from_huggingface, from_huggingface
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
-from llmbook.interop.exported import load_exported
 from llmbook.model import DecoderLM, Encoder, TransformerConfig
-from llmbook.text import HFTokenizer, Tokenizer, package_files
+from llmbook.published import manifest, weights_path
+from llmbook.storage import package_files
+from llmbook.text import HFTokenizer, Tokenizer
 
 
 def load_pretrained(name: str, *, dtype: torch.dtype = torch.float32) -> tuple[DecoderLM | Encoder, Tokenizer]:

@@ -150,7 +150,8 @@ def without_heads(model: nn.Module, heads: Iterable[tuple[int, int]], *, how: st
     for layer, head in heads:
         if not (0 <= layer < len(backbone.blocks) and 0 <= head < backbone.config.n_heads):
             raise ValueError(
-                f"there is no head {head} in layer {layer}: {len(backbone.blocks)} layers, {backbone.config.n_heads} heads"
+                f"there is no head {head} in layer {layer}: {len(backbone.blocks)} layers, "
+                f"{backbone.config.n_heads} heads"
             )
         by_layer.setdefault(layer, []).append(head)
 

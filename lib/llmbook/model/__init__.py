@@ -1,8 +1,8 @@
 """The Transformer: what readers import. Everything else is found in the module its name says."""
 
 from llmbook.model.attention import attend
-from llmbook.model.baselines import LSTMLM, BengioLM, ConvLM, NGramLM
 from llmbook.model.backbone import Backbone, Output
+from llmbook.model.baselines import LSTMLM, BengioLM, ConvLM, NGramLM
 from llmbook.model.cache import Cache, KVCache, LayerCache
 from llmbook.model.config import TransformerConfig
 from llmbook.model.encoder_decoder import EncoderDecoderLM
@@ -30,9 +30,9 @@ from llmbook.model.two_stream import TwoStreamLM, two_stream_mask
 __all__ = [
     "LSTMLM",
     "AlibiBias",
+    "Backbone",
     "BengioLM",
     "Block",
-    "Backbone",
     "Cache",
     "ConvLM",
     "DecoderLM",

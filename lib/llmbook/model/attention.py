@@ -132,7 +132,9 @@ def attend(
         return sdpa_attention(q, k, v, mask=mask, bias=bias, causal=causal, scale=scale, dropout=dropout), None
     k, v = _for_each_head(q.shape[1], k, v)
     allowed, fully_masked = _who_reads_what(q, k, mask, causal)
-    mixed, weights = eager_attention(q, k, v, allowed=allowed, fully_masked=fully_masked, bias=bias, scale=scale, dropout=dropout)
+    mixed, weights = eager_attention(
+        q, k, v, allowed=allowed, fully_masked=fully_masked, bias=bias, scale=scale, dropout=dropout
+    )
     return mixed, (weights if need_weights else None)
 
 
@@ -143,10 +145,10 @@ def _for_each_head(n_heads: int, k, v) -> tuple[Float[Tensor, "B H S D"], Float[
 
 
 def _who_reads_what(q, k, mask, causal) -> tuple[Bool[Tensor, "..."] | None, Bool[Tensor, "..."] | None]:
-    """``allowed``, from ``mask`` and the causal rule (None: everything), and ``fully_masked``: the queries left with nothing.
+    """``allowed``, from ``mask`` and the causal rule (None: all), and ``fully_masked``: queries with no key left.
 
-    A fully_masked query is allowed everything here, and what it read is erased at the end. Forbidden everything, its softmax
-    would be 0/0, and the NaN would reach every gradient, whatever is erased after it.
+    A fully masked query may attend to everything here, and its output is set to zero at the end. With every key
+    forbidden its softmax would be 0/0, and that NaN would reach every gradient, even through an output set to zero.
     """
     q_len, k_len = q.shape[2], k.shape[2]
     allowed = mask

@@ -1,8 +1,8 @@
 """Parts of a model by name: one rule for freezing, adapting, compressing and looking inside.
 
 A name means every part whose dotted name is it or ends with it: ``"q_proj"`` all query projections, ``"blocks.1"`` the
-second block and not the twelfth, ``"backbone.blocks.1.attention.q_proj"`` one matrix. ``*``, ``?`` and ``[0-3]`` stand for
-characters between two dots, as in a shell: ``"blocks.*"`` are the blocks, ``"*_norm"`` all norms.
+second block and not the twelfth, ``"backbone.blocks.1.attention.q_proj"`` one matrix. ``*``, ``?`` and ``[0-3]`` stand
+for characters between two dots, as in a shell: ``"blocks.*"`` are the blocks, ``"*_norm"`` all norms.
 """
 
 from fnmatch import fnmatchcase

@@ -15,6 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from llmbook.storage import write_file
+
 FOLDER = Path(__file__).parent
 
 
@@ -54,11 +56,7 @@ def record(name: str, data: dict[str, Any], *, device: str | None = None, comman
         commit=commit(),
         date=date.today().isoformat(),
     )
-    text = json.dumps(asdict(run), indent=1)
-    path = FOLDER / f"{name}.json"
-    part = path.with_suffix(".part")
-    part.write_text(text + "\n", encoding="utf-8")
-    part.replace(path)
+    write_file(FOLDER / f"{name}.json", json.dumps(asdict(run), indent=1) + "\n")
 
 
 def load(name: str) -> Recorded | None:

@@ -15,6 +15,7 @@ from typing import Any
 from llmbook.results.circumstances import Circumstances, differences, settings
 from llmbook.results.quantities import named
 from llmbook.results.recorded import Recorded, made_by
+from llmbook.storage import write_file
 
 FOLDER = Path(__file__).parent / "references"
 # Student's t, two-sided 99 %, by the number of runs: the next run with another seed is outside once in a hundred times.
@@ -90,11 +91,7 @@ def save(reference: Reference, *, scale: str) -> Path:
     """Keep ``reference`` beside those of other scales; the file appears whole or not at all."""
     path = _path(reference.chapter)
     sets = {name: _compact(kept) for name, kept in _read(reference.chapter).items()} | {scale: _compact(reference)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(dict(sorted(sets.items())), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
-    return path
+    return write_file(path, json.dumps(dict(sorted(sets.items())), indent=1, ensure_ascii=False) + "\n")
 
 
 def known() -> list[str]:

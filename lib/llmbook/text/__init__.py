@@ -14,7 +14,6 @@ from llmbook.text.mixing import MixedBatches, mixing_proportions
 from llmbook.text.numbered import NumberedBatches
 from llmbook.text.pairs import PairBatches, draw_next_sentence, draw_sentence_order, join_pair
 from llmbook.text.permutation import PermuteOrder, choose_prefix
-from llmbook.storage.sources import SourceError, fetch_package_files
 from llmbook.text.spans import CorruptSpans, cut_spans, draw_spans, restore_spans
 from llmbook.text.tokenizers import (
     BPETokenizer,
@@ -24,7 +23,6 @@ from llmbook.text.tokenizers import (
     Tokenizer,
     load_tokenizer,
 )
-from llmbook.storage.weights import package_files
 from llmbook.text.words import WordVocabulary, split_words
 
 __all__ = [
@@ -43,7 +41,6 @@ __all__ = [
     "NumberedBatches",
     "PairBatches",
     "PermuteOrder",
-    "SourceError",
     "Tokenizer",
     "WordVocabulary",
     "as_tokens",
@@ -54,14 +51,12 @@ __all__ = [
     "draw_sentence_order",
     "draw_spans",
     "eval_windows",
-    "fetch_package_files",
     "join_pair",
     "load_corpus",
     "load_labelled",
     "load_tokenizer",
     "load_tokens",
     "mixing_proportions",
-    "package_files",
     "restore_spans",
     "save_tokens",
     "split_words",

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from llmbook.storage.files import whole_file
+from llmbook.storage import whole_file
 from llmbook.text.labels import IGNORE
 from llmbook.text.numbered import NumberedBatches, numbered_generator, require_at_least
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llmbook.text.registry import REGISTRY, Entry
 from llmbook.storage.sources import SourceError, fetch_file, locate_package_files
+from llmbook.text.registry import REGISTRY, Entry
 
 
 @dataclass(frozen=True, kw_only=True)

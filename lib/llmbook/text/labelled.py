@@ -14,8 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Self
 
-from llmbook.text.registry import Package
 from llmbook.storage.sources import SourceError, locate_package_files
+from llmbook.text.registry import Package
 
 LONGEST_FIELD = 2**31 - 1  # characters: some reviews are longer than a field of CSV may be, and Windows takes no more
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llmbook.text.readers import read_plain, read_plays, read_poems, read_sanguo, read_speeches
 from llmbook.storage.sources import WebFile
+from llmbook.text.readers import read_plain, read_plays, read_poems, read_sanguo, read_speeches
 
 
 @dataclass(frozen=True, kw_only=True)

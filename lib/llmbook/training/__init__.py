@@ -12,6 +12,7 @@ from llmbook.training.checkpoint import (
     save_checkpoint,
 )
 from llmbook.training.config import TrainConfig
+from llmbook.training.errors import TrainingError
 from llmbook.training.evaluate import Evaluation, evaluate, mean_loss
 from llmbook.training.history import History
 from llmbook.training.loop import Trainer
@@ -34,7 +35,6 @@ from llmbook.training.objectives import (
 from llmbook.training.optim import adamw, cosine_schedule, parameter_groups, trapezoid_schedule
 from llmbook.training.runtime import Runtime, choose_runtime
 from llmbook.training.step import StepResult, train_step
-from llmbook.training.errors import TrainingError
 
 __all__ = [
     "Announce",

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 
 from llmbook.model import DecoderLM, TransformerConfig
+from llmbook.storage import SourceError, write_file
 from llmbook.text import (
     BPETokenizer,
     ByteTokenizer,
     CharTokenizer,
     LMBatches,
-    SourceError,
     Tokenizer,
     eval_windows,
     load_corpus,
@@ -32,15 +32,14 @@ from llmbook.text import (
 )
 from llmbook.text import corpora as known_corpora
 from llmbook.text.corpus import split_text
-from llmbook.storage.files import whole_file
 from llmbook.training.callbacks import Announce, JsonlLog, ProgressBar
 from llmbook.training.checkpoint import CheckpointError
 from llmbook.training.config import TrainConfig
+from llmbook.training.errors import TrainingError
 from llmbook.training.loop import Trainer
 from llmbook.training.parallel import ALONE, Parallel, find_checkpoint
 from llmbook.training.recipe import ENTRIES, REQUIRED, Recipe, RecipeError, fields_of, read_recipe
 from llmbook.training.runtime import choose_runtime
-from llmbook.training.errors import TrainingError
 
 RESUMED_ALIKE = ("model", "corpus", "tokenizer", "seed")  # entries of a recipe that a resumed run may not change
 
@@ -138,8 +137,7 @@ def _open_folder(recipe: Recipe, path: Path, resume: bool) -> None:
                     f"{recipe.folder} was made with {name}={then.get(name)!r}, not {now.get(name)!r}: resume it with "
                     "its own recipe.json, or choose another folder"
                 )
-    with whole_file(copy) as file:
-        file.write((json.dumps(now, indent=2, ensure_ascii=False) + "\n").encode("utf-8"))
+    write_file(copy, json.dumps(now, indent=2, ensure_ascii=False) + "\n")
 
 
 def _prepare(recipe: Recipe) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
-from llmbook.storage.files import whole_file
+from llmbook.storage import write_file
 
 if TYPE_CHECKING:
     from llmbook.training.loop import Trainer
@@ -103,8 +103,7 @@ class JsonlLog(Callback):
         if trainer.step == 0 and self.path.exists():
             os.replace(self.path, f"{self.path}.bak")
         self._n_steps = self._n_evaluations = 0
-        with whole_file(self.path) as file:
-            file.write(self._new_lines(trainer).encode("utf-8"))
+        write_file(self.path, self._new_lines(trainer))
 
     def on_log(self, trainer: "Trainer", step: int) -> None:
         self._append(trainer)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmbook.storage.files import sweep_unfinished, whole_file
+from llmbook.storage import sweep_unfinished, whole_file
 
 FORMAT = "llmbook checkpoint"
 VERSION = 2

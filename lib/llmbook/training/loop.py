@@ -13,8 +13,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from llmbook.training.autotune import autotuned, worth_measuring
 from llmbook.training.callbacks import Announce, Callback
 from llmbook.training.config import TrainConfig
+from llmbook.training.errors import EVALUATING, TrainingError, diverged, memory_advice, require_targets
 from llmbook.training.evaluate import mean_loss
 from llmbook.training.history import History
 from llmbook.training.interrupt import deferred_interrupt
@@ -26,8 +28,6 @@ from llmbook.training.rng import preserved_rng
 from llmbook.training.runtime import Runtime, choose_runtime
 from llmbook.training.saving import Resumable, largest_weight, require_position
 from llmbook.training.step import StepResult, train_step
-from llmbook.training.errors import EVALUATING, TrainingError, diverged, memory_advice, require_targets
-from llmbook.training.autotune import autotuned, worth_measuring
 
 
 class Trainer(Resumable):
@@ -38,7 +38,7 @@ class Trainer(Resumable):
     folder: where ``last.pt`` and ``best.pt`` go (None: no checkpoints). callbacks may read every attribute:
     ``model``, ``step``, ``config``, ``history``, ``runtime``, ``folder``; ``stop()`` ends the run after the step.
     runtime: where and in which precision; without one it is chosen, and on a CPU a run of 500 or more micro-batches
-    measures precision and kernels first (``autotune.py``; the choice is printed, and kept in ``runtime`` and checkpoint).
+    measures precision and kernels first (``autotune.py``; the choice is printed and kept in ``runtime``).
     parallel: DDP or FSDP of ``training.distributed`` for a run of several processes. Each makes the same trainer with
     the same whole batches and computes its own rows of them, and of the validation batches every n-th; losses are
     those of all. Callbacks belong to the process they are given to: what prints or writes goes to rank 0. Such runs

@@ -231,7 +231,9 @@ def test_a_layer_hears_of_weights_read_from_shards(two, folder):
     model.backbone.blocks[1].register_load_state_dict_post_hook(lambda layer, _: heard.append(layer.state_dict()))
     path = find_checkpoint(folder / "fsdp", "last")
     load_sharded(path, model)
-    torch.testing.assert_close(dict(heard[-1]), dict(load_trained(path).backbone.blocks[1].state_dict()), rtol=0, atol=0)
+    torch.testing.assert_close(
+        dict(heard[-1]), dict(load_trained(path).backbone.blocks[1].state_dict()), rtol=0, atol=0
+    )
 
 
 def test_what_sharding_cannot_do_is_refused():

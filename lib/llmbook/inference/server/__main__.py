@@ -14,7 +14,8 @@ from llmbook.inference.batching import Engine
 from llmbook.inference.server.app import Limits, ModelServer
 from llmbook.interop import load_model, load_pretrained
 from llmbook.model import DecoderLM, Encoder
-from llmbook.text import HFTokenizer, SourceError, Tokenizer
+from llmbook.storage import SourceError
+from llmbook.text import HFTokenizer, Tokenizer
 
 GRACE = 10.0  # seconds
 

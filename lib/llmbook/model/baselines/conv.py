@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmbook.model.baselines.common import BaselineConfig, refuse_padding
 from llmbook.model.backbone import Output
+from llmbook.model.baselines.common import BaselineConfig, refuse_padding
 from llmbook.model.counted import Counted
 from llmbook.model.devices import require_device
 

@@ -21,8 +21,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmbook.model.baselines.common import BaselineConfig, refuse_padding
 from llmbook.model.backbone import Output
+from llmbook.model.baselines.common import BaselineConfig, refuse_padding
 from llmbook.model.devices import require_device
 
 Discounts = tuple[float, float, float]

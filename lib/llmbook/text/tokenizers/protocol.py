@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Self
 
-from llmbook.storage.files import whole_file
+from llmbook.storage import write_file
 
 FORMAT = "llmbook-tokenizer"
 # Marks that end a text or a turn, in the vocabularies that have them as one token.
@@ -66,8 +66,7 @@ class Tokenizer(ABC):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tokenizer as JSON; the file appears whole or not at all."""
         state = {"format": FORMAT, "kind": self.kind, **self.to_dict()}
-        with whole_file(path) as file:
-            file.write(json.dumps(state, ensure_ascii=False, indent=1).encode("utf-8"))
+        write_file(path, json.dumps(state, ensure_ascii=False, indent=1))
 
     @cached_property
     def end_tokens(self) -> tuple[int, ...]:

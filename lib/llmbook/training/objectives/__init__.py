@@ -6,15 +6,15 @@ Begin with ``base.py`` (what an objective promises) and ``causal.py`` (the one e
 from llmbook.training.objectives.base import Batch, Loss, Objective
 from llmbook.training.objectives.causal import (
     causal_lm_loss,
+    causal_nll,
     prefix_lm_loss,
     reversed_lm_loss,
     seq2seq_loss,
     shifted,
-    causal_nll,
 )
 from llmbook.training.objectives.contrastive import ContrastiveLoss, info_nce
-from llmbook.training.objectives.token_level import classification_loss, masked_lm_loss, permutation_lm_loss
 from llmbook.training.objectives.multitask import ByTask
+from llmbook.training.objectives.token_level import classification_loss, masked_lm_loss, permutation_lm_loss
 
 __all__ = [
     "Batch",
@@ -23,6 +23,7 @@ __all__ = [
     "Loss",
     "Objective",
     "causal_lm_loss",
+    "causal_nll",
     "classification_loss",
     "info_nce",
     "masked_lm_loss",
@@ -31,5 +32,4 @@ __all__ = [
     "reversed_lm_loss",
     "seq2seq_loss",
     "shifted",
-    "causal_nll",
 ]

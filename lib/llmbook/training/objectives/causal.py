@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from llmbook.model import causal_mask, padding_mask
 from llmbook.text.labels import IGNORE
-from llmbook.training.objectives.base import Batch, Loss, token_nll, required, summed
+from llmbook.training.objectives.base import Batch, Loss, required, summed, token_nll
 
 
 def causal_lm_loss(model: nn.Module, batch: Batch) -> Loss:

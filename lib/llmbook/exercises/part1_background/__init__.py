@@ -1,0 +1,1 @@
+"""Exercises of part 1, Background: one module a chapter."""

@@ -1,0 +1,1 @@
+"""Exercises of part 2, Concepts: one module a chapter."""

@@ -1,0 +1,1 @@
+"""Exercises of part 5, Practice: one module a chapter."""
