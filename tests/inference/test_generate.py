@@ -394,4 +394,4 @@ def test_a_misspelt_option_is_named():
     with pytest.raises(TypeError, match="there are max_new_tokens, min_new_tokens, eos_token_id, stop, temperature"):
         next_token_distribution(model, ids, wings=2)
     with pytest.raises(TypeError, match=r"sampling=\{'top_k': 3\}: give a Sampling"):
-        generate(model, ids, {"top_k": 3})
+        Sampling.of({"top_k": 3})

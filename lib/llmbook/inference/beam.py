@@ -128,7 +128,7 @@ def _search(reader: DecodingState | GuidedReader, sampler: Sampler, num_beams: i
         chosen, tokens = rows.gather(1, kept).flatten(), token.gather(1, kept).flatten()[:, None]
         reader.reorder(chosen)
         reader.append(tokens)
-        sampler.reorder(chosen.tolist())
+        sampler.reorder(chosen.tolist(), alive=(totals > FORBIDDEN).flatten().tolist())
         sampler.push(tokens)
     return found
 

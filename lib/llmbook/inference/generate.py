@@ -1,7 +1,7 @@
 """Writing text one token at a time: read the context, choose the next token, append it, repeat.
 
-How the context is read is ``DecodingState``'s affair, how the token is chosen ``Sampler``'s; here is the loop of the two, and
-the forms in which its texts are wanted: all tokens at once, token by token, or with everything known about them.
+``DecodingState`` knows how the context is read, ``Sampler`` how a token is chosen. Here is the loop of the two, and the
+forms in which its texts are wanted: all tokens at once, token by token, or with everything known about them.
 """
 
 from collections.abc import Iterator, Sequence

@@ -32,7 +32,7 @@ def make_reader(
 
 
 class GuidedReader:
-    """As ``DecodingState``: ``reader`` has the prompts, ``negative`` the negative prompt, and both the same new text."""
+    """As ``DecodingState``; ``reader`` has the prompts, ``negative`` the negative prompt, both the same new text."""
 
     def __init__(self, reader: DecodingState, negative: DecodingState, scale: float):
         self.reader, self.negative, self.scale = reader, negative, scale

@@ -124,11 +124,12 @@ class Sampler:
             if self.reasons[i] is None:
                 self._push(i, token, last)
 
-    def reorder(self, rows: Sequence[int]) -> None:
-        """Let text i go on from what text ``rows[i]`` was; for beams, which have no text streams."""
+    def reorder(self, rows: Sequence[int], *, alive: Sequence[bool]) -> None:
+        """Let text i go on from what text ``rows[i]`` was; for beams, which have no text streams. What is not ``alive``
+        only fills a place: there were fewer continuations than places."""
         if self.matchers is not None:
             self.matchers = [self.matchers[row].fork() for row in rows]
-        self.reasons = [self.reasons[row] for row in rows]
+        self.reasons = [self.reasons[row] if lives else "failed" for row, lives in zip(rows, alive, strict=True)]
         self.pieces = [""] * len(rows)
 
     def along(self, logits: Float[Tensor, "n1 V"], ids: Int[Tensor, "1 T"]) -> Float[Tensor, "n1 V"]:
@@ -170,8 +171,11 @@ class Sampler:
         self.pieces[i] = piece
 
     def _allowed(self, scores: Tensor) -> Tensor:
+        over = torch.ones(self.vocab_size, dtype=torch.bool)  # a finished text may only end, if it can be told to
+        if self.ends:
+            over = torch.zeros_like(over).index_fill(0, torch.tensor(self.ends), True)
         rows = [
-            torch.ones(self.vocab_size, dtype=torch.bool) if reason else matcher.allowed(self.vocab_size, self.ends)
+            over if reason else matcher.allowed(self.vocab_size, self.ends)
             for matcher, reason in zip(self.matchers, self.reasons, strict=True)
         ]
         return torch.stack(rows).to(scores.device)
