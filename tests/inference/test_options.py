@@ -126,7 +126,7 @@ def test_log_probabilities_are_those_of_a_fresh_pass(model, length, cache):
         assert len(scored) == len(row) + length
         for i, one in enumerate(scored[1:]):
             assert one.token == completion.ids[i + 1]
-            assert one.logprob == pytest.approx(float(log_p[i, one.token]), abs=1e-4)
+            assert one.logprob == pytest.approx(log_p[i, one.token].item(), abs=1e-4)
             best = log_p[i].topk(2)
             assert [token for token, _ in one.top] == best.indices.tolist()
             assert [value for _, value in one.top] == pytest.approx(best.values.tolist(), abs=1e-4)
@@ -160,13 +160,13 @@ def test_presence_and_frequency_by_hand():
     found = penalise_counts(logits, counts, presence=0.5, frequency=0.25)
     assert found.tolist() == [[1.0, -1.75, -0.75, 2.0]]
     ids = torch.tensor([[3, 3, 0, 2, 1, 2, 2]])
-    history = Sampling(presence_penalty=0.5).history(ids, n_prompt=3, vocab_size=4)
+    history = Sampling(presence_penalty=0.5, repetition_penalty=2).history(ids, n_prompt=3, vocab_size=4)
     assert history.counts.tolist() == [[0, 1, 3, 0]]
     assert history.seen.tolist() == [[True, True, True, True]]
     sampling = Sampling(presence_penalty=0.5, frequency_penalty=0.25)
     torch.testing.assert_close(sampling.scores(logits, history), found)
     padded_ids, mask = torch.tensor([[1, 1, 2, 0]]), torch.tensor([[0, 0, 1, 1]])
-    history = Sampling(frequency_penalty=1.0).history(padded_ids, mask, n_prompt=3, vocab_size=4)
+    history = Sampling(frequency_penalty=1.0, repetition_penalty=2).history(padded_ids, mask, n_prompt=3, vocab_size=4)
     assert history.counts.tolist() == [[1, 0, 0, 0]]
     assert history.seen.tolist() == [[True, False, True, False]]
 

@@ -9,7 +9,7 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from numbers import Integral, Real
+from numbers import Real
 from operator import index
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from llmbook.inference.option_checks import NUMBERS, WHOLE, bias, check_number, end_ids, whole
 from llmbook.inference.processors import (
     add_bias,
     apply_temperature,
@@ -34,16 +35,13 @@ from llmbook.inference.stopping import stop_strings
 if TYPE_CHECKING:
     from llmbook.inference.grammar import Grammar
 
-COLDEST = 1e-6  # dividing by less overflows float32
-OPTIONAL = ("max_new_tokens", "top_k", "top_p", "min_p", "seed", "logprobs")
-
 
 @dataclass(frozen=True)
 class History:
-    """What a step may need to know of the texts so far: which tokens they hold, and how often they were written."""
+    """What the penalties ask about the texts so far: which tokens they hold, and how often they were written."""
 
-    seen: Bool[Tensor, "B V"]  # in the prompt too
-    counts: Int[Tensor, "B V"]  # in the new text alone
+    seen: Bool[Tensor, "B V"] | None = None  # in the prompt too; for the penalty on repetition
+    counts: Int[Tensor, "B V"] | None = None  # in the new text alone; for those on presence and frequency
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +51,9 @@ class Guidance:
     Attributes:
         negative_ids: the negative prompt, in tokens; none for the last token of the prompt alone.
         scale: 1 is none, 1.5 a noticeable one.
+
+    Raises:
+        ValueError: the scale is not a finite number.
     """
 
     negative_ids: Sequence[int] = ()
@@ -114,13 +115,12 @@ class Sampling:
     prompt_logprobs: bool = False
 
     def __post_init__(self):
-        self._set(
-            eos_token_id=_tokens(self.eos_token_id), stop=stop_strings(self.stop), logit_bias=_bias(self.logit_bias)
-        )
-        for name, low, high, advice in WHOLE:
-            self._check_whole(name, low, high, advice)
-        for name, fits, advice in NUMBERS:
-            self._check_number(name, fits, advice)
+        self._set(eos_token_id=end_ids(self.eos_token_id), stop=stop_strings(self.stop))
+        self._set(logit_bias=bias(self.logit_bias))
+        for name in WHOLE:
+            self._set(**{name: whole(name, getattr(self, name))})
+        for name in NUMBERS:
+            check_number(name, getattr(self, name))
         if self.max_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
             raise ValueError(
                 f"min_new_tokens={self.min_new_tokens}: must lie between 0 and max_new_tokens={self.max_new_tokens}"
@@ -189,9 +189,13 @@ class Sampling:
         """
         if not self.needs_history:
             return None
-        n_prompt = ids.shape[1] if n_prompt is None else n_prompt
-        counts = count_tokens(ids[:, n_prompt:], vocab_size=vocab_size)
-        return History(tokens_seen(ids, mask, vocab_size=vocab_size), counts)
+        seen = counts = None
+        if self.repetition_penalty != 1:
+            seen = tokens_seen(ids, mask, vocab_size=vocab_size)
+        if self.presence_penalty != 0 or self.frequency_penalty != 0:
+            written = ids[:, ids.shape[1] if n_prompt is None else n_prompt :]
+            counts = count_tokens(written, vocab_size=vocab_size)
+        return History(seen, counts)
 
     def scores(self, logits: Float[Tensor, "B V"], history: History | None = None) -> Float[Tensor, "B V"]:
         """The logits after bias and penalties, in float32: all that changes which token is the likeliest.
@@ -201,14 +205,15 @@ class Sampling:
         logits = logits.float()
         if self.logit_bias:
             logits = add_bias(logits, self.logit_bias)
-        if not self.needs_history:
-            return logits
-        if history is None:
-            name = next(n for n in ("repetition", "presence", "frequency") if self._is_set(f"{n}_penalty"))
-            raise ValueError(f"{name}_penalty={getattr(self, f'{name}_penalty')} needs the tokens seen so far")
+        history = History() if history is None else history
         if self.repetition_penalty != 1:
-            logits = penalise_repetition(logits, history.seen, self.repetition_penalty)
-        return penalise_counts(logits, history.counts, presence=self.presence_penalty, frequency=self.frequency_penalty)
+            seen = self._known(history.seen, "repetition_penalty")
+            logits = penalise_repetition(logits, seen, self.repetition_penalty)
+        if self.presence_penalty != 0 or self.frequency_penalty != 0:
+            name = "presence_penalty" if self.presence_penalty != 0 else "frequency_penalty"
+            counts = self._known(history.counts, name)
+            logits = penalise_counts(logits, counts, presence=self.presence_penalty, frequency=self.frequency_penalty)
+        return logits
 
     def distribution(self, logits: Float[Tensor, "B V"], history: History | None = None) -> Float[Tensor, "B V"]:
         """The probabilities a token is drawn from, given what the model gave."""
@@ -240,73 +245,14 @@ class Sampling:
             return scores.argmax(-1, keepdim=True)
         return sample(self.probabilities(scores), generator)
 
-    def _is_set(self, name: str) -> bool:
-        return getattr(self, name) != next(field.default for field in fields(self) if field.name == name)
+    def _known(self, past: Tensor | None, name: str) -> Tensor:
+        if past is None:
+            raise ValueError(f"{name}={getattr(self, name)} needs the tokens seen so far")
+        return past
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)
-
-    def _check_whole(self, name: str, low: int, high: float, advice: str) -> None:
-        value = getattr(self, name)
-        if value is None and name in OPTIONAL:
-            return
-        if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
-            raise ValueError(f"{name}={value!r}: must be a whole number {advice}")
-        self._set(**{name: int(value)})
-
-    def _check_number(self, name: str, fits: Any, advice: str) -> None:
-        value = getattr(self, name)
-        if value is None and name in OPTIONAL:
-            return
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise ValueError(f"{name}={value!r}: must be a number")
-        if not fits(value):
-            raise ValueError(f"{name}={value}: must {advice}")
-
-
-WHOLE = [
-    ("max_new_tokens", 0, math.inf, "that is not negative, or None for what the context has room for"),
-    ("min_new_tokens", 0, math.inf, "that is not negative"),
-    ("top_k", 1, math.inf, "of at least 1, or None for no limit"),
-    ("n", 1, math.inf, "of at least 1"),
-    ("seed", -(2**63), 2**63 - 1, "of at most 64 bits, or None for a new one each time"),
-    ("logprobs", 0, math.inf, "that is not negative, or None for no log-probabilities"),
-]
-NUMBERS = [
-    (
-        "temperature",
-        lambda t: t == 0 or COLDEST <= t < math.inf,
-        f"be 0 (always the likeliest token) or a number from {COLDEST} up",
-    ),
-    ("top_p", lambda p: 0 < p <= 1, "lie in (0, 1], or be None for no limit"),
-    ("min_p", lambda p: 0 <= p <= 1, "lie in [0, 1], or be None for no limit"),
-    ("repetition_penalty", lambda x: 0 < x < math.inf, "be above 0; 1 is none, 1.2 a noticeable one"),
-    ("presence_penalty", math.isfinite, "be finite; 0 is none"),
-    ("frequency_penalty", math.isfinite, "be finite; 0 is none"),
-]
-
-
-def _tokens(eos_token_id: int | Sequence[int] | None) -> tuple[int, ...]:
-    """One end token, several or none, as a tuple; numbers out of a tensor, too."""
-    if eos_token_id is None:
-        return ()
-    try:
-        return (index(eos_token_id),)
-    except TypeError:
-        return tuple(map(index, eos_token_id))
-
-
-def _bias(bias: Mapping[int, float] | Sequence[tuple[int, float]] | None) -> tuple[tuple[int, float], ...]:
-    """By token; a tuple, so that a ``Sampling`` can be compared and hashed."""
-    try:
-        pairs = tuple((index(token), float(value)) for token, value in dict(bias or {}).items())
-    except (TypeError, ValueError):
-        raise ValueError(f"logit_bias={bias!r}: must give numbers by token, as {{50256: -100}}") from None
-    for token, value in pairs:
-        if math.isnan(value) or value == math.inf:
-            raise ValueError(f"logit_bias={{{token}: {value}}}: must be a number, or -inf to forbid the token")
-    return pairs
 
 
 def to_distribution(

@@ -85,7 +85,11 @@ def test_a_body_that_never_comes():
         with (
             socket.create_connection(where, timeout=PATIENCE) as announced,
             socket.create_connection(where) as silent,
+            socket.create_connection(where) as halting,
         ):
+            halting.sendall(b"POST /v1/completions HTTP/1.1\r\nHost:")
+            halting.settimeout(20)
+            assert halting.recv(1) == b""
             head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             head += "Content-Length: 9\r\n\r\n"
             announced.sendall(head.encode())

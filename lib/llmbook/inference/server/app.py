@@ -143,11 +143,31 @@ class ModelServer:
 
 
 class _Protocol(H11Protocol):
-    """As uvicorn's, but a connection that says nothing at first is closed like one that says nothing more."""
+    """As uvicorn's, but the head of a request, too, must come in time: of the first one, and of each that follows."""
+
+    _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._expect_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._late is not None:
+            self._late.cancel()
+
+    def _expect_head(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+        self._late = self.loop.call_later(self.timeout_keep_alive, self._close_unless_begun, self.cycle)
+
+    def _close_unless_begun(self, last: object) -> None:
+        if self.cycle is last and not self.transport.is_closing():
+            self.transport.close()
 
 
 def _check_tokenizer(engine: Engine) -> None:

@@ -6,7 +6,6 @@ client that leaves is noticed, and its texts are cancelled.
 
 import asyncio
 import base64
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,25 +20,17 @@ from starlette.routing import Route
 
 from llmbook.inference.server.answers import Answer
 from llmbook.inference.server.errors import ApiError
+from llmbook.inference.server.messages import Json, drain, event_bytes, left, read_bytes, refusal
 from llmbook.inference.server.metrics import CONTENT_TYPE
-from llmbook.inference.server.schema import ChatRequest, CompletionRequest, EmbeddingRequest, read_body
+from llmbook.inference.server.reading import read_body
+from llmbook.inference.server.schema import ChatRequest, CompletionRequest, EmbeddingRequest
 from llmbook.inference.server.worker import Event, Job
 
 if TYPE_CHECKING:
     from llmbook.inference.server.app import ModelServer
 
 log = logging.getLogger(__name__)
-UNREAD = 2**24  # bytes of a refused body that are read nevertheless, so that the client gets to read the refusal
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class Json(Response):
-    """JSON in ASCII: what a client sends may hold characters that UTF-8 cannot, and comes back in refusals."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        return json.dumps(content, allow_nan=False).encode("ascii")
 
 
 class Routes:
@@ -70,12 +61,12 @@ class Routes:
             try:
                 response = await serve(request)
             except ApiError as error:
-                response = _refusal(error)
+                response = refusal(error)
             except ClientDisconnect:
                 response = Response(status_code=499)  # nobody is there to read it
             except Exception:
                 log.exception("a request failed")
-                response = _refusal(ApiError(500, "the server failed on this request; see its log"))
+                response = refusal(ApiError(500, "the server failed on this request; see its log"))
             metrics.requests.labels(path, str(response.status_code)).inc()
             if not isinstance(response, StreamingResponse):
                 metrics.seconds.labels(path).observe(time.perf_counter() - began)
@@ -88,16 +79,16 @@ class Routes:
         assert isinstance(error, HTTPException)
         path = request.url.path
         if error.status_code == 404:
-            refusal = ApiError(404, f"nothing at {path}; there is {', '.join(sorted(self.table))}", code="unknown_url")
+            refused = ApiError(404, f"nothing at {path}; there is {', '.join(sorted(self.table))}", code="unknown_url")
         else:
             allowed = dict(error.headers or {}).get("Allow", "")
             takes = ", ".join(sorted(set(allowed.split(", ")) - {"HEAD"}))
-            refusal = ApiError(
+            refused = ApiError(
                 error.status_code, f"{path} takes {takes}, not {request.method}", headers={"Allow": allowed}
             )
-        await self._drain(request)
-        self.server.counters.requests.labels("other", str(refusal.status)).inc()
-        return _refusal(refusal)
+        await drain(request, self.server.limits)
+        self.server.counters.requests.labels("other", str(refused.status)).inc()
+        return refusal(refused)
 
     async def health(self, request: Request) -> Response:
         """Whether the server can answer."""
@@ -128,7 +119,7 @@ class Routes:
 
     async def embeddings(self, request: Request) -> Response:
         """A vector for each text."""
-        asked = read_body(await self._body(request), EmbeddingRequest)
+        asked = read_body(await read_bytes(request, self.server.limits), EmbeddingRequest)
         self._check_model(asked.model)
         vectors, n_tokens = await to_thread.run_sync(self.server.embed, asked.texts)
         data = []
@@ -140,7 +131,7 @@ class Routes:
         return Json({"object": "list", "data": data, "model": self.server.name, "usage": usage})
 
     async def _write(self, request: Request, kind: type[CompletionRequest] | type[ChatRequest]) -> Response:
-        asked = read_body(await self._body(request), kind)
+        asked = read_body(await read_bytes(request, self.server.limits), kind)
         self._check_model(asked.model)
         if self.server.service is None or self.server.worker is None:
             raise ApiError(400, f"{self.server.name!r} writes no text; use /v1/embeddings", code="no_text")
@@ -165,7 +156,7 @@ class Routes:
             async for event in events:
                 answer.take(event)
 
-        writing, leaving = asyncio.ensure_future(follow()), asyncio.ensure_future(_left(request))
+        writing, leaving = asyncio.ensure_future(follow()), asyncio.ensure_future(left(request))
         try:
             await asyncio.wait({writing, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not writing.done():
@@ -189,16 +180,16 @@ class Routes:
         try:
             if answer.chat:
                 for i in range(len(answer.choices)):
-                    yield _event(answer.chunk(i, "", None, None, first=True))
+                    yield event_bytes(answer.chunk(i, "", None, None, first=True))
             async for event in events:
                 text, scored = answer.take(event)
                 if text or scored is not None or event.reason is not None:
-                    yield _event(answer.chunk(event.index, text, scored, event.reason))
+                    yield event_bytes(answer.chunk(event.index, text, scored, event.reason))
             if asked.include_usage:
-                yield _event(answer.last_chunk())
+                yield event_bytes(answer.last_chunk())
             yield b"data: [DONE]\n\n"
         except ApiError as error:  # the status has been sent long ago
-            yield _event(error.body())
+            yield event_bytes(error.body())
         finally:
             self._cancel(job)
 
@@ -233,56 +224,3 @@ class Routes:
         if asked is not None and asked != self.server.name:
             message = f"no model {asked!r}; this server has {self.server.name!r}"
             raise ApiError(404, message, param="model", code="model_not_found")
-
-    async def _body(self, request: Request) -> bytes:
-        kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        limit, patience = self.server.limits.max_body, self.server.limits.body_timeout
-        if kind != "application/json":
-            await self._drain(request)
-            given = kind or "without a type"
-            raise ApiError(415, f"the body must be sent as Content-Type: application/json, not {given}")
-        said = request.headers.get("Content-Length", "0")  # a number: h11 has seen to it
-        if len(said) > 18 or int(said) > limit:
-            await self._drain(request)
-            raise ApiError(413, f"the body has {said} bytes; at most {limit} are read", code="body_too_large")
-        body = bytearray()
-        try:
-            async with asyncio.timeout(patience):
-                async for piece in request.stream():
-                    body += piece
-                    if len(body) > limit:
-                        break
-        except TimeoutError:
-            headers = {"Connection": "close"}
-            raise ApiError(408, f"the body did not come within {patience:g} seconds", headers=headers) from None
-        if len(body) > limit:
-            await self._drain(request)
-            raise ApiError(413, f"the body has more than the {limit} bytes that are read", code="body_too_large")
-        return bytes(body)
-
-    async def _drain(self, request: Request) -> None:
-        """Read on for a while: a connection closed with a body on its way would take the refusal with it."""
-        n_read = 0
-        try:
-            async with asyncio.timeout(self.server.limits.body_timeout):
-                while n_read < UNREAD:
-                    message = await request.receive()
-                    if message["type"] != "http.request" or not message.get("more_body"):
-                        return
-                    n_read += len(message.get("body", b""))
-        except TimeoutError:
-            return
-
-
-async def _left(request: Request) -> None:
-    """Wait until the client has closed its connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _event(value: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(value, allow_nan=False)}\n\n".encode("ascii")
-
-
-def _refusal(error: ApiError) -> Json:
-    return Json(error.body(), status_code=error.status, headers=error.headers)
