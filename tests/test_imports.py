@@ -15,13 +15,16 @@ MAY_IMPORT = {
     "notebook": set(),
     "figures": {"notebook"},
     "interpret": {"model"},
+    "evaluation": set(),
+    "retrieval": set(),
     "parallel": {"model"},
     "training": {"storage", "model", "text"},
     "compression": {"model", "text", "training"},
     "adaptation": {"storage", "model", "text", "training"},
     "published": set(),
     "playground": {"storage", "notebook"},
-    "interop": {"storage", "model", "text", "training", "published", "playground"},
+    # adaptation: adapters as others keep them
+    "interop": {"storage", "model", "text", "training", "adaptation", "published", "playground"},
     "inference": {"storage", "model", "text", "adaptation", "interop"},  # the server: chats, and models by their names
 }
 LEAVES = {"exercises"}  # of a chapter: they may need whatever it needs, and nothing needs them
