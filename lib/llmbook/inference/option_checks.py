@@ -63,7 +63,8 @@ def end_ids(eos_token_id: int | Sequence[int] | None) -> tuple[int, ...]:
 
 
 def bias(given: Mapping[int, float] | Sequence[tuple[int, float]] | None) -> tuple[tuple[int, float], ...]:
-    """By token; a tuple, so that a ``Sampling`` can be compared and hashed."""
+    """Biases by token, as a tuple, so that a ``Sampling`` can be compared and hashed. Raises ValueError for what is no
+    number by a token."""
     try:
         pairs = tuple((index(token), float(value)) for token, value in dict(given or {}).items())
     except (TypeError, ValueError):
