@@ -13,7 +13,6 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from llmbook.inference import (
     Grammar,
-    GrammarProcessor,
     PromptLookup,
     Sampling,
     beam_search,
@@ -270,31 +269,6 @@ def test_every_road_keeps_to_it():
     shown = next_token_distribution(model, ids, grammar=grammar, eos_token_id=end)[0]
     allowed = grammar.matcher().allowed(model.config.vocab_size, [end])
     assert torch.equal(shown > 0, allowed)
-
-
-def test_the_processor_masks_in_transformers_generate():
-    """A mask that only works in our loop, or that reads the prompt as a part of the text."""
-    import transformers
-
-    tokenizer = TOKENIZERS["hf"]()
-    (end,) = tokenizer.end_tokens
-    config = transformers.GPT2Config(
-        vocab_size=300, n_positions=64, n_embd=24, n_layer=1, n_head=2, bos_token_id=end, eos_token_id=end
-    )
-    torch.manual_seed(0)
-    theirs = transformers.GPT2LMHeadModel(config).eval()
-    grammar = Grammar.regex("(true|false|null)(, (true|false))*", tokenizer)
-    ids = torch.tensor([[80, 81, 82], [90, 91, 92]])
-    processor = GrammarProcessor(grammar, n_prompt=ids.shape[1], eos_token_id=[end])
-    found = theirs.generate(
-        ids, max_new_tokens=30, do_sample=True, logits_processor=[processor], eos_token_id=end, pad_token_id=end,
-        attention_mask=torch.ones_like(ids),
-    )  # fmt: skip
-    for row in found[:, ids.shape[1] :].tolist():
-        text = spell(tokenizer, row).decode()
-        assert re.fullmatch(grammar.source, text) or len(row) == 30
-    logits = torch.zeros(2, 300)
-    assert torch.equal(processor(ids, logits)[0].isfinite(), grammar.matcher().allowed(300, [end]))
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch):

@@ -8,6 +8,8 @@ import torch
 
 from llmbook.inference import (
     Engine,
+    Grammar,
+    GrammarProcessor,
     Guidance,
     PromptLookup,
     Request,
@@ -25,7 +27,7 @@ from llmbook.inference import (
     stream_tokens,
 )
 from llmbook.model import DecoderLM, TransformerConfig
-from llmbook.text import ByteTokenizer
+from llmbook.text import ByteTokenizer, HFTokenizer
 from tests.inference.helpers import fill, gpt2_pair, make_model, padded, prompts
 
 
@@ -213,6 +215,31 @@ def test_bias_and_beams_equal_transformers():
     assert torch.equal(generate(ours, ids, attention_mask=mask, temperature=0, logit_bias=bias, **options), greedy)
     forbidden = generate(ours, ids, attention_mask=mask, seed=1, max_new_tokens=20, logit_bias={3: float("-inf")})
     assert not (forbidden[:, 6:] == 3).any()
+
+
+def test_the_processor_masks_in_transformers_generate():
+    """A mask that only works in our loop, or that reads the prompt as a part of the text."""
+    import transformers
+
+    tokenizer = HFTokenizer.train("true false null, true", vocab_size=262, special_tokens=["<|endoftext|>"])
+    (end,) = tokenizer.end_tokens
+    config = transformers.GPT2Config(
+        vocab_size=262, n_positions=64, n_embd=24, n_layer=1, n_head=2, bos_token_id=end, eos_token_id=end
+    )
+    torch.manual_seed(0)
+    theirs = transformers.GPT2LMHeadModel(config).eval()
+    grammar = Grammar.regex("(true|false|null)(, (true|false))*", tokenizer)
+    ids = torch.tensor([[80, 81, 82], [90, 91, 92]])
+    processor = GrammarProcessor(grammar, n_prompt=ids.shape[1], eos_token_id=[end])
+    found = theirs.generate(
+        ids, max_new_tokens=30, do_sample=True, logits_processor=[processor], eos_token_id=end, pad_token_id=end,
+        attention_mask=torch.ones_like(ids),
+    )  # fmt: skip
+    for row in found[:, ids.shape[1] :].tolist():
+        text = b"".join(tokenizer.token_bytes(token) for token in row).decode()
+        assert re.fullmatch(grammar.source, text) or len(row) == 30
+    logits = torch.zeros(2, 262)
+    assert torch.equal(processor(ids, logits)[0].isfinite(), grammar.matcher().allowed(262, [end]))
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.7])

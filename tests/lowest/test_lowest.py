@@ -23,7 +23,7 @@ OF_THEIR_TIME = ["ipython==7.34.0", "ipykernel==6.17.1", "huggingface-hub==0.24.
 ALSO = ["backcall==0.2.0", "pickleshare==0.7.5", "decorator==4.4.2", "nest-asyncio==1.6.0", "jupyter_client==7.4.9"]
 ALSO += ["typeguard==2.13.3", "ipython-genutils==0.2.0", "widgetsnbextension==3.6.10"]
 ALSO += ["pydantic-core==2.20.0"]  # pydantic takes one version alone
-TOOLS = ["pip", "pytest", "beartype"]  # linked from the book's environment, as torch is
+TOOLS = ["pip", "pytest", "beartype", "jsonschema", "regex"]  # linked from the book's environment, as torch is
 
 # What talks to a package directly, and what is computed beside it.
 TESTS = [

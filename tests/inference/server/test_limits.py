@@ -87,15 +87,15 @@ def test_a_body_that_never_comes():
             socket.create_connection(where) as silent,
             socket.create_connection(where) as halting,
         ):
-            halting.sendall(b"POST /v1/completions HTTP/1.1\r\nHost:")
-            halting.settimeout(20)
-            assert halting.recv(1) == b""
             head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             head += "Content-Length: 9\r\n\r\n"
             announced.sendall(head.encode())
+            halting.sendall(head[:40].encode())
             assert announced.makefile("rb").readline().split()[1] == b"408"
             silent.settimeout(20)
             assert silent.recv(1) == b""
+            halting.settimeout(20)
+            assert halting.recv(1) == b""
         with socket.create_connection(where) as half:
             half.sendall(head.encode() + b"{")
         wait_until(lambda: not server._http.server_state.connections)

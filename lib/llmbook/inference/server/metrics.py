@@ -1,13 +1,11 @@
 """What the server counts, in Prometheus' text form (https://prometheus.io/docs/instrumenting/exposition_formats)."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
 
 from llmbook.inference.batching import Engine, Step
 
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-
-__all__ = ["CONTENT_TYPE", "Metrics"]
 
 
 class Metrics:
