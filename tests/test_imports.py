@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "text": {"storage"},
     "results": {"storage"},
     "notebook": set(),
-    "figures": {"notebook"},
+    "figures": {"notebook", "playground"},
     "interpret": {"model"},
     "parallel": {"model"},
     "training": {"storage", "model", "text"},

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from llmbook.figures.theme import FigureError
+from llmbook.playground import page
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPT = ASSETS / "tokens" / "cut.js"
-SCRIPTS = (ASSETS / "playground" / "text.js", SCRIPT)  # the second needs the first
+SCRIPTS = (page.ASSETS / "text.js", SCRIPT)  # the second needs the first
 STYLE = """
 .llm-cut { margin: 1rem 0; }
 .llm-cut textarea { width: 100%; box-sizing: border-box; min-height: 5.5rem; font: inherit; padding: .4rem .6rem;

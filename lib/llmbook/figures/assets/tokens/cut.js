@@ -1,7 +1,7 @@
 // Text cut into tokens while one types: byte-level BPE at any size of its vocabulary, from one list of merges.
 // cutting.py writes the figure this script brings to life; its first state is in the page already.
 const llmCut = (() => {
-  const { Merges, BYTES, encoder, printable, finish, inSlices } = typeof module !== "undefined" ? require("../playground/text.js") : llmText;
+  const { Merges, BYTES, encoder, printable, finish, inSlices } = typeof module !== "undefined" ? require("../../../playground/assets/playground/text.js") : llmText;
   const SHOWN = 1500; // tokens; a page of more is not read, and takes long to lay out
   const BYTE_IDS = [];
   BYTES.forEach((b, id) => { BYTE_IDS[b] = id; });
