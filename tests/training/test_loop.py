@@ -134,8 +134,8 @@ def test_every_checkpoint_leads_to_the_same_end(tmp_path, uninterrupted):
     """Catches a checkpoint written at the wrong moment of a step, evaluation or log window."""
 
     class KeepAll(Callback):
-        def on_log(self, trainer, step):
-            trainer.save(f"{step}.pt")
+        def on_log(self, run, step):
+            first.save(f"{step}.pt")
 
     first = tiny_trainer(tmp_path, callbacks=[KeepAll()])
     first.run()
@@ -333,7 +333,7 @@ def test_a_step_without_targets_does_no_harm(log_every):
         callbacks=[ProgressBar(lines=100)],
     )
     history = trainer.run()
-    steps = trainer.config.steps
+    steps = trainer.state.config.steps
     assert history.steps == [step for step in range(1, steps + 1) if step not in (1, 2, 5)]
     assert all(map(math.isfinite, history.train_loss))
 
@@ -465,10 +465,10 @@ def test_an_overflow_is_skipped_and_the_run_goes_on(tmp_path):
     trainer = tiny_trainer(tmp_path, objective=spoil, runtime=half)
     history = trainer.run()
     assert [step for step, norm in zip(history.steps, history.grad_norm, strict=True) if norm == 0] == [4]
-    assert trainer.scaler.get_scale() == 8.0
+    assert trainer.state.scaler.get_scale() == 8.0
     resumed = tiny_trainer(tmp_path, runtime=half)
     resumed.run(resume=True)
-    assert resumed.scaler.get_scale() == 8.0
+    assert resumed.state.scaler.get_scale() == 8.0
 
 
 def test_real_batches_windows_and_samples_fit_together(tmp_path):

@@ -254,7 +254,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_former(tmp_path):
         trainer.run()
         former = find_checkpoint(tmp_path, "last")
         (tmp_path / ".last.tmp").write_text("in the way")
-        trainer.step += 1
+        trainer.state.step += 1
         with pytest.raises(CheckpointError, match=r"could not write .*last-000007.dcp.*former checkpoint is untouched"):
             trainer.save("last.pt")
     assert find_checkpoint(tmp_path, "last") == former

@@ -11,7 +11,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.tensor import DTensor
 
 from llmbook.model import DecoderLM, TransformerConfig
-from llmbook.training import Callback, TrainConfig, Trainer, causal_lm_loss, choose_runtime, train_step
+from llmbook.training import Callback, RunState, TrainConfig, Trainer, causal_lm_loss, choose_runtime, train_step
 from llmbook.training.distributed import load_sharded, make_parallel
 from llmbook.training.parallel import ALONE
 
@@ -222,7 +222,7 @@ def everything(folder: str) -> dict:
 
         if kind == "ddp":
             dials = dict(optimizer="muon", shape=MODERN)
-            halfway = make_trainer(parallel, f"{folder}/muon", seed=rank, callbacks=[At(3, Trainer.stop)], **dials)
+            halfway = make_trainer(parallel, f"{folder}/muon", seed=rank, callbacks=[At(3, RunState.stop)], **dials)
             halfway.run()
             whole = make_trainer(parallel, f"{folder}/muon", seed=rank + 9, **dials)
             seen["muon"] = (halfway.step, whole.run(resume=True).train_loss, weights(whole.model))
