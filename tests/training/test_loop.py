@@ -264,7 +264,7 @@ def test_weights_ruined_by_the_last_update_are_not_kept(tmp_path):
     ("step", "message"),
     [
         (8, r"^validation loss nan at step 8 with learning rate 0\.00\d+: training has diverged; .*last\.pt"),
-        (0, r"^validation loss nan at step 0, before the first update: no dial of training mends that\. Look at the w"),
+        (0, r"^validation loss nan at step 0, before the first update, so no hyper-parameter is to blame\. Look at"),
     ],
 )
 def test_a_validation_that_is_not_finite_stops_the_run(step, message, tmp_path):
@@ -284,9 +284,9 @@ def test_a_validation_that_is_not_finite_stops_the_run(step, message, tmp_path):
 
 
 def test_the_advice_after_divergence_works(tmp_path):
-    """Catches advice that is refused: the old run does not take other dials, and a new one begins where it was well."""
+    """Catches advice that is refused: the old run takes no other settings, and a new one begins from good weights."""
     diverge = Disturbed([9], lambda loss: Loss(loss.total * math.nan, loss.n_targets))
-    with pytest.raises(TrainingError, match="cannot be resumed with other dials; begin a new one in another") as error:
+    with pytest.raises(TrainingError, match="cannot be resumed with other hyper-parameters; begin") as error:
         tiny_trainer(tmp_path / "old", objective=diverge).run()
     with pytest.raises(CheckpointError, match=r"lr: 0\.01 → 0\.002"):
         tiny_trainer(tmp_path / "old", lr=0.002).run(resume=True)

@@ -84,7 +84,7 @@ class PromptTuned(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     def _keys_and_values(self) -> tuple[Tensor, Tensor]:
-        """What the prompt leaves in a memory; computed anew only when a weight has changed or gradients are wanted."""
+        """What the prompt leaves in a cache; computed again only when a weight has changed or gradients are wanted."""
         if torch.is_grad_enabled():
             return self._read_prompt()
         weights = [(p, 0 if p.is_inference() else p._version) for p in self.parameters()]

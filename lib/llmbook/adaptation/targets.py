@@ -1,7 +1,7 @@
 """The linear layers an adaptation is hung on.
 
 A layer is anything that has ``in_features`` and ``out_features``: ``nn.Linear``, ours, one that stores its weight
-quantised, or one that has been adapted already; what lies inside such a layer is its own affair. Targets are named as
+quantised, or one that has been adapted already; what is inside such a layer is left to it. Targets are named as
 ``llmbook.model.parts`` says.
 """
 

@@ -4,7 +4,7 @@ r"""Linear layers that hold whole numbers: weight-only quantisation at 8 and 4 b
 
 Activations stay floating-point; only the weights are small. At batch 1 a token takes the time to read every weight
 once, so a weight of a quarter or an eighth of the bytes is worth a speed-up of that order, provided the kernel reads
-the codes themselves. ``kernel="plain"`` writes the formula out: it makes a floating-point weight anew at every call,
+the codes themselves. ``kernel="plain"`` writes the formula out: it computes the floating-point weight at every call,
 runs on any device and is the reference. ``kernel="packed"`` hands the codes to PyTorch's weight-only CPU kernels, which
 compute in bfloat16. The layers keep their codes in buffers, so a saved model is as small as the one in memory.
 """
@@ -76,7 +76,7 @@ class QuantisedLinear(nn.Module):
         raise NotImplementedError
 
     def _apply(self, fn, recurse=True):
-        self._arranged = None  # the buffers move: arrange them anew
+        self._arranged = None  # the buffers move: arrange them again
         return super()._apply(fn, recurse)
 
     def _load_from_state_dict(self, *args, **kwargs):

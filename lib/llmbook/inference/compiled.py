@@ -28,8 +28,8 @@ class CompiledDecoder(nn.Module):
 
     The step is compiled when it is first taken, and once more for another batch size. It keeps the model as it was:
     on the CPU the weights of ``nn.Linear`` are laid out for products with few rows, as a second copy, so that
-    ``pack_linears`` is not needed. Loading a state and moving the model begin anew; after any other change (training,
-    quantising, an adapter) make a new ``CompiledDecoder``.
+    ``pack_linears`` is not needed. Loading a state or moving the model compiles it again; after any other change
+    (training, quantising, an adapter) make a new ``CompiledDecoder``.
 
     Raises:
         RuntimeError: at the first step, torch's own, where nothing can be compiled (no C++ compiler, say).

@@ -21,7 +21,7 @@ class PackedLinear(nn.Linear):
     """``nn.Linear`` that multiplies by a copy of its weight in oneDNN's layout, made at the first call.
 
     The copy is used on the CPU, in float32 and bfloat16, while no gradient is wanted; elsewhere the layer does what
-    ``nn.Linear`` does. A weight that has changed, in place or for another, is laid out anew, where torch counts its
+    ``nn.Linear`` does. A weight that has changed, in place or for another, is laid out again, where torch counts its
     changes: not behind ``weight.data``, nor for a weight made under ``torch.inference_mode``. Pack again after those.
     """
 

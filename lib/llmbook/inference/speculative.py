@@ -40,7 +40,7 @@ class Draft(Protocol):
 
 
 class ModelDraft:
-    """A smaller model as the draft, with its own ``Sampling`` dials; give it those of the text it is to guess.
+    """A smaller model as the draft, with its own ``Sampling`` options; give it those of the text it is to guess.
 
     It remembers what it has read, so one draft serves one text at a time.
     """

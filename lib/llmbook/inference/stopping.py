@@ -11,10 +11,8 @@ from operator import index
 
 def end_tokens(eos_token_id: int | Sequence[int] | None, vocab_size: int) -> list[int]:
     """One end token, several or none, as a list. Raises ValueError naming one outside the vocabulary."""
-    try:
-        ids = [] if eos_token_id is None else [index(eos_token_id)]  # a number out of a tensor, too
-    except TypeError:
-        ids = list(map(index, eos_token_id))
+    given = () if eos_token_id is None else eos_token_id
+    ids = [index(given)] if hasattr(given, "__index__") else [index(token) for token in given]
     for token in ids:
         if not 0 <= token < vocab_size:
             raise ValueError(f"eos_token_id={token} is outside the vocabulary 0…{vocab_size - 1}")

@@ -34,7 +34,7 @@ def load_pretrained(name: str, *, dtype: torch.dtype = torch.float32) -> tuple[D
 
     Raises:
         ValueError: the name is unknown.
-        SourceError: the weights could not be had; the message says what was tried.
+        SourceError: no source has the weights; the message lists what was tried.
     """
     if name not in PRETRAINED:
         raise ValueError(f"no pretrained model {name!r}; known are {', '.join(PRETRAINED)}")

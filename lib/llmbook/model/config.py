@@ -87,7 +87,7 @@ class TransformerConfig:
             elif name in _derived and getattr(self, name) != value:
                 raise ValueError(
                     f"{name}={getattr(self, name)} was derived from the old sizes: use config.replace(...), which "
-                    "derives it anew, not dataclasses.replace"
+                    "derives it again, not dataclasses.replace"
                 )
         if self.d_head is None:
             raise ValueError(
@@ -190,7 +190,7 @@ class TransformerConfig:
         return cls(**{**preset, **overrides})
 
     def replace(self, **changes: Any) -> "TransformerConfig":
-        """A copy with some values changed; sizes that were derived, not given, are derived anew."""
+        """A copy with some values changed; sizes that were derived, not given, are derived again."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return type(self)(**{**values, **dict.fromkeys(self._derived), **changes})
 

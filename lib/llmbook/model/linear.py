@@ -1,7 +1,7 @@
 """A matrix product with a choice of kernel: what it computes is ``nn.Linear``, how fast depends on the machine.
 
 On AMD processors the library behind torch's float32 products (MKL) runs at about half the speed of the other one
-torch carries (oneDNN). Which wins is a fact about a machine: whoever runs a model measures it there and chooses by
+torch carries (oneDNN). Which is faster depends on the machine: measure it where the model runs, and choose by
 ``use_kernels`` (kernels.py); nothing else in the model changes.
 """
 

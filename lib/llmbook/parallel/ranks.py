@@ -87,7 +87,7 @@ def child(folder: str, rank: int, world_size: int) -> None:
         (path / f"{rank}.error").write_text(traceback.format_exc(), encoding="utf-8")
         raise
     (path / f"{rank}.result").write_bytes(pickle.dumps(result))
-    dist.barrier()  # nobody leaves while another still talks to it
+    dist.barrier()  # no process ends while another still sends to it
     dist.destroy_process_group()
 
 

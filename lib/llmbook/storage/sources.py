@@ -34,7 +34,7 @@ class SourceError(RuntimeError):
 
     def __init__(self, name: str, tried: Sequence[tuple[str, str]], advice: str):
         self.name, self.tried, self.advice = name, list(tried), advice
-        lines = [f"{name} is not at hand. Tried:"]
+        lines = [f"{name} is not available. Tried:"]
         lines += [f"  - {source}: {reason}" for source, reason in tried]
         super().__init__("\n".join([*lines, f"What to do: {advice}"]))
 
@@ -142,7 +142,7 @@ def locate_package_files(
     try:
         installed = importlib.metadata.distribution(distribution)
         names = _matching((str(name) for name in installed.files or ()), patterns)
-        found = {name: Path(installed.locate_file(name)) for name in names}
+        found = {name: Path(str(installed.locate_file(name))) for name in names}
         if found and all(path.is_file() for path in found.values()) and digest(found) == sha256:
             return found, f"installed package {distribution} {installed.version}"
         tried.append((f"installed package {distribution} {installed.version}", "its files are not those expected"))

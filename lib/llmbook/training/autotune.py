@@ -1,4 +1,4 @@
-"""Which arithmetic is fastest here for this model: asked of the machine, not of a table of machines.
+"""Which arithmetic is fastest for this model on this machine: measured, not looked up.
 
 Every choice gives the same numbers to rounding (bfloat16 products round more, as on a GPU). Which is fastest depends
 on processor, sizes and context: a fused attention kernel wins on long contexts and loses on short ones, bfloat16 wins
@@ -86,7 +86,7 @@ def compare(choices: Sequence[Runtime], model: nn.Module, batch: Batch, objectiv
 
 
 def _share_compiled(runtime: Runtime, model: nn.Module, batch: Batch, objective: Objective) -> float:
-    """Share of its own time ``runtime`` takes through torch.compile; infinite where that does not work, why ever."""
+    """Share of its own time ``runtime`` takes through torch.compile; infinite where that fails, for whatever reason."""
     compiled = replace(runtime, compile=True)
     try:
         seconds = compare([runtime, compiled], model, batch, objective)

@@ -1,7 +1,7 @@
 """How good a model is on text it has not seen: nats per token, perplexity, bits per byte, loss by position.
 
 Losses per token cannot be compared between tokenizers, because the tokens differ; bits per byte can: the same
-text has the same bytes whoever cuts it.
+text has the same bytes whichever tokenizer cuts it.
 """
 
 import math

@@ -71,7 +71,7 @@ class Trainer:
             raise ValueError("valid_batches can be read only once, but every evaluation reads it: wrap it in list(...)")
         if folder is not None:
             require_position(batches, folder)
-        runtime, nobody_chose = runtime or choose_runtime(), runtime is None
+        runtime, by_default = runtime or choose_runtime(), runtime is None
         self.parallel = parallel
         model = model.to(runtime.device)
         parallel.check(config, runtime)
@@ -92,10 +92,10 @@ class Trainer:
         if config.compile or runtime.compile:
             self._trained_model = torch.compile(self._trained_model)
         self._feed, self._unread = Feed(self.state, parallel), Unread()
-        free = nobody_chose and parallel is ALONE and hasattr(batches, "state_dict")
-        self._to_be_tuned = free and worth_measuring(runtime, config)  # a long run, and nobody chose how to compute
+        unchosen = by_default and parallel is ALONE and hasattr(batches, "state_dict")
+        self._to_be_tuned = unchosen and worth_measuring(runtime, config)
         if self._to_be_tuned and not any(isinstance(callback, Announce) for callback in self.callbacks):
-            self.callbacks = (Announce(), *self.callbacks)  # a choice nobody made is said, not only made
+            self.callbacks = (Announce(), *self.callbacks)  # what is chosen for the user is reported
 
     @property
     def model(self) -> nn.Module:

@@ -53,7 +53,7 @@ def orthogonalise(
 
 
 class Muon(torch.optim.Optimizer):
-    """One optimiser with two methods: each group of parameters has "method" "muon" or "adamw" and that method's dials.
+    """One optimiser with two methods: each group of parameters has its "method", "muon" or "adamw", and its options.
 
     A muon group has lr, weight_decay and momentum; an adamw group lr, weight_decay, betas and eps. Made by ``muon``.
     ``product_dtype``, which a Trainer sets to that of a run in 16 bits, is the precision ``orthogonalise`` multiplies

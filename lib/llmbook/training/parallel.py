@@ -27,7 +27,7 @@ class Parallel:
     world_size = 1
 
     def check(self, config: TrainConfig, runtime: Runtime) -> None:
-        """Raise ValueError for dials that do not work with this engine."""
+        """Raise ValueError for settings that do not work with this engine."""
 
     def rows(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """This process's part of a batch. Every process draws the whole batch: the position in the data is then the

@@ -77,7 +77,7 @@ class Runtime:
 
 
 def in_words(choice: Mapping[str, str | bool | None]) -> str:
-    """What ``Runtime.choice`` gave, in one line; a kernel nobody named is the plain one."""
+    """What ``Runtime.choice`` gave, in one line; a kernel that is not named is the plain one."""
     kernels = f"{choice['linear'] or 'torch'} products and {choice['attention'] or 'sdpa'} attention"
     return f"{choice['dtype']}, {kernels}{', compiled' if choice['compile'] else ''}"
 

@@ -162,7 +162,7 @@ def load_trained(path: str | Path, *, model_class: type[nn.Module] = DecoderLM) 
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict:
     """What DCP writes, and what it reads into: tensors only, the model's and the optimiser's own, not copies.
 
-    An optimiser without moments gets them here; its dials are in the run's configuration."""
+    An optimiser without moments gets them here; its hyper-parameters are in the run's configuration."""
     tensors = {"model": get_model_state_dict(model)}
     if optimizer is not None:
         tensors["optimizer"] = get_optimizer_state_dict(model, optimizer)["state"]
