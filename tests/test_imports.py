@@ -9,20 +9,28 @@ import llmbook
 ROOT = Path(llmbook.__file__).parent
 MAY_IMPORT = {
     "storage": set(),
-    "model": set(),
+    "cpu": set(),
+    "model": {"cpu"},
     "text": {"storage"},
     "results": {"storage"},
     "notebook": set(),
     "figures": {"notebook", "playground"},
     "interpret": {"model"},
     "parallel": {"model"},
-    "training": {"storage", "model", "text"},
-    "compression": {"model", "text", "training"},
+    "training": {"storage", "cpu", "model", "text"},
+    "compression": {"cpu", "model", "text", "training"},
     "adaptation": {"storage", "model", "text", "training"},
     "published": set(),
     "playground": {"storage", "notebook"},
     "interop": {"storage", "model", "text", "training", "published", "playground"},
-    "inference": {"storage", "model", "text", "adaptation", "interop"},  # the server: chats, and models by their names
+    "inference": {
+        "storage",
+        "cpu",
+        "model",
+        "text",
+        "adaptation",
+        "interop",
+    },  # the server: chats
 }
 LEAVES = {"exercises"}  # of a chapter: they may need whatever it needs, and nothing needs them
 

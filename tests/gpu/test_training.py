@@ -128,7 +128,9 @@ def test_a_checkpoint_travels(device, tmp_path, there_first, optimizer):
     ended = make_trainer_on(second, folder=tmp_path, **dials)
     history = ended.run(resume=True)
     torch.testing.assert_close(history.train_loss, wanted.train_loss, **CLOSE)
-    moments = (v for s in ended.optimizer.state.values() for n, v in s.items() if torch.is_tensor(v) and n != "step")
+    moments = (
+        v for s in ended.state.optimizer.state.values() for n, v in s.items() if torch.is_tensor(v) and n != "step"
+    )
     assert {moment.device.type for moment in moments} == {second.type}
 
 

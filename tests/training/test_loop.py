@@ -84,7 +84,7 @@ def check_same_run(trainer, reference):
     assert same_parameters(trainer.model, reference.model)
     for name in ("steps", "train_loss", "lr", "grad_norm", "tokens", "valid_steps", "valid_loss"):
         assert getattr(trainer.history, name) == getattr(reference.history, name), name
-    moments, expected = trainer.optimizer.state_dict()["state"], reference.optimizer.state_dict()["state"]
+    moments, expected = trainer.state.optimizer.state_dict()["state"], reference.state.optimizer.state_dict()["state"]
     assert all(torch.equal(moments[i][name], expected[i][name]) for i in expected for name in expected[i])
 
 
@@ -118,7 +118,7 @@ def test_muon_and_adamw_keep_their_own_learning_rates():
 
     def objective(model, batch):
         if model.training:
-            seen.append([group["lr"] for group in trainer.optimizer.param_groups])
+            seen.append([group["lr"] for group in trainer.state.optimizer.param_groups])
         return causal_lm_loss(model, batch)
 
     trainer.objective = objective

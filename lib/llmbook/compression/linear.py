@@ -24,6 +24,7 @@ from llmbook.compression.quantise import (
     quantise_groups,
     unpack_nibbles,
 )
+from llmbook.cpu import weight_only
 
 Kernel = Literal["plain", "packed"]
 SCALE_DTYPE = torch.bfloat16  # what the CPU kernels take; both kernels then see the very same weight
@@ -116,7 +117,7 @@ class Int8Linear(QuantisedLinear):
 
     @staticmethod
     def _product(rows: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
-        return torch._weight_int8pack_mm(rows, codes, scales)
+        return weight_only.product_int8(rows, codes, scales)
 
 
 class Int4Linear(QuantisedLinear):
@@ -170,14 +171,14 @@ class Int4Linear(QuantisedLinear):
 
     def _arrange(self) -> tuple[Tensor, int, Tensor]:
         """The kernel undoes a code by s (c − 8) + z, so its z is the number that code 8 stands for."""
-        codes = torch._convert_weight_to_int4pack_for_cpu(unpack_nibbles(self.codes).int(), 1)
+        codes = weight_only.laid_out_int4(unpack_nibbles(self.codes))
         middle = self.zeros.float() + 8 * self.scales.float()
         pairs = torch.stack((self.scales.float(), middle), dim=2).transpose(0, 1)  # [G, N, 2]
         return codes, self.group_size, pairs.to(SCALE_DTYPE).contiguous()
 
     @staticmethod
     def _product(rows: Tensor, codes: Tensor, group_size: int, scales_and_zeros: Tensor) -> Tensor:
-        return torch._weight_int4pack_mm_for_cpu(rows, codes, group_size, scales_and_zeros)
+        return weight_only.product_int4(rows, codes, group_size, scales_and_zeros)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, group_size={self.group_size}"

@@ -159,7 +159,7 @@ class Exercise:
         return None
 
     def _compared(self, case: Case, result: Any) -> str | None:
-        expected = _called(self.build, case) if case.expected is None else case.expected
+        expected = _called(self.build, case) if case.expected is None and self.build else case.expected
         wanted = expected if isinstance(expected, tuple) else (expected,)
         results = result if isinstance(expected, tuple) and isinstance(result, tuple) else (result,)
         if len(results) != len(wanted):

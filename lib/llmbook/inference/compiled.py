@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from llmbook.cpu.inductor import frozen_weights
 from llmbook.model import KVCache, Output
 from llmbook.model.cache import Cache
 
@@ -58,7 +59,7 @@ class CompiledDecoder(nn.Module):
         if kind in self._compiled_for:
             return self._step(input_ids, cache)
         lengths = torch.compiler.config.patch(dynamic_sources=r"L\['cache'\].*")  # the only sizes that may vary
-        with lengths, torch._inductor.config.patch(freezing=memory.device.type == "cpu"):
+        with lengths, frozen_weights(memory.device.type == "cpu"):
             output = self._step(input_ids, cache)
         self._compiled_for.add(kind)
         return output

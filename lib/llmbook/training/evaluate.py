@@ -84,7 +84,7 @@ def mean_loss(
     Of several processes each computes its share of the batches, and all return the same number.
     """
     runtime = runtime or where_it_is(model)
-    total, n_targets = 0.0, 0
+    total = n_targets = 0.0
     with evaluating(model):
         for batch, counts in parallel.share(batches):
             with runtime.autocast():

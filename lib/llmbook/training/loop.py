@@ -9,10 +9,12 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from llmbook.text.numbered import Positioned
 from llmbook.training.autotune import autotuned, worth_measuring
 from llmbook.training.callbacks import Announce, Callback
 from llmbook.training.config import TrainConfig
@@ -31,7 +33,7 @@ from llmbook.training.state import (
     RunState,
     checkpoint_to_resume,
     largest_weight,
-    require_position,
+    positioned,
     restore_run,
     save_run,
 )
@@ -70,15 +72,15 @@ class Trainer:
         if valid_batches is not None and iter(valid_batches) is valid_batches:
             raise ValueError("valid_batches can be read only once, but every evaluation reads it: wrap it in list(...)")
         if folder is not None:
-            require_position(batches, folder)
+            positioned(batches)
         runtime, by_default = runtime or choose_runtime(), runtime is None
         self.parallel = parallel
         model = model.to(runtime.device)
         parallel.check(config, runtime)
-        self._trained_model = parallel.wrap(model)  # before the optimiser: sharding replaces the parameters
+        self._trained_model: Any = parallel.wrap(model)  # before the optimiser: sharding replaces the parameters
         self.valid_batches, self.objective, self.callbacks = valid_batches, objective, tuple(callbacks)
         betas = (config.beta1, config.beta2)
-        options = dict(lr=config.lr, weight_decay=config.weight_decay, betas=betas, eps=config.eps)
+        options: dict[str, Any] = dict(lr=config.lr, weight_decay=config.weight_decay, betas=betas, eps=config.eps)
         with_muon = config.optimizer == "muon"
         self.state = RunState(
             model=model,
@@ -88,11 +90,11 @@ class Trainer:
             runtime=runtime,
             folder=None if folder is None else Path(folder),
         )
-        self._peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
+        self._peak_lrs = [group["lr"] for group in self.state.optimizer.param_groups]
         if config.compile or runtime.compile:
             self._trained_model = torch.compile(self._trained_model)
         self._feed, self._unread = Feed(self.state, parallel), Unread()
-        unchosen = by_default and parallel is ALONE and hasattr(batches, "state_dict")
+        unchosen = by_default and parallel is ALONE and isinstance(batches, Positioned)
         self._to_be_tuned = unchosen and worth_measuring(runtime, config)
         if self._to_be_tuned and not any(isinstance(callback, Announce) for callback in self.callbacks):
             self.callbacks = (Announce(), *self.callbacks)  # what is chosen for the user is reported
@@ -100,10 +102,6 @@ class Trainer:
     @property
     def model(self) -> nn.Module:
         return self.state.model
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        return self.state.optimizer
 
     @property
     def runtime(self) -> Runtime:
@@ -183,7 +181,7 @@ class Trainer:
     def _tune(self) -> None:
         """Choose precision and kernels by measuring; the batch that is measured is read again."""
         self._to_be_tuned = False
-        batches, config = self.state.batches, self.state.config
+        batches, config = positioned(self.state.batches), self.state.config
         position = batches.state_dict()
         batch = self._feed.next()
         batches.load_state_dict(position)
@@ -197,13 +195,13 @@ class Trainer:
     def _advance(self) -> None:
         """Take one step, and leave its loss on the device."""
         config = self.state.config
-        for group, peak_lr in zip(self.optimizer.param_groups, self._peak_lrs, strict=True):
+        for group, peak_lr in zip(self.state.optimizer.param_groups, self._peak_lrs, strict=True):
             group["lr"] = self._lr(peak_lr)
         result = train_step(
             self._trained_model,
             [self._feed.next() for _ in range(config.accumulation_steps)],
             objective=self.objective,
-            optimizer=self.optimizer,
+            optimizer=self.state.optimizer,
             scaler=self.state.scaler,
             runtime=self.runtime,
             clip_norm=config.clip_norm,
@@ -215,7 +213,9 @@ class Trainer:
     def _lr(self, peak: float) -> float:
         """The learning rate of the next step, on the schedule that reaches ``peak``."""
         config = self.state.config
-        options = dict(steps=config.steps, warmup_steps=config.warmup_steps, min_lr_ratio=config.min_lr_ratio)
+        options: dict[str, Any] = dict(
+            steps=config.steps, warmup_steps=config.warmup_steps, min_lr_ratio=config.min_lr_ratio
+        )
         return SCHEDULES[config.schedule](self.step + 1, lr=peak, **options)
 
     def _read_losses(self) -> None:
@@ -230,7 +230,7 @@ class Trainer:
         with preserved_rng():
             moment = f"in the validation at step {self.step}"
             with memory_advice(lambda: self._feed.where(moment, "batches"), EVALUATING):
-                how = dict(objective=self.objective, runtime=self.runtime, parallel=self.parallel)
+                how: dict[str, Any] = dict(objective=self.objective, runtime=self.runtime, parallel=self.parallel)
                 loss = mean_loss(self.model, map(self._feed.noted, self.valid_batches), **how)
             if not math.isfinite(loss):
                 raise stopped_by(self.state, f"validation loss {loss} at step {self.step}")

@@ -186,18 +186,17 @@ _SCHEMAS = {
     "train": _schema(TrainConfig),
     "data": _schema(DataSizes),
 }
-_ENTRIES = create_model(
-    "Recipe",
-    __config__=STRICT,
+_FIELDS: dict[str, Any] = {
     **{name: (schema, ...) for name, schema in _SCHEMAS.items()},
-    corpus=(Text, ...),
-    tokenizer=(Text | create_model("Bpe", __config__=STRICT, bpe=(int, ...)), ...),
-    folder=(Text, ...),
-    parallel=(Literal["none", "ddp", "fsdp"], "none"),
-    seed=(int, 0),
-    device=(Text, "auto"),
-    dtype=(Text, "auto"),
-)
+    "corpus": (Text, ...),
+    "tokenizer": (Text | create_model("Bpe", __config__=STRICT, bpe=(int, ...)), ...),
+    "folder": (Text, ...),
+    "parallel": (Literal["none", "ddp", "fsdp"], "none"),
+    "seed": (int, 0),
+    "device": (Text, "auto"),
+    "dtype": (Text, "auto"),
+}
+_ENTRIES = create_model("Recipe", __config__=STRICT, **_FIELDS)
 
 
 def _in_words(error: ValidationError, values: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from llmbook.text.numbered import Positioned
 from llmbook.training.checkpoint import Checkpoint, CheckpointError
 from llmbook.training.config import TrainConfig
 from llmbook.training.history import History
@@ -62,14 +63,14 @@ class RunState:
 
     def state_dict(self) -> dict[str, Any]:
         """The fields of a ``Checkpoint``, without the tensors of model and optimiser: the parallel engine adds them."""
-        model_config = getattr(self.model, "config", None)
+        model_config: Any = getattr(self.model, "config", None)
         return {
             "step": self.step,
             "model": {},
             "optimizer": {},
             "scaler": self.scaler.state_dict(),
             "rng": rng_state(),
-            "data": self.batches.state_dict(),
+            "data": positioned(self.batches).state_dict(),
             "history": self.history.to_dict(),
             "train_config": self.config.to_dict(),
             "model_config": model_config.to_dict() if hasattr(model_config, "to_dict") else None,
@@ -79,7 +80,7 @@ class RunState:
     def load_state_dict(self, saved: Checkpoint) -> None:
         """Put back what ``state_dict`` gave. An empty ``rng`` (another number of processes) leaves the generators."""
         self.scaler.load_state_dict(saved.scaler)
-        self.batches.load_state_dict(saved.data)
+        positioned(self.batches).load_state_dict(saved.data)
         self.history = History.from_dict(saved.history)
         self.step = saved.step
         if saved.rng:
@@ -141,13 +142,14 @@ def checkpoint_to_resume(state: RunState, resume: bool) -> Path | None:
     return last
 
 
-def require_position(batches: Iterable[Batch], folder: str | Path) -> None:
-    """Raise ValueError for batches that cannot say where they are: a run in ``folder`` could not go on from there."""
-    if not hasattr(batches, "state_dict"):
+def positioned(batches: Iterable[Batch]) -> Positioned:
+    """The batches. Raises ValueError for those that cannot say where they are: no run could go on from there."""
+    if not isinstance(batches, Positioned):
         raise ValueError(
-            f"{type(batches).__name__} has no state_dict, so a run from {folder} could not be resumed where it "
-            "stopped: use batches with state_dict and load_state_dict, or folder=None"
+            f"{type(batches).__name__} has no state_dict, so a run could not be resumed where it stopped: "
+            "use batches with state_dict and load_state_dict, or folder=None"
         )
+    return batches
 
 
 def largest_weight(model: nn.Module, parallel: Parallel) -> float:

@@ -26,6 +26,7 @@ from llmbook.model.layers import Block
 from llmbook.training.checkpoint import Checkpoint, CheckpointError
 from llmbook.training.config import TrainConfig
 from llmbook.training.distributed.checkpoint import save_sharded
+from llmbook.training.objectives import Batch
 from llmbook.training.parallel import Parallel
 from llmbook.training.runtime import Runtime
 
@@ -41,7 +42,7 @@ class _Processes(Parallel):
             )
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
 
-    def rows(self, batch: dict[str, Tensor | str]) -> dict[str, Tensor | str]:
+    def rows(self, batch: Batch) -> Batch:
         """Rows ``rank · B/n`` to ``(rank + 1) · B/n``. Raises ValueError where B is not a multiple of n."""
         sizes = {len(value) for value in batch.values() if isinstance(value, Tensor)}
         if len(sizes) != 1 or min(sizes) % self.world_size:
