@@ -11,4 +11,6 @@ def frozen_weights(frozen: bool) -> AbstractContextManager:
     A torch without the option compiles the step with weights as they are.
     """
     options = getattr(getattr(torch, "_inductor", None), "config", None)
-    return nullcontext() if not hasattr(options, "freezing") else options.patch(freezing=frozen)
+    if options is None or not hasattr(options, "freezing"):
+        return nullcontext()
+    return options.patch(freezing=frozen)

@@ -29,11 +29,13 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def laid_out(weight: Tensor) -> Tensor:
     """The weight in blocks, as ``product_laid_out`` reads it for a single row."""
-    return weight if not available() else _LAY_OUT(weight, 1)
+    if _PRODUCT is None or _LAY_OUT is None:
+        return weight
+    return _LAY_OUT(weight, 1)
 
 
 def product_laid_out(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x Wᵀ + b for a weight from ``laid_out``."""
-    if not available():
+    if _PRODUCT is None or _LAY_OUT is None:
         return F.linear(x, weight, bias)
     return _PRODUCT.default(x, weight, bias, "none", [], "")

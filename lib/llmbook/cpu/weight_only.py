@@ -21,19 +21,17 @@ def product_int8(
 
 def laid_out_int4(codes: UInt8[Tensor, "N K"]) -> Tensor:
     """Codes from 0 to 15 in the order in which ``product_int4`` reads them."""
-    return codes if not _has_int4() else _LAY_OUT_INT4(codes.int(), 1)
+    if _INT4 is None or _LAY_OUT_INT4 is None:
+        return codes
+    return _LAY_OUT_INT4(codes.int(), 1)
 
 
 def product_int4(
     rows: BFloat16[Tensor, "B K"], codes: Tensor, group_size: int, scales_and_zeros: BFloat16[Tensor, "G N 2"]
 ) -> BFloat16[Tensor, "B N"]:
     """x Wᵀ with W = s (codes − 8) + z in groups of K, for codes from ``laid_out_int4``."""
-    if _has_int4():
+    if _INT4 is not None and _LAY_OUT_INT4 is not None:
         return _INT4(rows, codes, group_size, scales_and_zeros)
     scales, zeros = scales_and_zeros.float().transpose(0, 1).unsqueeze(2).unbind(-1)  # each [N, G, 1]
     weight = (codes.float() - 8).unflatten(1, (-1, group_size)) * scales + zeros  # [N, G, K / G]
     return F.linear(rows.float(), weight.flatten(1)).to(rows.dtype)
-
-
-def _has_int4() -> bool:
-    return _INT4 is not None and _LAY_OUT_INT4 is not None

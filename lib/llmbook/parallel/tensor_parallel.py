@@ -125,8 +125,8 @@ def tensor_parallel(model: DecoderLM) -> DecoderLM:
     model = copy.deepcopy(model)
     for block in model.backbone.blocks:
         assert isinstance(block, Block)
-        block.attention = TensorParallel(block.attention)
-        block.feed_forward = TensorParallel(block.feed_forward)
+        for name, part in (("attention", block.attention), ("feed_forward", block.feed_forward)):
+            setattr(block, name, TensorParallel(part))
     return model
 
 

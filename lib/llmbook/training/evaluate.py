@@ -103,6 +103,6 @@ def _add(total: Tensor, part: Tensor) -> Tensor:
     return F.pad(total, (0, length - len(total))) + F.pad(part, (0, length - len(part)))
 
 
-def _require_targets(n_targets: int) -> None:
+def _require_targets(n_targets: float) -> None:
     if n_targets == 0:
         raise ValueError("nothing to evaluate: no batches, or every label is -100")

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 try:
     from torch.distributed.fsdp import fully_shard
 except ImportError:  # before torch 2.6
-    fully_shard = None
+    fully_shard: Any = None  # type: ignore[no-redef]
 
 from llmbook.model.layers import Block
 from llmbook.training.checkpoint import Checkpoint, CheckpointError
