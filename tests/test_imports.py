@@ -16,21 +16,18 @@ MAY_IMPORT = {
     "notebook": set(),
     "figures": {"notebook", "playground"},
     "interpret": {"model"},
+    "evaluation": set(),
+    "retrieval": set(),
     "parallel": {"model"},
     "training": {"storage", "cpu", "model", "text"},
     "compression": {"cpu", "model", "text", "training"},
     "adaptation": {"storage", "model", "text", "training"},
     "published": set(),
     "playground": {"storage", "notebook"},
-    "interop": {"storage", "model", "text", "training", "published", "playground"},
-    "inference": {
-        "storage",
-        "cpu",
-        "model",
-        "text",
-        "adaptation",
-        "interop",
-    },  # the server: chats
+    # adaptation: adapters as others keep them
+    "interop": {"storage", "model", "text", "training", "adaptation", "published", "playground"},
+    # interop: the server opens models by their names
+    "inference": {"storage", "cpu", "model", "text", "adaptation", "interop"},
 }
 LEAVES = {"exercises"}  # of a chapter: they may need whatever it needs, and nothing needs them
 

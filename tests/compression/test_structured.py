@@ -149,6 +149,7 @@ def changed(how) -> DecoderLM:
     ("call", "message"),
     [
         (lambda: keep_parts(lm(positions="alibi"), heads=HEADS), "positions='alibi' gives head 0"),
+        (lambda: keep_parts(lm(qk_norm=True, qk_norm_width="all"), heads=HEADS), "qk_norm_width='all' normalises all"),
         (lambda: keep_parts(torch.nn.Linear(2, 2)), "a Linear cannot be narrowed"),
         (lambda: keep_parts(lm(), heads=HEADS[:1]), r"heads has shape \(1, 2\): .* each of 2 layers"),
         (lambda: keep_parts(lm(), heads=HEADS + 1), "heads names 3: a layer has the numbers 0 to 2"),

@@ -87,11 +87,13 @@ def test_a_long_text_lets_the_page_breathe(tokenizer):
 
 
 def test_the_first_state_stands_in_the_page(tokenizer):
-    """Catches an explorer that is empty without JavaScript, and text that becomes markup."""
+    """Catches an explorer that is empty without JavaScript, ids of other tokens, and text that becomes markup."""
     shown = token_explorer({"us": tokenizer}, {"a": "the <b>", "b": "x"}, sizes=[256, 300], size=300, title="Cut")
     strip = re.search(r'data-part="tokens"[^>]*>(.*?)</div>', shown.markup)[1]
     tokens = re.findall(r"<span[^>]*>(.*?)</span>", strip)
     assert tokens == [t.replace("<", "&lt;").replace(">", "&gt;") for t in tokenizer.prefix(300).tokens("the <b>")]
+    ids = re.search(r'data-part="ids">ids: ([\d ]+)<', shown.markup)[1]
+    assert [int(i) for i in ids.split()] == tokenizer.prefix(300).encode("the <b>")
     assert "<b>" not in shown.markup
     assert "Cut" in shown._repr_mimebundle_()["text/plain"]
 

@@ -15,7 +15,7 @@ ALPHABET = " abc"
 
 
 def run(script):
-    code = f"const {{ bounds, Game }} = require({json.dumps(str(ASSETS / 'guessing.js'))});\n{script}"
+    code = f"const {{ bounds, toldBounds, Game }} = require({json.dumps(str(ASSETS / 'guessing.js'))});\n{script}"
     done = subprocess.run([NODE, "-e", code], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
@@ -31,6 +31,21 @@ def test_bounds_are_shannons():
     assert found[0] == pytest.approx({"lower": lower, "upper": upper})
     assert found[1] == {"lower": 0, "upper": 0}  # always right at once: nothing to learn
     assert found[2] == pytest.approx({"lower": 2, "upper": 2})  # no idea: log2 of the alphabet, both
+
+
+@pytest.mark.skipif(NODE is None, reason="there is no node to run the page's JavaScript")
+def test_bounds_wait_for_thirty_letters():
+    """From one or two letters the lower bound lies above the upper one, and the table would show an empty interval."""
+    found = run(
+        """
+        const hard = [4], played = Array.from({ length: 30 }, (_, i) => i % 3 ? 1 : 1 + i % 4);
+        console.log(JSON.stringify([bounds(hard, 4), toldBounds(hard, 4), toldBounds(played, 4)]));
+        """
+    )
+    assert found[0]["lower"] > found[0]["upper"]
+    assert found[1] == "after 30 letters"
+    low, high = map(float, found[2].split(" to "))
+    assert low < high
 
 
 @pytest.mark.skipif(NODE is None, reason="there is no node to run the page's JavaScript")

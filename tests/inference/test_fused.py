@@ -1,5 +1,7 @@
 """The decoder in fewer operations computes what the decoder computes."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from llmbook.adaptation import add_lora
 from llmbook.compression import Int8Linear, quantise_model
 from llmbook.inference import FusedDecoder, complete, fuse, generate
-from llmbook.inference.fused import wide_norm
+from llmbook.inference.fused import NEEDED, wide_norm
 from llmbook.model import DecoderLM, Encoder, KVCache, RopeScaling, TransformerConfig, attend
 from llmbook.text import CharTokenizer
 from tests.model.helpers import shake
@@ -118,6 +120,17 @@ def test_the_token_table_is_shared_and_the_rest_copied():
     assert torch.equal(model(ids()).logits, before)
 
 
+def test_every_setting_is_followed_or_refused():
+    """A new choice of the Transformer that this road would ignore."""
+    followed = (
+        "vocab_size max_seq_len d_model n_layers n_heads n_kv_heads d_head d_ff rope_theta rope_scaling norm_eps "
+        "attention_scale feed_forward tie_embeddings attention_backend"
+    )
+    of_other_positions, of_training = {"t5_buckets", "t5_max_distance"}, {"dropout", "init_std", "zero_init"}
+    known = {*followed.split(), *NEEDED, *of_other_positions, *of_training}
+    assert {field.name for field in dataclasses.fields(TransformerConfig)} == known
+
+
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [
@@ -133,6 +146,13 @@ def test_the_token_table_is_shared_and_the_rest_copied():
         ({"embedding_norm": True}, "embedding_norm=True"),
         ({"n_segments": 2}, "n_segments=2"),
         ({"feed_forward": "gelu"}, "feed_forward='gelu'"),
+        ({"qkv_bias": True}, "qkv_bias=True"),
+        ({"norm_position": "sandwich"}, "norm_position='sandwich'"),
+        ({"zero_centred_norm": True}, "zero_centred_norm=True"),
+        ({"rotary_fraction": 0.5}, "rotary_fraction=0.5"),
+        ({"nope_layers": (0,)}, r"nope_layers=\(0,\)"),
+        ({"attention_cap": 5.0}, "attention_cap=5.0"),
+        ({"logit_cap": 5.0}, "logit_cap=5.0"),
     ],
 )
 def test_what_it_leaves_out_is_refused_by_name(overrides, name):

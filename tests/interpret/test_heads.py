@@ -188,6 +188,8 @@ def test_models_without_one_stack_and_heads_that_are_not():
         contributions(both, random_ids(1, 3))
     with pytest.raises(TypeError, match="a Linear has no stack"):
         contributions(torch.nn.Linear(2, 2), random_ids(1, 3))
+    with pytest.raises(ValueError, match="norm_position='output' normalises what all heads add together"):
+        contributions(small_lm(norm_position="output"), random_ids(1, 3))
     words = shake(MaskedLM(TransformerConfig.bert(**config)))
     rewards = SequenceClassifier(model.backbone, n_labels=1, pooling="last")  # a causal backbone is a stack as well
     for whole in (words, rewards):

@@ -12,6 +12,16 @@ from tests.model.helpers import random_ids, shake, small_lm
 KINDS = {
     "gpt2": dict(),
     "llama": dict(positions="rope", norm="rmsnorm", feed_forward="swiglu", bias=False, n_kv_heads=2),
+    "gains of 1 + weight": dict(
+        positions="rope",
+        norm="rmsnorm",
+        zero_centred_norm=True,
+        bias=False,
+        qkv_bias=True,
+        sliding_window=3,
+        full_layers=(1,),
+        attention_cap=1.0,
+    ),
     "untied": dict(tie_embeddings=False, logit_scale=0.7, scale_embeddings=True, positions="sinusoidal"),
 }
 
@@ -107,3 +117,9 @@ def test_a_post_norm_model_is_refused():
     config = TransformerConfig(vocab_size=31, d_model=24, n_layers=1, n_heads=4, norm_position="post")
     with pytest.raises(ValueError, match="not a sum of parts"):
         logit_attribution(shake(DecoderLM(config)), random_ids(1, 4), torch.tensor([0]))
+    for change, message in (
+        (dict(norm_position="sandwich"), "norm_position='sandwich' normalises what heads say together"),
+        (dict(norm_position="pre", logit_cap=5.0), r"logit_cap=5\.0 bends every logit"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            logit_attribution(DecoderLM(config.replace(**change)), random_ids(1, 4), torch.tensor([0]))

@@ -5,6 +5,16 @@ from torch import nn
 
 from llmbook.model import DecoderLM, TransformerConfig
 
+# The parts of newer decoders: norms around or behind each part of a block, layers of two kinds, bounds, turned in part.
+SANDWICH = dict(
+    positions="rope", norm="rmsnorm", norm_position="sandwich", feed_forward="geglu_tanh", n_kv_heads=2, d_head=8,
+    bias=False, qk_norm=True, zero_centred_norm=True, sliding_window=3, full_layers=(1,), window_rope_theta=100.0,
+    attention_cap=2.0, logit_cap=3.0, scale_embeddings=True,
+)  # fmt: skip
+OUTPUT = dict(
+    positions="rope", norm="rmsnorm", norm_position="output", feed_forward="swiglu", n_kv_heads=2, d_head=8, bias=False,
+    qkv_bias=True, qk_norm=True, qk_norm_width="all", rotary_fraction=0.5, nope_layers=(1,),
+)  # fmt: skip
 POSITIONS = ("none", "sinusoidal", "learned", "t5", "alibi", "rope")
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from llmbook.model import KVCache, OutOfPages, PagedCache, PagePool, SlidingKVCache
-from tests.model.helpers import POSITIONS, random_ids, small_config, small_lm
+from tests.model.helpers import OUTPUT, POSITIONS, SANDWICH, random_ids, small_config, small_lm
 
 CHUNKS = [7, 1, 3, 5]
 
@@ -119,6 +119,8 @@ def test_a_sliding_cache_does_not_grow():
 
 def test_a_sliding_cache_refuses_what_it_would_get_wrong():
     """Silent forgetting in a model that reads its whole past; mixed batches; swallowed gradients."""
+    with pytest.raises(ValueError, match=r"full_layers=\(1,\) read their whole past"):
+        SlidingKVCache(small_config(sliding_window=4, full_layers=(1,)))
     with pytest.raises(ValueError, match="sliding_window=None"):
         SlidingKVCache(small_config())
     model = small_lm(positions="rope", sliding_window=4)
@@ -188,6 +190,8 @@ def step_together(model, pool, rows, n_new):
         dict(positions="rope", sliding_window=5),
         dict(positions="rope", conv_width=2),
         dict(positions="alibi", sliding_window=3, conv_width=6),
+        SANDWICH,
+        OUTPUT,
     ],
     ids=str,
 )

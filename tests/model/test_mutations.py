@@ -14,6 +14,7 @@ import torch.nn.functional as F
 
 from llmbook.interop import huggingface
 from llmbook.model import (
+    TransformerConfig,
     attention,
     backbone,
     cache,
@@ -24,6 +25,7 @@ from llmbook.model import (
     linear,
     masks,
     multi_head,
+    norms,
     position_bias,
     position_embeddings,
     rotary,
@@ -53,6 +55,8 @@ real = dict(
     attend=attention.attend,
     positions=backbone.Backbone._positions,
     block=layers.Block.__init__,
+    make_rotary=backbone.make_rotary,
+    heads=multi_head.MultiHeadAttention._heads,
     forward=multi_head.MultiHeadAttention.forward,
     backbone=backbone.Backbone.forward,
     backward=linear.OneDnnLinear.backward,
@@ -111,7 +115,21 @@ def forgets_the_bias(ctx, dy):
 
 def always_pre_norm(block, config, **keywords):
     real["block"](block, config, **keywords)
-    block.pre_norm = True
+    block.norm_position = "pre"
+
+
+def always_post_norm(block, config, **keywords):
+    real["block"](block, config, **keywords)
+    block.norm_position = "post"
+
+
+def always_rotates(block, config, **keywords):
+    real["block"](block, config, **keywords)
+    block.rotates = True
+
+
+def parity(family: str) -> Callable[[], None]:
+    return lambda: test_huggingface.test_same_outputs_and_gradients(family)
 
 
 def square_not_transposed(family):
@@ -183,6 +201,24 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
     "pre-norm where post-norm was asked": (
         layers.Block, "__init__", always_pre_norm,
         lambda: test_huggingface.test_same_outputs_and_gradients("bert"),
+    ),
+    "norms behind the parts taken for post-norm": (layers.Block, "__init__", always_post_norm, parity("gemma2")),
+    "scores not bounded": (attention, "capped", lambda x, cap: x, parity("gemma2")),
+    "logits not bounded": (backbone, "capped", lambda x, cap: x, parity("gemma2")),
+    "a window in every layer": (
+        TransformerConfig, "has_window", lambda self, layer: self.sliding_window is not None, parity("gemma2"),
+    ),
+    "one base for both kinds of layers": (
+        backbone, "make_rotary", lambda config: (real["make_rotary"](config)[0], None), parity("gemma3_text"),
+    ),
+    "a gain without its 1": (norms.RMSNorm, "gain", property(lambda self: self.weight), parity("gemma")),
+    "whole heads turned where a part was asked": (
+        TransformerConfig, "d_rotary", property(lambda self: self.d_head), parity("phi3"),
+    ),
+    "positions in every layer": (layers.Block, "__init__", always_rotates, parity("smollm3")),
+    "queries and keys not normalised": (
+        multi_head.MultiHeadAttention, "_heads", lambda self, x, n, norm=None: real["heads"](self, x, n),
+        parity("olmo2"),
     ),
     "exact GELU where the tanh form was asked": (
         layers, "ACTIVATIONS", {**layers.ACTIVATIONS, "gelu_tanh": F.gelu},

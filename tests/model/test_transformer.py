@@ -21,7 +21,7 @@ from llmbook.model import (
     TwoStreamLM,
     prefix_mask,
 )
-from tests.model.helpers import POSITIONS, random_ids, shake, small_config, small_lm
+from tests.model.helpers import OUTPUT, POSITIONS, SANDWICH, random_ids, shake, small_config, small_lm
 
 PARTS = [
     dict(positions=p, norm=n, norm_position=w, feed_forward=f, n_kv_heads=kv, qk_norm=qk)
@@ -35,6 +35,7 @@ PARTS = [
     ]
 ]
 PARTS.append({**PARTS[-1], "conv_width": 4})
+PARTS += [SANDWICH, OUTPUT]
 
 
 @pytest.mark.parametrize("parts", PARTS, ids=lambda p: p["positions"])
@@ -263,6 +264,58 @@ def test_config_travels_as_json():
         TransformerConfig.from_dict({**json.loads(config.to_json()), "n_embd": 3})
 
 
+@pytest.mark.parametrize(
+    ("change", "touched"),
+    [
+        (dict(attention_cap=0.05), "scores"),
+        (dict(rotary_fraction=0.5), "positions"),
+        (dict(nope_layers=(1,)), "positions"),
+        (dict(sliding_window=3), "window"),
+        (dict(sliding_window=3, full_layers=(1,)), "window"),
+        (dict(logit_cap=0.5), "logits"),
+    ],
+)
+def test_each_choice_is_heard(change, touched):
+    """A setting that is accepted and ignored: with the same weights the logits must differ, and only where they can."""
+    plain, ids = small_lm(positions="rope", d_head=8), random_ids(2, 9)
+    other = DecoderLM(plain.config.replace(**change))
+    other.load_state_dict(plain.state_dict())
+    moved = (other(ids).logits - plain(ids).logits).abs().amax(-1)
+    first = {"scores": 1, "positions": 1, "window": 3, "logits": 0}[touched]  # the first place that reads another
+    assert moved[:, first:].min() > 1e-4
+    assert moved[:, :first].numel() == 0 or moved[:, :first].max() < 1e-5
+
+
+def test_windows_of_single_layers_and_their_base():
+    """A window in the wrong layer: the first reaches back 3, the second everything; a base that all layers take."""
+    model, ids = small_lm(**SANDWICH), random_ids(1, 12)
+    changed = ids.clone()
+    changed[0, 1] = (changed[0, 1] + 1) % 31
+
+    def reach(order: tuple[int, ...], layer: int) -> int:
+        own = DecoderLM(model.config.replace(full_layers=order))
+        own.load_state_dict(model.state_dict())
+        states = [own(x, need_hidden=True).hidden_states[layer + 1][0] for x in (ids, changed)]
+        return int((states[0] - states[1]).abs().amax(-1).gt(1e-6).nonzero().max())
+
+    assert (reach((1,), 0), reach((0,), 0)) == (3, 11)
+    same = DecoderLM(model.config.replace(window_rope_theta=model.config.rope_theta))
+    same.load_state_dict(model.state_dict())
+    assert (same(ids).logits - model(ids).logits).abs().max() > 1e-3
+
+
+def test_zero_centred_gains_begin_as_plain_ones():
+    """A gain of 1 + 1 at the start, or of 0."""
+    torch.manual_seed(0)
+    plain = DecoderLM(small_config(norm="rmsnorm"))
+    centred = DecoderLM(plain.config.replace(zero_centred_norm=True))
+    assert not centred.backbone.final_norm.weight.any()
+    norms = {name: torch.zeros_like(p) for name, p in plain.state_dict().items() if "norm" in name}
+    centred.load_state_dict({**plain.state_dict(), **norms})
+    ids = random_ids(1, 5)
+    assert torch.equal(centred(ids).logits, plain(ids).logits)
+
+
 def test_replace_derives_sizes_anew():
     """A feed-forward width left over from the old model width."""
     config = TransformerConfig.gpt2(d_model=128, n_heads=4)
@@ -312,6 +365,32 @@ def test_sizes_that_no_longer_follow_are_refused():
         (dict(n_segments="2"), "n_segments='2'"),
         (dict(positions="t5", t5_buckets=32.0), "t5_buckets=32.0"),
         (dict(d_model=12, n_heads=4, positions="rope"), "d_head=3"),
+        (dict(positions="rope", rotary_fraction=1.5), "rotary_fraction=1.5"),
+        (dict(positions="rope", rotary_fraction="half"), "rotary_fraction='half'"),
+        (dict(positions="rope", d_head=6, rotary_fraction=0.5), "rotary_fraction=0.5 of d_head=6 is 3"),
+        (dict(rotary_fraction=0.5), "rotary_fraction needs positions='rope'"),
+        (dict(nope_layers=(0,)), "nope_layers needs positions='rope'"),
+        (dict(positions="rope", nope_layers=(12,)), r"nope_layers=\(12,\): the layers are 0 to 11"),
+        (dict(positions="rope", nope_layers=(1, 0)), "name each layer once, in order"),
+        (dict(positions="rope", nope_layers=(0.5,)), "give a tuple of layers"),
+        (dict(positions="rope", nope_layers=tuple(range(12))), "give positions='none'"),
+        (dict(full_layers=(1,)), "exceptions from sliding_window, which is None"),
+        (dict(sliding_window=4, full_layers=tuple(range(12))), "give sliding_window=None"),
+        (dict(sliding_window=4, full_layers=3), "full_layers=3: give a tuple"),
+        (
+            dict(positions="rope", sliding_window=4, window_rope_theta=10.0),
+            "of which there are none",
+        ),
+        (dict(sliding_window=4, full_layers=(1,), window_rope_theta=10.0), "window_rope_theta needs positions='rope'"),
+        (dict(attention_cap=0), "attention_cap=0 must be positive"),
+        (dict(logit_cap=-3.0), "logit_cap=-3.0 must be positive"),
+        (dict(logit_cap="30"), "logit_cap='30' must be positive"),
+        (dict(qk_norm_width="all"), "qk_norm_width='all' needs qk_norm=True"),
+        (dict(qk_norm=True, qk_norm_width="both"), "qk_norm_width='both'"),
+        (dict(norm_position="around"), "norm_position='around' is not one of 'pre', 'post', 'sandwich', 'output'"),
+        (dict(zero_centred_norm=True), "zero_centred_norm=True is for norm='rmsnorm'"),
+        (dict(zero_centred_norm=1, norm="rmsnorm"), "zero_centred_norm=1 is neither True nor False"),
+        (dict(qkv_bias="yes"), "qkv_bias='yes'"),
         (dict(positions="rope", rope_scaling={"kind": "ntk"}), r"rope_scaling=\{'kind': 'ntk'\}: give a RopeScaling"),
         (
             dict(rope_scaling=RopeScaling(kind="ntk", factor=2, original_max_seq_len=8)),

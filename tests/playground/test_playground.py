@@ -389,6 +389,15 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
         export_model(torch.nn.Linear(2, 2), tokenizer, path)
     with pytest.raises(PageError, match="conv_width=4: a page has no short convolutions"):
         export_model(DecoderLM(config.replace(conv_width=4)), tokenizer, path)
+    for choice, what in {
+        "zero_centred_norm": True, "rotary_fraction": 0.7, "nope_layers": (0,), "attention_cap": 5.0, "logit_cap": 5.0,
+        "qk_norm_width": "all", "norm_position": "sandwich", "qkv_bias": True,
+    }.items():  # fmt: skip
+        with pytest.raises(PageError, match=re.escape(f"{choice}={what!r}: a page has")):
+            export_model(DecoderLM(config.replace(**{choice: what})), tokenizer, path)
+    windows = config.replace(sliding_window=4, full_layers=(0,), n_layers=2, window_rope_theta=10.0)
+    with pytest.raises(PageError, match=r"full_layers=\(0,\): a page has no layers of different kinds"):
+        export_model(DecoderLM(windows), tokenizer, path)
     with pytest.raises(PageError, match="Encoder cannot be exported"):
         export_model(Encoder(config), tokenizer, path)
     model.extra = torch.nn.Linear(2, 2)

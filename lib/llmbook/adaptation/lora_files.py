@@ -29,9 +29,15 @@ def lora_state_dict(model: nn.Module) -> dict[str, Tensor]:
 
 
 def lora_config(model: nn.Module) -> dict:
-    """The arguments with which ``add_lora`` makes the same layers on a plain model."""
+    """The arguments with which ``add_lora`` makes the same layers on a plain model.
+
+    Raises ValueError if the model has no LoRA, or layers that were not made alike.
+    """
     layers = lora_layers(model)
     first = next(iter(layers.values()))
+    for name, layer in layers.items():
+        if (layer.r, layer.lora_alpha, layer.dropout.p) != (first.r, first.lora_alpha, first.dropout.p):
+            raise ValueError(f"{name} has another r, lora_alpha or lora_dropout than the first layer: use save_peft")
     return {
         "r": first.r,
         "lora_alpha": first.lora_alpha,

@@ -126,8 +126,8 @@ def check_prefix(config: TransformerConfig, n_tokens: int) -> TransformerConfig:
     """The configuration as it looks behind a prefix: ``n_tokens`` positions shorter.
 
     Raises:
-        ValueError: no room is left, a sliding window would let the prefix fall out of sight, or short convolutions
-            would have nothing to read in its place.
+        ValueError: no room is left, a sliding window would let the prefix fall out of sight, or short convolutions and
+            other mixers would have nothing to read in its place.
     """
     if not 1 <= n_tokens < config.max_seq_len:
         raise ValueError(f"n_tokens={n_tokens}: must lie between 1 and max_seq_len - 1 = {config.max_seq_len - 1}")
@@ -135,6 +135,8 @@ def check_prefix(config: TransformerConfig, n_tokens: int) -> TransformerConfig:
         raise ValueError(f"sliding_window={config.sliding_window}: later tokens would not see the prefix; use LoRA")
     if config.conv_width is not None:
         raise ValueError(f"conv_width={config.conv_width}: a prefix is no token that could be looked back on; use LoRA")
+    if any(config.mixers):
+        raise ValueError(f"mixers={config.mixers}: a prefix is keys and values, which only attention reads; use LoRA")
     return config.replace(max_seq_len=config.max_seq_len - n_tokens)
 
 

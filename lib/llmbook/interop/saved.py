@@ -197,12 +197,17 @@ def _read_config(path: Path) -> dict[str, Any]:
     return values
 
 
-def _is_ours(folder: Path) -> bool:
+def is_saved_model(folder: str | os.PathLike[str]) -> bool:
+    """Whether ``save_model`` has written this folder's settings."""
     try:
-        _read_config(folder / CONFIG)
+        _read_config(Path(folder) / CONFIG)
     except (OSError, ValueError):
         return False
-    return {path.name for path in folder.iterdir()} <= {WEIGHTS, CONFIG, TOKENIZER}
+    return True
+
+
+def _is_ours(folder: Path) -> bool:
+    return is_saved_model(folder) and {path.name for path in folder.iterdir()} <= {WEIGHTS, CONFIG, TOKENIZER}
 
 
 def _check_vocabulary(config: TransformerConfig, tokenizer: Tokenizer, folder: Path) -> None:

@@ -114,8 +114,15 @@ def contributions(model: nn.Module, input_ids: Int[Tensor, "B T"], **inputs) -> 
     """Length of what head h adds to position i from position j, in every layer: a_ij ‖v_j W^O_h‖.
 
     Divide by the sum over the last axis for shares. ``inputs`` are other arguments of the model.
+
+    Raises ValueError where a norm behind attention changes those lengths.
     """
     prefix, backbone = trunk(model)
+    if backbone.config.norm_position in ("sandwich", "output"):
+        raise ValueError(
+            f"norm_position={backbone.config.norm_position!r} normalises what all heads add together: the share of one "
+            "has no length of its own"
+        )
     names = [f"{prefix}blocks.{i}.attention.v_proj" for i in range(len(backbone.blocks))]
     with evaluating(model):
         with capture(model, names) as values:

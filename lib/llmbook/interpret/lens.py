@@ -77,11 +77,17 @@ def logit_attribution(
         against: another token, whose logit is subtracted; what speaks for all tokens alike then cancels.
 
     Raises:
-        ValueError: the blocks are post-norm, so that the last stream is not a sum; a projection has been adapted or
-            quantised.
+        ValueError: parts are normalised after they have been computed, or the logit is bounded, so that it is no sum of
+            what they say; a projection has been adapted or quantised.
     """
-    if model.config.norm_position != "pre":
+    if model.config.norm_position == "post":
         raise ValueError("in a post-norm model every block normalises the stream: it is not a sum of parts")
+    if model.config.norm_position != "pre":
+        raise ValueError(
+            f"norm_position={model.config.norm_position!r} normalises what heads say together: it is no sum over heads"
+        )
+    if model.config.logit_cap is not None:
+        raise ValueError(f"logit_cap={model.config.logit_cap} bends every logit: it is not a sum of parts")
     names = ["backbone.embeddings", "backbone.blocks.*.attention", "backbone.blocks.*.feed_forward"]
     with evaluating(model):
         with capture(model, [*names, "backbone.blocks.*.attention.o_proj.input"]) as states:
@@ -117,11 +123,12 @@ def _linear_norm(norm: nn.Module, stream: Float[Tensor, "B C"]):
     """The norm as it acts at ``stream``: a linear function of its parts, and what is added to their sum."""
     centred = isinstance(norm, nn.LayerNorm)
     middle = stream - stream.mean(-1, keepdim=True) if centred else stream
+    gain = getattr(norm, "gain", norm.weight)
     scale = torch.rsqrt(middle.square().mean(-1, keepdim=True) + norm.eps)  # [B, 1]
 
     def share(part: Tensor) -> Tensor:
         part = part - part.mean(-1, keepdim=True) if centred else part
-        return part * scale * norm.weight
+        return part * scale * gain
 
     bias = getattr(norm, "bias", None)
     return share, torch.zeros_like(stream) if bias is None else bias.expand_as(stream)

@@ -6,11 +6,14 @@ from llmbook.model.baselines import LSTMLM, BengioLM, ConvLM, NGramLM
 from llmbook.model.cache import Cache, KVCache, LayerCache
 from llmbook.model.config import TransformerConfig
 from llmbook.model.encoder_decoder import EncoderDecoderLM
+from llmbook.model.experts import ExpertFeedForward, Experts
 from llmbook.model.heads import MaskedLM, SequenceClassifier, TokenClassifier, pool
 from llmbook.model.kernels import use_kernels
 from llmbook.model.layers import Block, FeedForward
 from llmbook.model.linear import Linear
+from llmbook.model.linear_attention import LinearAttention, linear_attention
 from llmbook.model.masks import causal_mask, padding_mask, prefix_mask, relative_positions, sliding_window_mask
+from llmbook.model.mixers import LinearMixer
 from llmbook.model.modes import evaluating
 from llmbook.model.multi_head import MultiHeadAttention
 from llmbook.model.page_pool import OutOfPages, PagedSequence, PagePool, PoolUse
@@ -38,11 +41,15 @@ __all__ = [
     "DecoderLM",
     "Encoder",
     "EncoderDecoderLM",
+    "ExpertFeedForward",
+    "Experts",
     "FeedForward",
     "KVCache",
     "LayerCache",
     "LearnedPositions",
     "Linear",
+    "LinearAttention",
+    "LinearMixer",
     "MaskedLM",
     "MultiHeadAttention",
     "NGramLM",
@@ -65,6 +72,7 @@ __all__ = [
     "attend",
     "causal_mask",
     "evaluating",
+    "linear_attention",
     "padding_mask",
     "pool",
     "prefix_mask",

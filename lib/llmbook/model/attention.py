@@ -33,6 +33,7 @@ def eager_attention(
     fully_masked: Bool[Tensor, "..."] | None,
     bias: Float[Tensor, "..."] | None,
     scale: float,
+    cap: float | None,
     dropout: float,
 ) -> tuple[Float[Tensor, "B H T Dv"], Float[Tensor, "B H T S"]]:
     """The formula; also returns the weights, before dropout.
@@ -40,7 +41,7 @@ def eager_attention(
     ``allowed`` [T, S] is True where a query may attend, ``fully_masked`` [T, 1] where it may
     nowhere. These two and ``bias`` may have leading axes for batch and heads.
     """
-    scores = (q * scale) @ k.transpose(-2, -1)  # [B, H, T, S]
+    scores = capped((q * scale) @ k.transpose(-2, -1), cap)  # [B, H, T, S]
     if bias is not None:
         scores = scores + bias
     if allowed is not None:
@@ -97,6 +98,7 @@ def attend(
     bias: Float[Tensor, "..."] | None = None,
     causal: bool = False,
     scale: float | None = None,
+    cap: float | None = None,
     dropout: float = 0.0,
     backend: Backend = "sdpa",
     need_weights: bool = False,
@@ -109,6 +111,8 @@ def attend(
         bias: added to the scores; broadcasts to [B, H, T, S].
         causal: also forbid the future, the T queries being the last of the S positions.
         scale: multiplies the scores; 1/sqrt(D) unless given.
+        cap: bounds the scaled scores, before the bias, as ``capped`` does. The fused kernels cannot: the formula is
+            computed in their place.
         dropout: probability with which a weight is dropped (training only: the caller passes 0 otherwise).
         backend: "sdpa" (fused) or "eager" (the formula).
         need_weights: also return the weights [B, H, T, S], before dropout; eager only.
@@ -128,14 +132,19 @@ def attend(
     if mask is not None and mask.dtype != torch.bool:
         raise ValueError(f"mask holds {mask.dtype}: give True where a query may attend to a key, such as mask == 1")
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    if backend == "sdpa":
+    if backend == "sdpa" and cap is None:
         return sdpa_attention(q, k, v, mask=mask, bias=bias, causal=causal, scale=scale, dropout=dropout), None
     k, v = _for_each_head(q.shape[1], k, v)
     allowed, fully_masked = _who_reads_what(q, k, mask, causal)
     mixed, weights = eager_attention(
-        q, k, v, allowed=allowed, fully_masked=fully_masked, bias=bias, scale=scale, dropout=dropout
+        q, k, v, allowed=allowed, fully_masked=fully_masked, bias=bias, scale=scale, cap=cap, dropout=dropout
     )
     return mixed, (weights if need_weights else None)
+
+
+def capped(x: Float[Tensor, "*P N"], cap: float | None) -> Float[Tensor, "*P N"]:
+    """Every number of ``x`` pressed between -cap and cap by cap · tanh(x / cap) (https://arxiv.org/abs/2408.00118)."""
+    return x if cap is None else cap * (x / cap).tanh()
 
 
 def _for_each_head(n_heads: int, k, v) -> tuple[Float[Tensor, "B H S D"], Float[Tensor, "B H S Dv"]]:

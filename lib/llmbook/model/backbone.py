@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from llmbook.model.attention import capped
 from llmbook.model.cache import Cache
 from llmbook.model.config import TransformerConfig
 from llmbook.model.counted import Counted
@@ -50,10 +51,10 @@ class Output:
 
 
 class Backbone(Counted):
-    """Embeddings, L blocks and (pre-norm only) a last norm; ``causal`` says whether the future is hidden.
+    """Embeddings, L blocks and, unless they are post-norm, a last norm; ``causal`` says whether the future is hidden.
 
-    Raises ValueError for ``n_decoder_layers``, and for a sliding window or short convolutions where the future is not
-    hidden.
+    Raises ValueError for ``n_decoder_layers``, and for a sliding window, short convolutions or mixers where the
+    future is not hidden.
     """
 
     def __init__(self, config: TransformerConfig, *, causal: bool, cross_attention: bool = False):
@@ -70,15 +71,16 @@ class Backbone(Counted):
             raise ValueError(
                 f"conv_width={config.conv_width}: short convolutions look back only; an encoder takes conv_width=None"
             )
+        if any(config.mixers) and not causal:
+            raise ValueError(f"mixers={config.mixers} read in order: they need a causal model, not an encoder")
         self.config, self.causal = config, causal
         self.embeddings = Embeddings(config)
-        self.blocks = nn.ModuleList(Block(config, cross_attention=cross_attention) for _ in range(config.n_layers))
-        self.final_norm = make_norm(config) if config.norm_position == "pre" else nn.Identity()
-        self.position_bias = make_position_bias(config, causal=causal)
-        rope = config.positions == "rope"
-        self.rotary = (
-            Rotary(d_head=config.d_head, base=config.rope_theta, scaling=config.rope_scaling) if rope else None
+        self.blocks = nn.ModuleList(
+            Block(config, layer=i, cross_attention=cross_attention) for i in range(config.n_layers)
         )
+        self.final_norm = nn.Identity() if config.norm_position == "post" else make_norm(config)
+        self.position_bias = make_position_bias(config, causal=causal)
+        self.rotary, self.window_rotary = make_rotary(config)
         initialise(self, config)
 
     def forward(
@@ -116,7 +118,7 @@ class Backbone(Counted):
                 entry of ``input_ids`` is no token (a GPU stops with an error of its own),
                 not exactly one of ``input_ids`` and ``inputs_embeds`` is given, ``input_ids`` without an axis for the
                 batch, ``memory_mask`` without ``memory``, a cache to an encoder, or ``mask`` to a model with short
-                convolutions, which it would not hold back.
+                convolutions or mixers, which it would not hold back.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds, not both and not neither")
@@ -126,10 +128,11 @@ class Backbone(Counted):
             raise ValueError("memory_mask was given without the memory [B, M, C] it describes")
         if cache is not None and not self.causal:
             raise ValueError("a cache holds what came before, but an encoder also reads what comes after: use none")
-        if mask is not None and self.config.conv_width is not None:
+        if mask is not None and self._reads_in_order:
+            beside = "conv_width" if self.config.conv_width is not None else "mixers"
             raise ValueError(
-                f"mask says who may read whom, but with conv_width={self.config.conv_width} each position also reads "
-                "those just before it: make the model with conv_width=None"
+                f"mask says who may read whom, but with {beside}={getattr(self.config, beside)} each position also "
+                f"reads what stands before it: make the model without {beside}"
             )
         given = input_ids if inputs_embeds is None else inputs_embeds
         if inputs_embeds is None and given.ndim < 2:
@@ -144,20 +147,27 @@ class Backbone(Counted):
         k_len = q_len if cache is None else cache.n_keys(q_len)
         positions = self._positions(given, attention_mask, n_past)  # [B, T]
         x = self.embeddings(input_ids, positions, segment_ids=segment_ids, inputs_embeds=inputs_embeds)  # [B, T, C]
-        shared = dict(
-            mask=self._may_attend(attention_mask, mask, q_len, k_len, x.device),
-            bias=None if self.position_bias is None else self.position_bias(q_len, k_len),
+        full = dict(
+            mask=self._may_attend(attention_mask, mask, k_len),
             angles=None if self.rotary is None else self.rotary(positions),
+        )
+        near = dict(
+            mask=self._may_attend(attention_mask, self._window(mask, q_len, k_len, x.device), k_len),
+            angles=full["angles"] if self.window_rotary is None else self.window_rotary(positions),
+        )
+        shared = dict(
+            bias=None if self.position_bias is None else self.position_bias(q_len, k_len),
             causal=self.causal and mask is None,
             memory=memory,
             memory_mask=None if memory_mask is None else padding_mask(memory_mask),
             need_weights=need_weights,
         )
-        if self.config.conv_width is not None and attention_mask is not None:
+        if self._reads_in_order and attention_mask is not None:
             shared["real"] = attention_mask[:, -q_len:] != 0  # [B, T]
         hidden, attentions, cross_attentions = [x], [], []  # the stream is kept only where it was asked for
         for i, block in enumerate(self.blocks):
-            x, weights, cross_weights = block(x, cache=None if cache is None else cache.layer(i), **shared)
+            own = near if block.has_window else full
+            x, weights, cross_weights = block(x, cache=None if cache is None else cache.layer(i), **own, **shared)
             if need_hidden:
                 hidden.append(x)
             attentions.append(weights)
@@ -171,11 +181,20 @@ class Backbone(Counted):
             cross_attentions=tuple(cross_attentions) if need_weights and memory is not None else None,
         )
 
-    def _may_attend(self, attention_mask, mask, q_len: int, k_len: int, device) -> Bool[Tensor, "..."] | None:
-        """Who may read whom, beyond the causal rule that ``attend`` adds itself; None for everyone."""
+    @property
+    def _reads_in_order(self) -> bool:
+        """Whether parts other than attention read earlier positions, past every mask."""
+        return self.config.conv_width is not None or any(self.config.mixers)
+
+    def _window(self, mask, q_len: int, k_len: int, device) -> Bool[Tensor, "..."] | None:
+        """The mask of layers with a window, where it hides anything and no other mask was given."""
         window = self.config.sliding_window
-        if mask is None and window is not None and k_len > window:
-            mask = sliding_window_mask(q_len, k_len, window=window, device=device)
+        if mask is not None or window is None or k_len <= window:
+            return mask
+        return sliding_window_mask(q_len, k_len, window=window, device=device)
+
+    def _may_attend(self, attention_mask, mask, k_len: int) -> Bool[Tensor, "..."] | None:
+        """Who may read whom, beyond the causal rule that ``attend`` adds itself; None for everyone."""
         if attention_mask is None:
             return mask
         real = padding_mask(attention_mask[:, -k_len:])  # [B, 1, 1, S]
@@ -200,6 +219,15 @@ class Backbone(Counted):
         return (attention_mask.long().cumsum(1) - 1).clamp(min=0)[:, n_past:]
 
 
+def make_rotary(config: TransformerConfig) -> tuple[Rotary | None, Rotary | None]:
+    """The rotary positions of the model and, where they are others, those of layers with a window."""
+    if config.positions != "rope":
+        return None, None
+    rotary = Rotary(d_head=config.d_rotary, base=config.rope_theta, scaling=config.rope_scaling)
+    base = config.window_rope_theta
+    return rotary, None if base is None else Rotary(d_head=config.d_rotary, base=base)
+
+
 def vocab_projection(config: TransformerConfig, tokens: nn.Embedding) -> Linear:
     """From the stream to a logit for every token; with ``tie_embeddings`` through the token table itself
     (https://arxiv.org/abs/1608.05859)."""
@@ -211,10 +239,11 @@ def vocab_projection(config: TransformerConfig, tokens: nn.Embedding) -> Linear:
 
 
 def vocab_logits(model: nn.Module, x: Float[Tensor, "*P C"]) -> Float[Tensor, "*P V"]:
-    """How every model here reads its last states out: ``lm_head``, behind ``logit_scale`` where that is not 1.
+    """How every model here reads its last states out: ``lm_head``, behind ``logit_scale`` where that is not 1, and
+    bounded by ``logit_cap`` where there is one.
 
     A function of the model and not a layer of its own kind: ``lm_head`` may be replaced, by a quantised one or one
     that is adapted, and the scale must outlive that.
     """
     scale = model.config.logit_scale
-    return model.lm_head(x if scale == 1 else x * scale)
+    return capped(model.lm_head(x if scale == 1 else x * scale), model.config.logit_cap)

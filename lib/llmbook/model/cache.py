@@ -23,8 +23,8 @@ KeysValues = tuple[Float[Tensor, "B Hk S D"], Float[Tensor, "B Hk S D"]]
 class LayerCache(Protocol):
     """One layer's share of a cache.
 
-    Two more methods are asked for only by models that need them: ``remember`` for cross-attention and ``look_back``
-    for short convolutions. ``FullLayerCache`` has both.
+    Three more things are asked for only by models that need them: ``remember`` for cross-attention, ``look_back`` for
+    short convolutions, ``recall`` and ``keep`` for mixers with a state. ``FullLayerCache`` has all.
     """
 
     def append(self, k: Tensor, v: Tensor) -> KeysValues:
@@ -94,8 +94,11 @@ class KVCache:
     that reads an encoder's output, ``memories`` keeps that output's keys and values, computed at the first step; empty
     the cache with ``crop(0)`` before it reads another. For one with short convolutions over K positions, ``inputs``
     keeps, for each layer, what both of a block have read, [B, K - 1 + max_len, C] behind K - 1 zeros (all of it, not
-    the last few, so that ``crop`` can go back). No two layers share a tensor: only then does a compiled model write
-    in place. Raises ValueError for the configuration of an encoder–decoder's two stacks.
+    the last few, so that ``crop`` can go back). For one with other mixers, ``states`` keeps what each has made of all
+    that was read, which cannot be cropped, and their layers take no room for keys. No two layers share a tensor: only
+    then does a compiled model write in place.
+
+    Raises ValueError for the configuration of an encoder–decoder's two stacks.
     """
 
     def __init__(
@@ -118,10 +121,12 @@ class KVCache:
             return torch.zeros(shape, device=device, dtype=dtype)
 
         layers = range(config.n_layers)
-        self.keys = [zeros(batch_size, config.n_kv_heads, self.max_len, config.d_head) for _ in layers]
+        rows = [self.max_len if config.mixer(i) is None else 0 for i in layers]
+        self.keys = [zeros(batch_size, config.n_kv_heads, n, config.d_head) for n in rows]
         self.values = [torch.zeros_like(k) for k in self.keys]
         self.length = 0
         self.memories: list[KeysValues | None] = [None for _ in layers]
+        self.states: list[dict[str, Tensor]] = [{} for _ in layers]
         n_before, width = (0, 0) if config.conv_width is None else (config.conv_width - 1, config.d_model)
         self.inputs = [[zeros(batch_size, n_before + self.max_len, width) for _ in range(2)] for _ in layers]
 
@@ -137,10 +142,17 @@ class KVCache:
     def crop(self, length: int) -> None:
         """Forget all but the first ``length`` positions; with none left, also the encoder's output that they read.
 
-        Raises ValueError if there are fewer.
+        Raises ValueError if there are fewer, and where a mixer's state holds them all in one.
         """
         if not 0 <= length <= self.length:
             raise ValueError(f"the cache holds {self.length} positions: it cannot be cropped to {length}")
+        if any(self.states) and 0 < length < self.length:
+            raise ValueError(
+                f"the state of a mixer holds {self.length} positions as one: it can be cropped to 0, not to {length}; "
+                "decode this model without speculation"
+            )
+        if length == 0:
+            self.states = [{} for _ in self.states]
         self.length = length  # what lies behind will be overwritten
         if length == 0:
             self.memories = [None] * len(self.memories)
@@ -151,21 +163,25 @@ class KVCache:
         for new, old in zip(self.tensors(), other.tensors(), strict=True):
             n = self.length + new.shape[-2] - self.max_len  # K - 1 more of what a convolution reads
             new[..., :n, :] = old[..., :n, :]
+        batch = self.keys[0].shape[0]
+        self.states = [{k: s.expand(batch, *s.shape[1:]).clone() for k, s in state.items()} for state in other.states]
 
     def reorder(self, rows: Int[Tensor, "B_new"]) -> None:
         """Row i becomes what row ``rows[i]`` was; rows may be repeated or left out, and their number may change."""
         self.keys, self.values = [k[rows] for k in self.keys], [v[rows] for v in self.values]
         self.inputs = [[read[rows] for read in both] for both in self.inputs]
+        self.states = [{name: state[rows] for name, state in kept.items()} for kept in self.states]
         self.memories = [m if m is None else (m[0][rows], m[1][rows]) for m in self.memories]
 
     def tensors(self) -> list[Tensor]:
-        """All that is written from step to step, positions on the last axis but one."""
+        """All that is written from step to step, positions on the last axis but one; states are not among them."""
         return [*self.keys, *self.values, *(read for both in self.inputs for read in both)]
 
     @property
     def n_bytes(self) -> int:
         remembered = sum(k.nbytes + v.nbytes for k, v in filter(None, self.memories))
-        return sum(tensor.nbytes for tensor in self.tensors()) + remembered
+        states = sum(state.nbytes for kept in self.states for state in kept.values())
+        return sum(tensor.nbytes for tensor in self.tensors()) + remembered + states
 
 
 class FullLayerCache:
@@ -195,6 +211,22 @@ class FullLayerCache:
         n_before = inputs.shape[1] - self.cache.max_len
         inputs.narrow(1, start + n_before, end - start).copy_(x)
         return inputs.narrow(1, start, n_before + end - start)
+
+    def recall(self, name: str) -> Tensor | None:
+        """A mixer's state after all it has read; None before the first token."""
+        return of_layer(self.cache.states, self.index).get(name)
+
+    def keep(self, name: str, state: Tensor) -> None:
+        """Let ``state`` [B, …] be that of this layer.
+
+        Raises ValueError for another batch than the cache's, RuntimeError for a state that carries a gradient.
+        """
+        batch = self.cache.keys[self.index].shape[0]
+        if state.shape[0] != batch:
+            raise ValueError(f"a cache made for a batch of {batch} cannot take a batch of {state.shape[0]}")
+        if state.requires_grad:
+            raise RuntimeError("a cache does not carry gradients: run the model under torch.no_grad()")
+        self.cache.states[self.index][name] = state
 
     def _fits(self, new: Tensor, n_tokens: int, memory: Tensor) -> tuple[int, int]:
         """Where the next ``n_tokens`` positions begin and end.

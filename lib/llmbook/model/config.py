@@ -7,15 +7,18 @@ Dropout is 0 in all of them but ``vaswani``: GPT-2, BERT and T5 were trained wit
 """
 
 import json
-import math
 from dataclasses import InitVar, asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from llmbook.model import config_checks, mixers
+from llmbook.model.experts import Experts
+from llmbook.model.mixers import Mixer
 from llmbook.model.rotary import RopeScaling
 
 Positions = Literal["none", "sinusoidal", "learned", "t5", "alibi", "rope"]
 Norm = Literal["layernorm", "rmsnorm"]
-NormPosition = Literal["pre", "post"]
+NormPosition = Literal["pre", "post", "sandwich", "output"]
+QkNormWidth = Literal["head", "all"]
 Activation = Literal["relu", "gelu", "gelu_tanh", "relu2", "swiglu", "geglu", "geglu_tanh"]
 Backend = Literal["sdpa", "eager"]
 
@@ -30,17 +33,23 @@ class TransformerConfig:
     queries, 1 is multi-query), ``d_head = d_model / n_heads``, ``d_ff = 4 d_model`` (gated: 8/3 of it, rounded up to
     a multiple of 32, which keeps the parameter count). ``max_seq_len`` is a hard limit for learned positions and
     the length the model is meant for under every other scheme. ``sliding_window`` limits how far a causal model reads:
-    itself and the ``sliding_window - 1`` positions before it (https://arxiv.org/abs/2310.06825). ``attention_scale``
-    multiplies the scores, 1/sqrt(d_head) unless given. ``scale_embeddings`` multiplies token vectors by sqrt(d_model),
+    itself and the ``sliding_window - 1`` positions before it (https://arxiv.org/abs/2310.06825); layers named in
+    ``full_layers``, counted from 0, read everything all the same. Rotary positions turn the first ``rotary_fraction``
+    of each head, in all layers but ``nope_layers`` (https://arxiv.org/abs/2501.18795); layers with a window take
+    ``window_rope_theta`` as their base, unscaled, where it is given. ``attention_scale`` multiplies the scores,
+    1/sqrt(d_head) unless given. ``attention_cap`` and ``logit_cap`` bound scores and logits by c · tanh(x / c)
+    (https://arxiv.org/abs/2408.00118). ``scale_embeddings`` multiplies token vectors by sqrt(d_model),
     so that positions added to them weigh less; ``logit_scale`` multiplies what enters the output projection (``None``:
-    1/sqrt(d_model)).
-    ``conv_width`` gives a causal model short convolutions over that many positions in front of attention and of the
-    feed-forward net (``short_conv.py``; None for none).
-    ``zero_init`` starts both projections into the residual stream at 0, so that every block begins as the identity.
+    1/sqrt(d_model)). ``layers.py`` draws the places of norms. ``qk_norm`` normalises queries and keys, each head by
+    itself or, with ``qk_norm_width="all"``, all heads together. With ``zero_centred_norm`` an RMSNorm multiplies by
+    1 + its weight. ``bias`` is for every linear layer and LayerNorm of a block; ``qkv_bias`` is for queries, keys and
+    values, where it differs. ``mixers`` stand in the place of attention, in turn from the first layer on, None for
+    attention (``mixers.py``; rotary positions, biases and windows are attention's); ``experts`` gives every
+    feed-forward net several (``experts.py``). ``conv_width`` gives a causal model short convolutions over that many
+    positions in front of attention and of the feed-forward net (``short_conv.py``; None for none). ``zero_init`` starts
+    both projections into the residual stream at 0, so that every block begins as the identity.
     ``n_decoder_layers`` is the depth of the second stack of an encoder–decoder (None: as deep as the first).
-
-    Raises:
-        ValueError: a size or choice is impossible; the message names it and what would be possible.
+    Raises ValueError for a size or choice that is impossible; the message names it and what would be possible.
     """
 
     vocab_size: int
@@ -55,21 +64,32 @@ class TransformerConfig:
     positions: Positions = "learned"
     rope_theta: float = 10_000.0
     rope_scaling: RopeScaling | None = None
+    rotary_fraction: float = 1.0
+    nope_layers: tuple[int, ...] = ()
     t5_buckets: int = 32
     t5_max_distance: int = 128
     sliding_window: int | None = None
+    full_layers: tuple[int, ...] = ()
+    window_rope_theta: float | None = None
     attention_scale: float | None = None
+    attention_cap: float | None = None
     norm: Norm = "layernorm"
     norm_position: NormPosition = "pre"
     norm_eps: float = 1e-5
+    zero_centred_norm: bool = False
     embedding_norm: bool = False
     qk_norm: bool = False
+    qk_norm_width: QkNormWidth = "head"
     feed_forward: Activation = "gelu"
+    mixers: tuple[Mixer | None, ...] = ()
+    experts: Experts | None = None
     conv_width: int | None = None
     bias: bool = True
+    qkv_bias: bool | None = None
     tie_embeddings: bool = True
     scale_embeddings: bool = False
     logit_scale: float | None = 1.0
+    logit_cap: float | None = None
     n_segments: int = 0
     dropout: float = 0.0
     init_std: float = 0.02
@@ -78,8 +98,13 @@ class TransformerConfig:
     _derived: InitVar[tuple[str, ...]] = ()  # which sizes were; not to be given (``dataclasses.replace`` hands it on)
 
     def __post_init__(self, _derived: tuple[str, ...]):
-        for name in ("vocab_size", "max_seq_len", "d_model", "n_layers", "n_heads", "t5_buckets", "t5_max_distance"):
-            _at_least_one(self, name)
+        for name in ("full_layers", "nope_layers"):
+            if isinstance(getattr(self, name), list):  # JSON has lists alone
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        if isinstance(self.mixers, list):
+            object.__setattr__(self, "mixers", tuple(map(mixers.from_dict, self.mixers)))
+        for name in config_checks.SIZES:
+            config_checks.at_least_one(self, name)
         for name, value in self._derivable().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -89,42 +114,8 @@ class TransformerConfig:
                     f"{name}={getattr(self, name)} was derived from the old sizes: use config.replace(...), which "
                     "derives it again, not dataclasses.replace"
                 )
-        if self.d_head is None:
-            raise ValueError(
-                f"d_model={self.d_model} is not divisible by n_heads={self.n_heads}; change one or give d_head"
-            )
         object.__setattr__(self, "_derived", _derived)
-        for name in ("n_kv_heads", "d_head", "d_ff"):
-            _at_least_one(self, name)
-        for name in ("n_decoder_layers", "sliding_window", "conv_width"):
-            if getattr(self, name) is not None:
-                _at_least_one(self, name)
-        if self.n_heads % self.n_kv_heads:
-            raise ValueError(f"n_heads={self.n_heads} is not a multiple of n_kv_heads={self.n_kv_heads}")
-        for name, choices in _CHOICES.items():
-            _one_of(name, getattr(self, name), choices)
-        if self.positions == "rope" and self.d_head % 2:
-            raise ValueError(f"rotary positions turn pairs of numbers: d_head={self.d_head} must be even")
-        if self.positions == "sinusoidal" and self.d_model % 2:
-            raise ValueError(f"sinusoidal positions come in pairs: d_model={self.d_model} must be even")
-        if not isinstance(self.rope_scaling, RopeScaling | None):
-            raise ValueError(f"rope_scaling={self.rope_scaling!r}: give a RopeScaling(kind=…, factor=…, …)")
-        if self.rope_scaling is not None and self.positions != "rope":
-            raise ValueError(f"rope_scaling needs positions='rope', not {self.positions!r}")
-        if self.positions == "t5" and not 4 <= self.t5_buckets <= self.t5_max_distance:
-            raise ValueError(
-                f"t5_buckets={self.t5_buckets} must lie between 4 and t5_max_distance={self.t5_max_distance}: half of "
-                "them hold one distance each"
-            )
-        for name in ("rope_theta", "norm_eps", "init_std", "logit_scale", "attention_scale"):
-            value = getattr(self, name)
-            is_number = isinstance(value, int | float) and 0 < value < math.inf
-            if not is_number and not (value is None and name == "attention_scale"):
-                raise ValueError(f"{name}={value!r} must be positive and finite")
-        if not isinstance(self.n_segments, int) or self.n_segments < 0:
-            raise ValueError(f"n_segments={self.n_segments!r} must be 0, for none, or a whole number above")
-        if not (isinstance(self.dropout, int | float) and 0 <= self.dropout < 1):
-            raise ValueError(f"dropout={self.dropout!r} is not a probability below 1")
+        config_checks.check(self, _CHOICES)
 
     @classmethod
     def vaswani(cls, **overrides: Any) -> "TransformerConfig":
@@ -198,10 +189,29 @@ class TransformerConfig:
         """What the sizes that may be left at None are then (a ``d_head`` that cannot be whole: None)."""
         d_ff = -(-8 * self.d_model // (3 * 32)) * 32 if self.feed_forward in GATED else 4 * self.d_model
         d_head = None if self.d_model % self.n_heads else self.d_model // self.n_heads
-        return {"n_kv_heads": self.n_heads, "d_head": d_head, "d_ff": d_ff, "logit_scale": self.d_model**-0.5}
+        return {
+            "n_kv_heads": self.n_heads,
+            "d_head": d_head,
+            "d_ff": d_ff,
+            "logit_scale": self.d_model**-0.5,
+            "qkv_bias": self.bias,
+        }
+
+    @property
+    def d_rotary(self) -> int:
+        """How many numbers of each head rotary positions turn."""
+        return int(self.d_head * self.rotary_fraction)
+
+    def has_window(self, layer: int) -> bool:
+        """Whether this layer reads only the last ``sliding_window`` positions."""
+        return self.sliding_window is not None and layer not in self.full_layers
+
+    def mixer(self, layer: int) -> Mixer | None:
+        """What stands in this layer in the place of attention; None for attention itself."""
+        return self.mixers[layer % len(self.mixers)] if self.mixers else None
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"mixers": tuple(map(mixers.to_dict, self.mixers))}
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2)
@@ -219,6 +229,9 @@ class TransformerConfig:
         values = dict(values)
         if isinstance(values.get("rope_scaling"), dict):
             values["rope_scaling"] = RopeScaling(**values["rope_scaling"])
+        if isinstance(values.get("experts"), dict):
+            values["experts"] = Experts(**values["experts"])
+        values["mixers"] = list(values.get("mixers", ()))  # which makes values of them
         config = cls(**values)
         derived = [name for name, value in config._derivable().items() if getattr(config, name) == value]
         return config.replace(**dict.fromkeys(derived))
@@ -232,17 +245,7 @@ _CHOICES = {
     "positions": get_args(Positions),
     "norm": get_args(Norm),
     "norm_position": get_args(NormPosition),
+    "qk_norm_width": get_args(QkNormWidth),
     "feed_forward": get_args(Activation),
     "attention_backend": get_args(Backend),
 }
-
-
-def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}")
-
-
-def _at_least_one(config: Any, name: str) -> None:
-    value = getattr(config, name)
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}={value!r} must be a whole number of at least 1")

@@ -7,8 +7,15 @@ r"""The layer a Transformer repeats, and the parts of it that are not attention.
     x ──┬── norm ── feed-forward ─┐              x ──┬── feed-forward ─┐
         └─────────────────────────+── x              └─────────────────+── norm ── x
 
+    sandwich (Gemma 2 and 3)                     output (OLMo 2)
+
+    x ──┬── norm ── attention ── norm ──┐        x ──┬── attention ── norm ──┐
+        └───────────────────────────────+── x        └───────────────────────+── x
+    and the same around the feed-forward net
+
 Pre-norm leaves an untouched path from input to output, which is why deep stacks train without a warm-up
-(https://arxiv.org/abs/2002.04745).
+(https://arxiv.org/abs/2002.04745). So do the two below it, which also bound what each part adds
+(https://arxiv.org/abs/2502.02732).
 """
 
 import torch.nn.functional as F
@@ -17,6 +24,7 @@ from torch import Tensor, nn
 
 from llmbook.model.cache import LayerCache
 from llmbook.model.config import GATED, TransformerConfig
+from llmbook.model.experts import ExpertFeedForward
 from llmbook.model.linear import Linear
 from llmbook.model.multi_head import MultiHeadAttention
 from llmbook.model.norms import make_norm
@@ -72,22 +80,29 @@ class Block(nn.Module):
     """Attention moves information between positions, the feed-forward net works on it; both add to the stream.
 
     With ``cross_attention`` a third part between the two reads another sequence, the encoder's, in the same way.
-    With ``conv_width`` a short convolution stands in front of the first and the last.
+    With ``conv_width`` a short convolution stands in front of the first and the last. ``layer``, the block's place in
+    the stack, says whether it has a window, whether it turns queries and keys, and whether another mixer of
+    ``config.mixers`` stands in the place of attention.
     """
 
-    def __init__(self, config: TransformerConfig, *, cross_attention: bool = False):
+    def __init__(self, config: TransformerConfig, *, layer: int = 0, cross_attention: bool = False):
         super().__init__()
-        self.pre_norm = config.norm_position == "pre"
-        self.attention_norm = make_norm(config)
+        self.norm_position = config.norm_position
+        self.has_window, self.rotates = config.has_window(layer), layer not in config.nope_layers
+        inner, outer = self.norm_position != "output", self.norm_position in ("sandwich", "output")
+        self.attention_norm = make_norm(config) if inner else nn.Identity()
         self.attention_conv = make_conv(config, place=0)
-        self.attention = make_attention(config)
-        self.cross_attention_norm = make_norm(config) if cross_attention else None
+        mixer = config.mixer(layer)
+        self.attention = make_attention(config) if mixer is None else mixer.make(config)
+        self.recurrent = mixer is not None
+        self.attention_output_norm = make_norm(config) if outer else nn.Identity()
+        self.cross_attention_norm = make_norm(config) if cross_attention and inner else nn.Identity()
         self.cross_attention = make_attention(config) if cross_attention else None
-        self.feed_forward_norm = make_norm(config)
+        self.cross_attention_output_norm = make_norm(config) if cross_attention and outer else nn.Identity()
+        self.feed_forward_norm = make_norm(config) if inner else nn.Identity()
         self.feed_forward_conv = make_conv(config, place=1)
-        self.feed_forward = FeedForward(
-            d_model=config.d_model, d_ff=config.d_ff, activation=config.feed_forward, bias=config.bias
-        )
+        self.feed_forward = make_feed_forward(config)
+        self.feed_forward_output_norm = make_norm(config) if outer else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -107,23 +122,32 @@ class Block(nn.Module):
         """One step of the residual stream.
 
         ``mask``, ``bias``, ``causal`` and ``angles`` go to self-attention, as ``MultiHeadAttention.forward`` has them;
-        ``memory`` and its mask are for cross-attention. ``real`` is False on padding, which the short convolutions must
-        not read (attention has a mask for it).
+        ``memory`` and its mask are for cross-attention. ``real`` is False on padding, which short convolutions and
+        other mixers must not read (attention has a mask for it).
 
         Returns the stream, the weights of self-attention and those of cross-attention, None where not asked for.
 
         Raises:
-            ValueError: ``memory`` without cross-attention to read it, or the other way round.
+            ValueError: ``memory`` without cross-attention to read it, or the other way round; or ``need_weights`` of a
+                mixer, which has none.
         """
         if (memory is None) != (self.cross_attention is None):
             raise ValueError(
                 "a block with cross-attention needs memory [B, M, C] to read, and only such a block can take it"
             )
         entering = self._enter(self.attention_norm, x, self.attention_conv, real=real, cache=cache)
-        read, weights = self.attention(
-            entering, mask=mask, bias=bias, causal=causal, angles=angles, cache=cache, need_weights=need_weights
-        )
-        x = self._leave(self.attention_norm, x + self.dropout(read))
+        angles = angles if self.rotates else None
+        if self.recurrent:
+            if need_weights:
+                raise ValueError(
+                    f"need_weights: {type(self.attention).__name__} has no weights; ask a model of attention"
+                )
+            read, weights = self.attention(entering, real=real, cache=cache), None
+        else:
+            read, weights = self.attention(
+                entering, mask=mask, bias=bias, causal=causal, angles=angles, cache=cache, need_weights=need_weights
+            )
+        x = self._leave(self.attention_norm, x + self.dropout(self.attention_output_norm(read)))
         cross_weights = None
         if self.cross_attention is not None:
             read, cross_weights = self.cross_attention(
@@ -133,19 +157,20 @@ class Block(nn.Module):
                 cache=cache,
                 need_weights=need_weights,
             )
-            x = self._leave(self.cross_attention_norm, x + self.dropout(read))
+            x = self._leave(self.cross_attention_norm, x + self.dropout(self.cross_attention_output_norm(read)))
         entering = self._enter(self.feed_forward_norm, x, self.feed_forward_conv, real=real, cache=cache)
-        worked = self.feed_forward(entering)
+        worked = self.feed_forward_output_norm(self.feed_forward(entering))
         return self._leave(self.feed_forward_norm, x + self.dropout(worked)), weights, cross_weights
 
     def _enter(self, norm: nn.Module, x: Tensor, conv: ShortConv | None = None, **around) -> Tensor:
-        """What a part reads: in a pre-norm block the normalised stream, each position with a little of those before."""
-        x = norm(x) if self.pre_norm else x
+        """What a part reads: the stream, normalised unless in a post-norm block, each position with a little of those
+        before."""
+        x = x if self.norm_position == "post" else norm(x)
         return x if conv is None else conv(x, **around)
 
     def _leave(self, norm: nn.Module, x: Tensor) -> Tensor:
         """The stream after a part has been added: normalised in a post-norm block."""
-        return x if self.pre_norm else norm(x)
+        return norm(x) if self.norm_position == "post" else x
 
 
 def make_attention(config: TransformerConfig) -> MultiHeadAttention:
@@ -156,12 +181,27 @@ def make_attention(config: TransformerConfig) -> MultiHeadAttention:
         n_kv_heads=config.n_kv_heads,
         d_head=config.d_head,
         bias=config.bias,
+        qkv_bias=config.qkv_bias,
         dropout=config.dropout,
         scale=config.attention_scale,
-        qk_norm=config.qk_norm,
+        cap=config.attention_cap,
+        qk_norm=config.qk_norm_width if config.qk_norm else None,
+        zero_centred_norm=config.zero_centred_norm,
         norm_eps=config.norm_eps,
         backend=config.attention_backend,
     )
+
+
+def make_feed_forward(config: TransformerConfig) -> FeedForward | ExpertFeedForward:
+    """The feed-forward net a configuration describes, or its experts behind their router."""
+
+    def one() -> FeedForward:
+        return FeedForward(d_model=config.d_model, d_ff=config.d_ff, activation=config.feed_forward, bias=config.bias)
+
+    if config.experts is None:
+        return one()
+    experts = [one() for _ in range(config.experts.n_experts)]
+    return ExpertFeedForward(experts, d_model=config.d_model, n_active=config.experts.n_active)
 
 
 def make_conv(config: TransformerConfig, *, place: int) -> ShortConv | None:

@@ -62,7 +62,7 @@ class PoolUse:
 class PagePool:
     """The memory of all sequences: keys and values of all layers, [L, n_pages, page_size, Hk, D].
 
-    Raises ValueError for less than one page, or one position a page.
+    Raises ValueError for less than one page, or one position a page, and for mixers, whose states have none.
     """
 
     def __init__(
@@ -76,6 +76,8 @@ class PagePool:
     ):
         if n_pages < 1 or page_size < 1:
             raise ValueError(f"n_pages={n_pages}, page_size={page_size}: a pool needs a page, and a page a position")
+        if any(config.mixers):
+            raise ValueError(f"mixers={config.mixers}: pages hold keys and values, and a mixer's state has no pages")
         self.n_pages, self.page_size = n_pages, page_size
         shape = (config.n_layers, n_pages, page_size, config.n_kv_heads, config.d_head)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)

@@ -3,8 +3,8 @@
 The third of three places where a position can enter attention. Each pair of numbers is a point in a plane;
 position p turns it by the angle p·θ_i. A query at m and a key at n then meet at the angle (m - n)·θ_i, so their
 score depends on the distance alone. Pairs are (i, i + D/2), the half-split layout of Hugging Face's Llama, not
-the neighbours (2i, 2i + 1) of the paper; the two differ by a fixed permutation of the weights. R = D/2 counts the
-pairs.
+the neighbours (2i, 2i + 1) of the paper; the two differ by a fixed permutation of the weights. R counts the pairs,
+D/2 of them unless only a part of each head is turned.
 """
 
 import math
@@ -119,7 +119,11 @@ class Rotary(nn.Module):
 def rotate(
     x: Float[Tensor, "B H T D"], cos: Float[Tensor, "#B 1 T R"], sin: Float[Tensor, "#B 1 T R"]
 ) -> Float[Tensor, "B H T D"]:
-    """Turn each pair (x_i, x_{i+D/2}) by its angle: (x cos - y sin, y cos + x sin)."""
-    a, b = x.chunk(2, dim=-1)
+    """Turn each pair (x_i, x_{i+R}) by its angle: (x cos - y sin, y cos + x sin). What lies beyond the 2 R numbers
+    that have an angle is left as it is."""
+    n_turned = 2 * cos.shape[-1]
+    turned, rest = x[..., :n_turned], x[..., n_turned:]
+    a, b = turned.chunk(2, dim=-1)
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    both = (a * cos - b * sin, b * cos + a * sin)
+    return torch.cat((*both, rest) if rest.shape[-1] else both, dim=-1)

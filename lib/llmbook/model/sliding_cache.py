@@ -23,7 +23,8 @@ class SlidingKVCache:
     Takes the place of ``KVCache`` and gives the same results, since the model masks what it has forgotten.
 
     Raises:
-        ValueError: the model has no window; it may read all that it has ever read, and forgetting would change it.
+        ValueError: the model, or a layer of it, has no window: it may read all that it has ever read, and forgetting
+            would change it.
     """
 
     def __init__(
@@ -36,6 +37,8 @@ class SlidingKVCache:
     ):
         if config.sliding_window is None:
             raise ValueError("sliding_window=None: this model reads its whole past, which needs a KVCache")
+        if config.full_layers:
+            raise ValueError(f"full_layers={config.full_layers} read their whole past, which needs a KVCache")
         self.window = config.sliding_window
         shape = (config.n_layers, batch_size, config.n_kv_heads, self.window, config.d_head)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)

@@ -97,7 +97,10 @@ class TensorParallel(nn.Module):
                 f"must be multiples of {n}"
             )
         if not isinstance(whole.q_norm, nn.Identity):
-            raise ValueError("qk_norm=True has gains that all heads share; use qk_norm=False under tensor parallelism")
+            raise ValueError(
+                "qk_norm=True has gains that all heads share, or a mean over all of them; use qk_norm=False under "
+                "tensor parallelism"
+            )
         self.part.n_heads, self.part.n_kv_heads = whole.n_heads // n, whole.n_kv_heads // n
         for name in ("q_proj", "k_proj", "v_proj"):
             setattr(self.part, name, column_parallel(getattr(whole, name)))
@@ -113,7 +116,7 @@ def tensor_parallel(model: DecoderLM) -> DecoderLM:
 
     All processes must hold the same ``model`` and read the same batch. Attention weights, if asked for, are those of a
     process's own heads. Raises ValueError for dropout, where shared parts would draw different masks, for a bias of
-    positions that all heads share, and as ``TensorParallel`` does.
+    positions that all heads share, for mixers and experts, and as ``TensorParallel`` does.
     """
     if model.config.dropout:
         raise ValueError(f"dropout={model.config.dropout}: processes would draw different masks; use dropout=0")
@@ -122,6 +125,9 @@ def tensor_parallel(model: DecoderLM) -> DecoderLM:
             f"positions={model.config.positions!r} has a bias for every head, and a process has only some of them; "
             "use 'rope', 'learned', 'sinusoidal' or 'none'"
         )
+    for name in ("mixers", "experts"):
+        if getattr(model.config, name):
+            raise ValueError(f"{name}={getattr(model.config, name)}: shares are made of attention and dense nets alone")
     model = copy.deepcopy(model)
     for block in model.backbone.blocks:
         assert isinstance(block, Block)

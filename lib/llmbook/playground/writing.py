@@ -20,6 +20,21 @@ from llmbook.playground.reading import MAGIC
 from llmbook.storage import write_file
 
 GATED = ("swiglu", "geglu", "geglu_tanh")
+# Choices of a model that a page cannot make: the plain value, and what the others would need.
+LEFT_OUT: dict[str, tuple[Any, str]] = {
+    "conv_width": (None, "short convolutions"),
+    "mixers": ((), "mixers other than attention"),
+    "experts": (None, "experts"),
+    "zero_centred_norm": (False, "gains of 1 + weight"),
+    "qk_norm_width": ("head", "norm over all heads together"),
+    "rotary_fraction": (1.0, "heads that are turned in part"),
+    "nope_layers": ((), "layers of different kinds"),
+    "full_layers": ((), "layers of different kinds"),
+    "window_rope_theta": (None, "layers of different kinds"),
+    "attention_cap": (None, "bound on scores"),
+    "logit_cap": (None, "bound on logits"),
+}
+IMPLIED = (*LEFT_OUT, "qkv_bias")  # known without being said, so that older pages read the file too
 LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -40,14 +55,20 @@ def exported_bytes(model: Any, tokenizer: Any) -> bytes:
     """The contents of that file.
 
     Raises:
-        PageError: the model is not a plain ``DecoderLM`` (adapters must be merged first) or has short convolutions,
-            float16 cannot hold a weight, or the tokenizer is of another size than the model or cannot run on a page.
+        PageError: the model is not a plain ``DecoderLM`` (adapters must be merged first) or has a part that a page
+            leaves out (``LEFT_OUT``), float16 cannot hold a weight, or the tokenizer is of another size than the model
+            or cannot run on a page.
     """
     config: Any = getattr(model, "config", None)
     if not hasattr(config, "positions"):
         raise PageError(f"a page cannot run a {type(model).__name__}: give a DecoderLM")
-    if config.conv_width is not None:
-        raise PageError(f"conv_width={config.conv_width}: a page has no short convolutions; use conv_width=None")
+    for name, (plain, what) in LEFT_OUT.items():
+        if (value := getattr(config, name)) != plain:
+            raise PageError(f"{name}={value!r}: a page has no {what}; use {name}={plain!r}")
+    if config.norm_position not in ("pre", "post"):
+        raise PageError(f"norm_position={config.norm_position!r}: a page has no norms there; use 'pre' or 'post'")
+    if config.qkv_bias != config.bias:
+        raise PageError(f"qkv_bias={config.qkv_bias}: a page has biases everywhere or nowhere, as bias={config.bias}")
     state = model.state_dict()
     wanted = weight_shapes(config)
     held = {name for name in state if name not in _replaced(config)}
@@ -73,7 +94,7 @@ def exported_bytes(model: Any, tokenizer: Any) -> bytes:
         )  # a float32 must start at a multiple of 4
         offset += len(blocks[-1])
     header = {
-        "config": {name: value for name, value in config.to_dict().items() if name != "conv_width"},  # never one
+        "config": {name: value for name, value in config.to_dict().items() if name not in IMPLIED},
         "tokenizer": _tokenizer(tokenizer),
         "start": _start(tokenizer),
         "n_parameters": sum(int(p.numel()) for p in model.parameters()),

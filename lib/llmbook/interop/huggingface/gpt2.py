@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from llmbook.interop.huggingface.kinds import Kind
 from llmbook.interop.names import Entry, Family, pairs, require
 from llmbook.model import TransformerConfig
 
@@ -33,10 +34,10 @@ def _names() -> Family:
     )
 
 
-NAMES = {"gpt2": _names()}
+_NAMES = {"gpt2": _names()}
 
 
-def ours(values: dict[str, Any]) -> TransformerConfig:
+def _ours(values: dict[str, Any]) -> TransformerConfig:
     """Our settings for theirs. Raises ValueError for one that asks for a part our model does not have."""
     require(values, "gpt2", activation_function="gelu_new", add_cross_attention=False)
     require(values, "gpt2", scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False)
@@ -52,7 +53,7 @@ def ours(values: dict[str, Any]) -> TransformerConfig:
     )
 
 
-def theirs(config: TransformerConfig) -> dict[str, Any]:
+def _theirs(config: TransformerConfig) -> dict[str, Any]:
     """Their settings for ours, as far as they have them; ``config_to_huggingface`` refuses the rest."""
     return {
         "vocab_size": config.vocab_size,
@@ -66,3 +67,6 @@ def theirs(config: TransformerConfig) -> dict[str, Any]:
         **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout),
         "tie_word_embeddings": config.tie_embeddings,
     }
+
+
+KINDS = {"gpt2": Kind(names=_NAMES, ours=_ours, theirs=_theirs)}

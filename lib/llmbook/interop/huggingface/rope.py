@@ -19,8 +19,9 @@ _EXTRA: dict[str, dict[str, Any]] = {
 }
 
 
-def rope_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """``rope_theta`` and ``rope_scaling`` of our configuration. Raises ValueError for a kind we do not compute."""
+def rope_settings(values: dict[str, Any], *, partial: bool = False) -> dict[str, Any]:
+    """``rope_theta`` and ``rope_scaling`` of our configuration, and ``rotary_fraction`` for kinds that turn heads in
+    part. Raises ValueError for a kind of stretching we do not compute."""
     said = [values[place] for place in _PLACES if values.get(place)]
     if not all(isinstance(part, dict) for part in said):
         raise ValueError(f"rope_scaling={said!r} is no object with a rope_type")
@@ -32,10 +33,12 @@ def rope_settings(values: dict[str, Any]) -> dict[str, Any]:
             f"rotary positions are said to be {' and '.join(sorted(map(repr, kinds)))}: one of them is wrong"
         )
     (kind,) = kinds
-    if rope.get("partial_rotary_factor", values.get("partial_rotary_factor") or 1.0) != 1.0:
-        raise ValueError("partial_rotary_factor: heads that are turned in part are not read")
+    fraction = rope.get("partial_rotary_factor", values.get("partial_rotary_factor") or 1.0)
+    if fraction != 1.0 and not partial:
+        raise ValueError(f"partial_rotary_factor={fraction!r}: models of this kind turn whole heads")
+    settings = {"rope_theta": theta, "rope_scaling": None} | ({"rotary_fraction": fraction} if partial else {})
     if kind == "default":
-        return {"rope_theta": theta, "rope_scaling": None}
+        return settings
     if kind not in _EXTRA:
         raise ValueError(f"rotary positions of kind {kind!r} are not read, only {', '.join(map(repr, _EXTRA))}")
     for name in sorted(rope.keys() - _ALWAYS):
@@ -44,7 +47,7 @@ def rope_settings(values: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(
                 f"rotary positions of kind {kind!r} with {name}={rope[name]!r} are not read, only {wanted}"
             )
-    return {"rope_theta": theta, "rope_scaling": _scaling(kind, rope, values)}
+    return {**settings, "rope_scaling": _scaling(kind, rope, values)}
 
 
 def _scaling(kind: str, rope: dict[str, Any], values: dict[str, Any]) -> RopeScaling:

@@ -8,6 +8,7 @@ its own. Both are ``EncoderDecoderLM``.
 
 from typing import Any
 
+from llmbook.interop.huggingface.kinds import Kind
 from llmbook.interop.names import Entry, Family, pairs
 from llmbook.model import TransformerConfig
 
@@ -45,6 +46,7 @@ def _names(feed_forward: dict[str, str]) -> Family:
     copied = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
     return Family(
         architecture="T5ForConditionalGeneration",
+        model="EncoderDecoderLM",
         outside=outside,
         layer=_stack("encoder", feed_forward),
         decoder_layer=_stack("decoder", feed_forward),
@@ -55,13 +57,13 @@ def _names(feed_forward: dict[str, str]) -> Family:
     )
 
 
-NAMES = {
+_NAMES = {
     "t5": _names({"wi": "up_proj", "wo": "down_proj"}),
     "t5-gated": _names({"wi_0": "gate_proj", "wi_1": "up_proj", "wo": "down_proj"}),
 }
 
 
-def ours(values: dict[str, Any]) -> TransformerConfig:
+def _ours(values: dict[str, Any]) -> TransformerConfig:
     """Our settings for theirs. Raises ValueError for one that asks for a part our model does not have."""
     activation = values.get("feed_forward_proj", "relu")
     if activation not in _ACTIVATIONS:
@@ -87,7 +89,7 @@ def ours(values: dict[str, Any]) -> TransformerConfig:
     )
 
 
-def theirs(config: TransformerConfig) -> dict[str, Any]:
+def _theirs(config: TransformerConfig) -> dict[str, Any]:
     """Their settings for ours, as far as they have them; ``config_to_huggingface`` refuses the rest."""
     return {
         "vocab_size": config.vocab_size,
@@ -106,3 +108,10 @@ def theirs(config: TransformerConfig) -> dict[str, Any]:
         "tie_word_embeddings": config.tie_embeddings,
         "is_encoder_decoder": True,
     }
+
+
+def _variant(values: dict[str, Any]) -> str:
+    return "t5-gated" if str(values.get("feed_forward_proj", "relu")).startswith("gated") else "t5"
+
+
+KINDS = {"t5": Kind(names=_NAMES, ours=_ours, theirs=_theirs, variant=_variant)}

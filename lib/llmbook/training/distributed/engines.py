@@ -13,14 +13,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import fsdp
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
-
-try:
-    from torch.distributed.fsdp import fully_shard
-except ImportError:  # before torch 2.6
-    fully_shard: Any = None  # type: ignore[no-redef]
 
 from llmbook.model.layers import Block
 from llmbook.training.checkpoint import Checkpoint, CheckpointError
@@ -29,6 +25,8 @@ from llmbook.training.distributed.checkpoint import save_sharded
 from llmbook.training.objectives import Batch
 from llmbook.training.parallel import Parallel
 from llmbook.training.runtime import Runtime
+
+fully_shard = getattr(fsdp, "fully_shard", None)  # torch 2.6 and later
 
 
 class _Processes(Parallel):

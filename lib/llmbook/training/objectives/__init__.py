@@ -14,6 +14,7 @@ from llmbook.training.objectives.causal import (
 )
 from llmbook.training.objectives.contrastive import ContrastiveLoss, info_nce
 from llmbook.training.objectives.multitask import ByTask
+from llmbook.training.objectives.policy import policy_gradient_loss
 from llmbook.training.objectives.token_level import classification_loss, masked_lm_loss, permutation_lm_loss
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "info_nce",
     "masked_lm_loss",
     "permutation_lm_loss",
+    "policy_gradient_loss",
     "prefix_lm_loss",
     "reversed_lm_loss",
     "seq2seq_loss",

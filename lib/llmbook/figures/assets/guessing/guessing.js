@@ -18,6 +18,14 @@
     return { lower: Math.max(lower, 0), upper };
   }
 
+  /* The bounds in words; from few letters the lower may lie above the upper, so they are not shown. */
+  const ENOUGH = 30;
+  function toldBounds(ranks, size) {
+    if (ranks.length < ENOUGH) return `after ${ENOUGH} letters`;
+    const { lower, upper } = bounds(ranks, size);
+    return `${lower.toFixed(2)} to ${upper.toFixed(2)}`;
+  }
+
   /* One passage being played: what was guessed of the present letter, and how many guesses each letter took. */
   class Game {
     constructor(text, alphabet, shown) { Object.assign(this, { text, alphabet, shown, at: shown, tried: [], ranks: [] }); }
@@ -75,10 +83,10 @@
       tell.setAttribute("aria-disabled", game.over);
       const players = Object.entries(rivals).map(([who, ranks]) => [who, game.rivalRanks(ranks[menu.value])]);
       rows.replaceChildren(...[["you", game.ranks], ...players].map(([who, ranks]) => {
-        const row = el("tr"), n = ranks.length, { lower, upper } = bounds(ranks, size);
+        const row = el("tr"), n = ranks.length;
         const first = n ? `${Math.round(100 * ranks.filter((r) => r === 1).length / n)} %` : "–";
         const mean = n ? (ranks.reduce((a, b) => a + b, 0) / n).toFixed(2) : "–";
-        row.append(el("th", who, { scope: "row" }), el("td", first), el("td", mean), el("td", n ? `${lower.toFixed(2)} to ${upper.toFixed(2)}` : "–"));
+        row.append(el("th", who, { scope: "row" }), el("td", first), el("td", mean), el("td", toldBounds(ranks, size)));
         return row;
       }));
     }
@@ -98,7 +106,7 @@
     begin();
   }
 
-  globalThis.llmGuessing = { bounds, Game, mount };
+  globalThis.llmGuessing = { bounds, toldBounds, Game, mount };
   if (typeof module === "object" && module.exports) module.exports = globalThis.llmGuessing;
   if (typeof document === "undefined") return;
   const all = () => document.querySelectorAll("figure.llm-guessing").forEach(mount);

@@ -3,6 +3,7 @@
 const llmCut = (() => {
   const { Merges, BYTES, encoder, printable, finish, inSlices } = typeof module !== "undefined" ? require("../../../playground/assets/playground/text.js") : llmText;
   const SHOWN = 1500; // tokens; a page of more is not read, and takes long to lay out
+  const IDS = 60; // shown; cutting.py shows as many
   const BYTE_IDS = [];
   BYTES.forEach((b, id) => { BYTE_IDS[b] = id; });
 
@@ -47,9 +48,10 @@ const llmCut = (() => {
         const token = document.createElement("span");
         token.className = i % 2 ? "odd" : "even";
         token.textContent = chosen.token(id);
-        token.title = `number ${id}, ${chosen.pieces[id].length} bytes`;
+        token.title = `id ${id}, ${chosen.pieces[id].length} bytes`;
         return chosen.pieces[id].endsWith("\n") ? [token, document.createElement("br")] : [token];
       }), ids.length > SHOWN ? ` … and ${number(ids.length - SHOWN)} more, which are counted and not shown.` : "");
+      part("ids").textContent = `ids: ${ids.slice(0, IDS).join(" ")}${ids.length > IDS ? " …" : ""}`;
       const says = (n) => `${number(n)} tokens${n ? `, ${(n_bytes / n).toFixed(2)} bytes a token` : ""}`;
       part("count").textContent = `${number(n_bytes)} bytes → ${says(ids.length)}`;
       const counts = [];
