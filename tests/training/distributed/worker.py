@@ -166,8 +166,14 @@ def nan_on(rank: int, parallel):
     return objective
 
 
-def save_half(trainer) -> None:
-    trainer.save("half.pt")
+class SaveHalf(Callback):
+    """A checkpoint in the middle of the run of ``trainer``, to be set when there is one."""
+
+    trainer: Trainer
+
+    def on_log(self, run, step):
+        if step == 3:
+            self.trainer.save("half.pt")
 
 
 def interrupt(trainer) -> None:
@@ -194,8 +200,9 @@ def everything(folder: str) -> dict:
         seen["mistaken"] = {name: gradients(parallel, **{name: wrong}) for name, wrong in MISTAKES.items()}
 
         counted = Counted()
-        keep_half = At(3, save_half)
+        keep_half = SaveHalf()
         trainer = make_trainer(parallel, f"{folder}/{kind}", seed=rank, callbacks=[keep_half], objective=counted)
+        keep_half.trainer = trainer
         seen["history"] = trainer.run().to_dict()
         seen["weights"] = weights(trainer.model)
         seen["evaluated"] = counted.evaluated

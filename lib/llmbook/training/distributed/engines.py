@@ -9,6 +9,7 @@ processes is taken back there.
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -26,7 +27,7 @@ from llmbook.training.objectives import Batch
 from llmbook.training.parallel import Parallel
 from llmbook.training.runtime import Runtime
 
-fully_shard = getattr(fsdp, "fully_shard", None)  # torch 2.6 and later
+fully_shard: Any = getattr(fsdp, "fully_shard", None)  # torch 2.6 and later
 
 
 class _Processes(Parallel):
