@@ -35,7 +35,7 @@ TESTS = [
     "text/test_batches.py",
     "text/test_tokenizers.py",
     "text/test_spans.py",
-    "interop/test_checkpoint.py",
+    "interop/test_saved.py",
     "adaptation/test_conversations.py",
     "inference/test_grammar.py",
     "inference/server/test_answers.py",
