@@ -34,7 +34,7 @@ TESTS = [
     "text/test_batches.py",
     "text/test_tokenizers.py",
     "text/test_spans.py",
-    "interop/test_checkpoint.py",
+    "interop/test_saved.py",
     "adaptation/test_conversations.py",
     "training/test_callbacks.py",
     "training/test_checkpoint.py",

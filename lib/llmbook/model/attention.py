@@ -39,9 +39,12 @@ def eager_attention(
     """The formula; also returns the weights, before dropout.
 
     ``allowed`` [T, S] is True where a query may attend, ``fully_masked`` [T, 1] where it may
-    nowhere. These two and ``bias`` may have leading axes for batch and heads.
+    nowhere. These two and ``bias`` may have leading axes for batch and heads. ``cap`` bounds
+    the scores where a model has such a bound.
     """
-    scores = capped((q * scale) @ k.transpose(-2, -1), cap)  # [B, H, T, S]
+    scores = (q * scale) @ k.transpose(-2, -1)  # [B, H, T, S]
+    if cap is not None:
+        scores = capped(scores, cap)
     if bias is not None:
         scores = scores + bias
     if allowed is not None:
