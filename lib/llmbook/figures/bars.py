@@ -69,7 +69,7 @@ def name_axis(fig: go.Figure, names: Sequence[str], height: int, *, beside: int)
     height: what the figure would have if no name were broken; beside: the part of it that no bar can use.
     """
     texts = [folded(name) for name in names]
-    fig.update_yaxes(**index_axis(names), range=[len(names) - 0.5, -0.5])
+    fig.update_yaxes(**index_axis(list(names)), range=[len(names) - 0.5, -0.5])
     fig.update_yaxes(ticktext=texts)
     most = max(text.count("<br>") + 1 for text in texts)
     return height if most == 1 else max(height, beside + (LINE * most + 4) * len(names))

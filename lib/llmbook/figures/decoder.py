@@ -73,7 +73,7 @@ def decoder_diagram(
     drawing.text(STREAM + 10, 500, f"stream [B, T, {width:,}]", role="soft", size=13, anchor="start")
     drawing.box(6, 188, 388, 294, dashed=True, filled=False, role="soft")
     drawing.text(384, 204, f"block, × {layers}", size=13, anchor="end", bold=True)
-    below = 518
+    below = 518.0
     for part, role, y in (("attention", "blue", 420), ("feed_forward", "red", 282)):
         norm, worker = box(f"{part}_norm", 112, y, 74, "soft"), box(part, 226, y, 150, role)
         drawing.arrow((STREAM, y + ROW / 2), norm.left)

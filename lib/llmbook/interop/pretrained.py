@@ -47,7 +47,7 @@ def load_pretrained(name: str | os.PathLike[str], *, dtype: torch.dtype = torch.
     Raises:
         ValueError: the name is unknown, a file is damaged, or the model has a part that ours lacks.
         FileNotFoundError: a folder lacks a file.
-        SourceError: the weights could not be had; the message says what was tried.
+        SourceError: no source has the weights; the message lists what was tried.
     """
     if name in _LOADERS:
         model, tokenizer = _LOADERS[name]()

@@ -51,7 +51,7 @@ def eager_attention(
         barrier = torch.zeros_like(allowed, dtype=scores.dtype)
         scores = scores + barrier.masked_fill(~allowed, -math.inf)
     weights = scores.softmax(dim=-1)
-    if fully_masked is not None:  # it was let read everything: softmax of -inf alone is NaN
+    if fully_masked is not None:  # such a query was allowed every key, because a softmax over -inf alone is NaN
         weights = weights.masked_fill(fully_masked, 0.0)
     kept = F.dropout(weights, dropout) if dropout else weights  # 0 would still copy
     return kept.to(v.dtype) @ v, weights  # a bias in float32 has widened the scores
