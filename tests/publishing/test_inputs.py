@@ -187,3 +187,10 @@ def test_a_cell_that_is_no_python_depends_on_everything(book, author):
     author.edit(path, "c6", source="this is no python")
     assert "module llmbook.beside" in Work(book, path, {}).inputs
     assert notebooks.read(path).cells
+
+
+def test_a_chapter_depends_on_its_own_exercises(changed):
+    """Would catch answers of one chapter that make every other run again, or not even its own."""
+    assert changed("lib/llmbook/exercises/part3_algorithms/reach.py", append("SURPRISE = 1\n")) == {
+        "3-algorithms/reach"
+    }

@@ -24,9 +24,12 @@ def chapters() -> list[str]:
 
 
 def module_of(chapter: str) -> str:
-    """The module with the exercises of a chapter, by its path; it need not exist."""
+    """The module with the exercises of a chapter, by its path; it need not exist.
+
+    What a chapter depends on is found by this name: publishing's ``inputs.py`` asks for it.
+    """
     part, _, stem = chapter.partition("/")
-    return f"llmbook.exercises.part{part.replace('-', '_')}.{stem.replace('-', '_')}"
+    return f"{__package__}.part{part.replace('-', '_')}.{stem.replace('-', '_')}"
 
 
 def exercises(chapter: str) -> Mapping[int, Exercise]:
