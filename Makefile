@@ -1,7 +1,7 @@
 # `make book` builds the site, `make test` proves it. Nothing but Python 3.11–3.13 and make is needed.
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve lab test coverage test-site test-colab test-lowest gpu-test check tidy refresh record reference compare bench bench-table address release hooks links card pdf clean distclean env
+.PHONY: help book serve lab test coverage test-site test-colab test-lowest test-lm-eval gpu-test check tidy refresh record reference compare bench bench-table address release hooks links card pdf clean distclean env
 
 VENV ?= .venv
 PORT ?= 8000
@@ -18,6 +18,7 @@ help:
 	@echo "make coverage                           how much of the library the tests run; at least 90 % of its lines"
 	@echo "make test-colab                         notebooks in an environment like Colab's (CHAPTER=all: every one wholly)"
 	@echo "make test-lowest                        the library with the lowest versions it says it works with"
+	@echo "make test-lm-eval                       EleutherAI's evaluation harness on the server and the library"
 	@echo "make gpu-test                           what is marked for a GPU; without one, a rehearsal on a pretended GPU"
 	@echo "make test-site [CHAPTER=...]            the built site in a headless Chromium (after make book), or one page of it"
 	@echo "make check                              the contract of the notebooks alone"
@@ -75,6 +76,9 @@ test-colab: env
 
 test-lowest: env
 	@$(BIN)/python -m pytest -p no:cacheprovider -rs tests/lowest
+
+test-lm-eval: env
+	@$(BIN)/python -m pytest -p no:cacheprovider -rs tests/lm_eval
 
 gpu-test: env
 	@$(RUN) gpu-test

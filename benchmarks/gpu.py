@@ -26,7 +26,16 @@ from benchmarks.summary import markdown
 from llmbook.inference import fuse, stream_tokens
 from llmbook.model import DecoderLM, TransformerConfig, evaluating
 from llmbook.text import CharTokenizer, LMBatches, eval_windows, load_corpus
-from llmbook.training import Callback, Runtime, TrainConfig, Trainer, causal_lm_loss, choose_runtime, train_step
+from llmbook.training import (
+    Callback,
+    RunState,
+    Runtime,
+    TrainConfig,
+    Trainer,
+    causal_lm_loss,
+    choose_runtime,
+    train_step,
+)
 from llmbook.training.optim import adamw
 
 GOALS = {"tinyshakespeare": 1.47}  # nats a character that others publish for this model
@@ -180,10 +189,10 @@ class Clock(Callback):
     def __init__(self) -> None:
         self.start, self.seconds = time.perf_counter(), []
 
-    def on_start(self, trainer: Trainer) -> None:
+    def on_start(self, run: RunState) -> None:
         self.start = time.perf_counter()
 
-    def on_evaluate(self, trainer: Trainer, step: int) -> None:
+    def on_evaluate(self, run: RunState, step: int) -> None:
         self.seconds.append(time.perf_counter() - self.start)
 
 

@@ -9,23 +9,25 @@ import llmbook
 ROOT = Path(llmbook.__file__).parent
 MAY_IMPORT = {
     "storage": set(),
-    "model": set(),
+    "cpu": set(),
+    "model": {"cpu"},
     "text": {"storage"},
     "results": {"storage"},
     "notebook": set(),
-    "figures": {"notebook"},
+    "figures": {"notebook", "playground"},
     "interpret": {"model"},
     "evaluation": set(),
     "retrieval": set(),
     "parallel": {"model"},
-    "training": {"storage", "model", "text"},
-    "compression": {"model", "text", "training"},
+    "training": {"storage", "cpu", "model", "text"},
+    "compression": {"cpu", "model", "text", "training"},
     "adaptation": {"storage", "model", "text", "training"},
     "published": set(),
     "playground": {"storage", "notebook"},
     # adaptation: adapters as others keep them
     "interop": {"storage", "model", "text", "training", "adaptation", "published", "playground"},
-    "inference": {"storage", "model", "text", "adaptation", "interop"},  # the server: chats, and models by their names
+    # interop: the server opens models by their names
+    "inference": {"storage", "cpu", "model", "text", "adaptation", "interop"},
 }
 LEAVES = {"exercises"}  # of a chapter: they may need whatever it needs, and nothing needs them
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from benchmarks.peers.models import Logits, Size
 from llmbook.model import DecoderLM, TransformerConfig
 from llmbook.text import LMBatches
-from llmbook.training import Callback, Runtime, TrainConfig, Trainer, cosine_schedule, parameter_groups
+from llmbook.training import Callback, RunState, Runtime, TrainConfig, Trainer, cosine_schedule, parameter_groups
 
 # config/train_shakespeare_char.py of nanoGPT with the changes its README makes for a CPU
 RECIPE = dict(lr=1e-3, warmup_steps=100, min_lr_ratio=0.1, weight_decay=0.1, beta1=0.9, beta2=0.99, clip_norm=1.0)
@@ -76,9 +76,9 @@ class OurLoop:
 class _StopAt(Callback):
     last = 0
 
-    def on_log(self, trainer: Trainer, step: int) -> None:
+    def on_log(self, run: RunState, step: int) -> None:
         if step >= self.last:
-            trainer.stop()
+            run.stop()
 
 
 class TransformersTrainerLoop:

@@ -84,7 +84,7 @@ def source_markdown(obj: Callable[..., Any] | type, *, docstring: bool = True) -
     obj = inspect.unwrap(obj)
     try:
         source = inspect.getsource(obj)
-        path = Path(inspect.getsourcefile(obj))
+        path = Path(inspect.getsourcefile(obj) or "")
     except (TypeError, OSError):
         raise TypeError(f"{obj!r} has no Python source to show; give a function or a class of the library") from None
     source = textwrap.dedent(source).rstrip()
@@ -109,7 +109,8 @@ def _without_docstrings(source: str) -> str:
             continue
         first = node.body[0]
         if isinstance(first, ast.Expr) and isinstance(getattr(first.value, "value", None), str):
-            drop.update(range(first.lineno - 1, first.end_lineno))
-            if first.end_lineno < len(lines) and not lines[first.end_lineno].strip():
-                drop.add(first.end_lineno)  # the blank line after it
+            end = first.end_lineno or first.lineno
+            drop.update(range(first.lineno - 1, end))
+            if end < len(lines) and not lines[end].strip():
+                drop.add(end)  # the blank line after it
     return "\n".join(line for i, line in enumerate(lines) if i not in drop)

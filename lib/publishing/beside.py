@@ -7,6 +7,7 @@ links lie in a folder of their own, outside the environment: pip sees them as in
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -43,9 +44,8 @@ def make(folder: Path, pins: Sequence[str], linked: Iterable[str] = ("torch",)) 
     site = _site(python)
     pip(sys.executable, "--python", str(python), "install", "--no-deps", *pins)
     links = folder / "linked"
-    links.mkdir(exist_ok=True)
-    for old in links.iterdir():
-        old.unlink()
+    shutil.rmtree(links, ignore_errors=True)  # links, and what Python has compiled beside them
+    links.mkdir()
     installed = {canonicalize_name(found.name) for found in distributions(path=[str(site)])}
     for name in _closure([*linked, *installed], without=installed, site=site):
         link(name, links)

@@ -39,8 +39,7 @@ def problems(book: Book, path: Path) -> list[str]:
     if book.is_chapter(path):
         found += [*_opening(notebook), *_lengths(notebook), *_claims(notebook), *_exercises(notebook)]
         chapter = book.name(path).removesuffix(".ipynb").removeprefix("chapters/")
-        if evidence.binds(chapter, notebook):
-            found += evidence.problems(chapter, notebook)
+        found += evidence.problems(chapter, notebook)
     if not found and notebooks.text(
         notebooks.normal(notebook, setup_source(book.address[0], book.ref))
     ) != path.read_text("utf-8"):

@@ -1,8 +1,4 @@
-"""What a program can know of how a chapter proves what it says: numbers beside booleans, seeds, checked exercises.
-
-Chapters written before these rules are listed in `WAITING`. The rules bind a listed chapter as soon as it imports
-`llmbook.exercises`, and every other from the start.
-"""
+"""What a program can know of how a chapter proves what it says: numbers beside booleans, seeds, checked exercises."""
 
 import ast
 import re
@@ -16,31 +12,12 @@ from . import notebooks
 from .inputs import parse_cell
 from .notebooks import CHECKED, code_cells, tags
 
-WAITING = {
-    "1-background/challenges",
-    "1-background/history",
-    "1-background/scale",
-    "2-concepts/attention",
-    "2-concepts/efficiency",
-    "2-concepts/language-models",
-    "2-concepts/positions",
-    "2-concepts/pretraining-and-transfer",
-    "2-concepts/prompting",
-    "2-concepts/tokens",
-    "2-concepts/transformer",
-    "5-practice/pretraining",
-}
 EXERCISES = 3
 # A line that ends in a boolean, or in a list of them, behind a colon or alone; a printed mask is neither.
 BOOLEAN = re.compile(r"(?:^|[:=])\s*\[?(?:True|False)(?:,\s*(?:True|False))*\]?\.?\s*$")
 VERDICT = re.compile(r":\s*(?:yes|no)\.?\s*$", re.I)
 DRAWS = re.compile(r"\b(?:manual_seed|default_rng|random\.Random|random\.seed|seed\s*=|torch\.rand\w*|sample)\b")
 SEED = re.compile(r"\bseed(?:s|ed)?\b", re.I)
-
-
-def binds(chapter: str, notebook: NotebookNode) -> bool:
-    """Whether these rules hold for the chapter, by its path: `2-concepts/attention`."""
-    return chapter not in WAITING or any("llmbook.exercises" in cell.source for cell in code_cells(notebook))
 
 
 def problems(chapter: str, notebook: NotebookNode) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""`make test`: style, contract, tests, and the chapters: each executed once, its outputs compared by nbval, and live
-where a change or its turn asks for it. Every stage runs; at the end one line says how long each took, and the last
-counts what passed."""
+"""`make test`: style, contract, types, tests, and the chapters: each executed once, its outputs compared by nbval,
+and live where a change or its turn asks for it. Every stage runs; at the end one line says how long each took, and
+the last counts what passed."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 from . import live
 from .book import Book
 from .execute import environment, execute
+from .files import digest, write_text
 from .unchanged import KnownTests
 
 PYTEST = [sys.executable, "-m", "pytest", "-qq", "-p", "no:cacheprovider"]
@@ -24,6 +25,7 @@ def run(book: Book, workers: int = 2, *, everything: bool = False) -> int:
     """Run every stage and return the exit status; `everything` (or CI) repeats tests that passed as they are, too."""
     suite = _Suite(book, workers)
     suite.style()
+    suite.types(everything=everything or bool(os.environ.get("CI")))
     suite.tests(everything=everything or bool(os.environ.get("CI")))
     suite.chapters()
     suite.live()
@@ -44,6 +46,18 @@ class _Suite:
         self._simple("ruff check", [*ruff, "check", "--quiet", "."])
         self._simple("ruff format", [*ruff, "format", "--quiet", "--check", "."])
         self._simple("publishing check", [sys.executable, "-m", "publishing", "check"])
+
+    def types(self, *, everything: bool) -> None:
+        """mypy on the library, where a Python file of it or what mypy is told has changed since it passed."""
+        root, stamp = self.book.root, self.book.build / "mypy" / "passed"
+        asked = digest(root, [*(root / "lib" / "llmbook").rglob("*.py"), root / "mypy.ini", root / "requirements.txt"])
+        if not everything and stamp.is_file() and stamp.read_text(encoding="utf-8") == asked:
+            print("— mypy: nothing has changed since it passed", flush=True)
+            return
+        failed = self.total["failed"]
+        self._simple("mypy", [sys.executable, "-m", "mypy", "--no-error-summary"])
+        if self.total["failed"] == failed:
+            write_text(stamp, asked)
 
     def tests(self, *, everything: bool) -> None:
         """The tests but those of the built site, which have a command of their own, `make test-site`."""

@@ -52,7 +52,7 @@ def test_the_prompt_is_read_once_however_the_text_is_cached():
     model, passes = prompted(), []
     model.model.backbone.embeddings.register_forward_hook(lambda *_: passes.append(1))
     engine = Engine(model, n_pages=8, page_size=8)
-    completion = engine.submit(Request(prompt_ids=[1, 2], max_new_tokens=6, sampling=Sampling(temperature=0)))
+    (completion,) = engine.submit(Request(prompt_ids=[1, 2], sampling=Sampling(max_new_tokens=6, temperature=0)))
     engine.run()
     assert len(passes) == 1 + 6
     expected = generate(model, torch.tensor([[1, 2]]), max_new_tokens=6, temperature=0)[0, 2:]

@@ -48,7 +48,7 @@ def test_a_text_that_cannot_be_had_is_one_line_that_says_what_to_do():
     """Catches a traceback, or a list of all that was tried, in the cell of a table."""
     why = texts.problem(texts.DEFAULT)
     assert "\n" not in why
-    assert "is not at hand" in why
+    assert "is not available" in why
     assert "What to do: connect to a package index" in why
     with pytest.raises(ValueError, match="no corpus named 'tinyshakespear'"):
         texts.problem("tinyshakespear")
@@ -79,7 +79,7 @@ def test_contenders_that_cannot_be_made_are_a_line_each(capfd):
     assert set(samples) == {"base"}
     assert failures == {
         "peer": "ModuleNotFoundError: No module named 'a_peer_that_is_not_there'",
-        "reader": "SourceError: a text is not at hand. What to do: connect",
+        "reader": "SourceError: a text is not available. What to do: connect",
     }
     said = capfd.readouterr().err
     assert "Traceback" not in said

@@ -137,7 +137,7 @@ def test_the_hold_ends_with_the_run():
     run.run()
     name, kept = next(iter(masks.kept.items()))
     model.get_parameter(name).grad = torch.ones_like(model.get_parameter(name))
-    run.optimizer.step()
+    run.state.optimizer.step()
     assert (model.get_parameter(name)[~kept] != 0).all()
 
 

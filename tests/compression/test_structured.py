@@ -73,7 +73,7 @@ def test_what_is_not_named_stays():
 
 
 def test_importance_by_gradient_is_the_gradient_of_a_gate():
-    """Catches rows summed for columns, |Σ| taken as Σ|·|, a sum over targets for the mean, and groups miscounted."""
+    """Catches rows summed for columns, |Σ| taken as Σ|·|, examples that cancel, and groups miscounted."""
     model, batches = lm(), [{"input_ids": torch.randint(48, (2, 8))} for _ in range(2)]
     found = importance_by_gradient(model, batches)
     assert all(p.grad is None for p in model.parameters())
@@ -82,13 +82,22 @@ def test_importance_by_gradient_is_the_gradient_of_a_gate():
         gate(block.attention.o_proj, gates["heads"][i].repeat_interleave(2 * 8))
         gate(block.feed_forward.down_proj, gates["channels"][i])
     expected = {kind: 0 for kind in gates}
-    for batch in batches:
-        loss = causal_lm_loss(model, batch)
+    for row in torch.cat([batch["input_ids"] for batch in batches]):
+        loss = causal_lm_loss(model, {"input_ids": row[None]})
         gradients = torch.autograd.grad(loss.total / loss.n_targets, list(gates.values()), retain_graph=True)
         for kind, gradient in zip(gates, gradients, strict=True):
-            expected[kind] = expected[kind] + gradient.abs() / 2
+            expected[kind] = expected[kind] + gradient.abs() / 4
     torch.testing.assert_close(found.heads, expected["heads"], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found.channels, expected["channels"], atol=1e-5, rtol=1e-4)
+
+
+def test_importance_by_gradient_does_not_depend_on_how_examples_are_batched():
+    """Catches a mean over the batch taken before the absolute value: the larger the batch, the more would cancel."""
+    model, ids = lm(), torch.randint(48, (4, 8))
+    together = importance_by_gradient(model, [{"input_ids": ids}])
+    alone = importance_by_gradient(model, [{"input_ids": row[None]} for row in ids])
+    torch.testing.assert_close(together.heads, alone.heads)
+    torch.testing.assert_close(together.channels, alone.channels)
 
 
 def test_importance_by_norm_is_the_norm_of_a_parts_columns():
@@ -135,7 +144,7 @@ def test_the_model_is_given_back_as_it_was():
     once, twice = (importance_by_gradient(model, [batch]) for _ in range(2))
     assert torch.equal(once.heads, twice.heads)
     with pytest.raises(KeyError):
-        importance_by_gradient(model, [{}])
+        importance_by_gradient(model, [{"other": batch["input_ids"]}])
     assert [model.training, *(block.training for block in model.backbone.blocks)] == [True, False, True]
 
 

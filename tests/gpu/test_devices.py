@@ -137,11 +137,11 @@ def test_draws_take_a_generator_of_the_device(device):
 
 def test_continuous_batching_draws(device):
     """A request whose generator is made on the CPU: greedy requests never ask it."""
-    request = Request(prompt_ids=[1, 2, 3], max_new_tokens=6, sampling=Sampling(temperature=1.0), seed=5)
+    request = Request(prompt_ids=[1, 2, 3], sampling=Sampling(max_new_tokens=6, seed=5))
     model, texts = decoder(device), []
     for _ in range(2):
         engine = Engine(model, n_pages=24, page_size=4, max_batch=2)
-        done = engine.submit(request)
+        (done,) = engine.submit(request)
         engine.run()
         texts.append(list(done.tokens))
     assert len(texts[0]) == 6

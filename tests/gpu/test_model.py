@@ -112,9 +112,9 @@ def test_continuous_batching(device):
     here, there = pair(device)
     prompts = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
     wanted = [generate(here, torch.tensor([p]), max_new_tokens=6, temperature=0)[0, len(p) :].tolist() for p in prompts]
-    request = partial(Request, max_new_tokens=6, sampling=Sampling(temperature=0))
+    request = partial(Request, sampling=Sampling(max_new_tokens=6, temperature=0))
     engine = Engine(there, n_pages=24, page_size=4, max_batch=2)
-    done = [engine.submit(request(prompt_ids=prompt)) for prompt in prompts]
+    done = [engine.submit(request(prompt_ids=prompt))[0] for prompt in prompts]
     engine.run()
     assert [list(completion.tokens) for completion in done] == wanted
 

@@ -57,7 +57,7 @@ def test_float16_skips_what_overflows_and_goes_on(device, optimizer):
     gradients that has seen an infinite one."""
     dials = dict(steps=40, log_every=1, accumulation_steps=1, optimizer=optimizer)
     trainer = tiny_trainer(runtime=on(device, torch.float16), **dials)
-    trainer.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**40)
+    trainer.state.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**40)
     before = [p.detach().clone() for p in trainer.model.parameters()]
     trainer.callbacks = [StopAt(1)]
     trainer.run()
@@ -65,7 +65,7 @@ def test_float16_skips_what_overflows_and_goes_on(device, optimizer):
     assert all(torch.equal(p, q) for p, q in zip(before, trainer.model.parameters(), strict=True))
     trainer.callbacks = []
     history = trainer.run()
-    assert trainer.scaler.get_scale() < 2.0**40
+    assert trainer.state.scaler.get_scale() < 2.0**40
     assert 0.0 in history.grad_norm  # how a skipped step is written down
     assert history.train_loss[-1] < history.train_loss[0]
 
@@ -128,7 +128,9 @@ def test_a_checkpoint_travels(device, tmp_path, there_first, optimizer):
     ended = make_trainer_on(second, folder=tmp_path, **dials)
     history = ended.run(resume=True)
     torch.testing.assert_close(history.train_loss, wanted.train_loss, **CLOSE)
-    moments = (v for s in ended.optimizer.state.values() for n, v in s.items() if torch.is_tensor(v) and n != "step")
+    moments = (
+        v for s in ended.state.optimizer.state.values() for n, v in s.items() if torch.is_tensor(v) and n != "step"
+    )
     assert {moment.device.type for moment in moments} == {second.type}
 
 

@@ -15,9 +15,9 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from llmbook.compression import quantise_model
+from llmbook.cpu import onednn
 from llmbook.inference import CompiledDecoder, fuse, generate, pack_linears
 from llmbook.model import DecoderLM, KVCache, SlidingKVCache, TransformerConfig
-from llmbook.model.linear import onednn_available
 from tests.inference.test_fused import ids, llama
 from tests.model.helpers import shake
 
@@ -71,7 +71,7 @@ def test_every_step_is_the_models(make):
 
 
 @needs_compiler
-@pytest.mark.skipif(not onednn_available(), reason="this torch has no oneDNN linear operator")
+@pytest.mark.skipif(not onednn.available(), reason="this torch has no oneDNN linear operator")
 def test_linear_layers_are_laid_out_for_the_step():
     """Catches weights that the program reads as they lie, which takes the time that packing saves."""
     decoder, prompt = CompiledDecoder(fuse(llama()).bfloat16()), ids(1, 4)

@@ -1,5 +1,7 @@
 """Continuous batching: company changes when a text is written, never what is written."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -12,6 +14,10 @@ def make_model(**overrides) -> DecoderLM:
     return helpers.make_model(**{"max_seq_len": 48, "n_kv_heads": 2, **overrides})
 
 
+def request(prompt_ids: list[int], **options) -> Request:
+    return Request(prompt_ids=prompt_ids, sampling=Sampling(**options))
+
+
 def make_requests(n: int, **overrides) -> list[Request]:
     """Prompts of 1 to 12 tokens that want 3 to 20 more; greedy and sampled ones in turn, each with its own seed."""
     generator = torch.Generator().manual_seed(5)
@@ -20,20 +26,20 @@ def make_requests(n: int, **overrides) -> list[Request]:
         length, n_new = (int(torch.randint(low, high, (1,), generator=generator)) for low, high in ((1, 13), (3, 21)))
         prompt = torch.randint(29, (length,), generator=generator).tolist()
         sampling = Sampling(temperature=0) if i % 2 else Sampling(temperature=1.3, top_p=0.9, repetition_penalty=1.2)
-        values = dict(prompt_ids=prompt, max_new_tokens=n_new, sampling=sampling, seed=100 + i)
-        requests.append(Request(**{**values, **overrides}))
+        options = {"max_new_tokens": n_new, "seed": 100 + i, **overrides}
+        requests.append(Request(prompt_ids=prompt, sampling=Sampling.of(sampling, options)))
     return requests
 
 
 def alone(model, request: Request) -> list[int]:
-    """What ``generate`` writes for this request without company."""
+    """What ``generate`` writes for this request without company, with a generator of its seed."""
+    seed = request.sampling.seed
     ids = generate(
         model,
         torch.tensor([request.prompt_ids]),
-        max_new_tokens=request.max_new_tokens,
-        eos_token_id=request.eos_token_id,
-        generator=None if request.seed is None else torch.Generator().manual_seed(request.seed),
-        **vars(request.sampling),
+        request.sampling,
+        seed=None,
+        generator=None if seed is None else torch.Generator().manual_seed(seed),
     )
     return ids[0, len(request.prompt_ids) :].tolist()
 
@@ -46,7 +52,7 @@ def test_company_does_not_change_the_text(overrides, continuous):
     """Pages or draws mixed up between rows, a neighbour that finishes and takes another's memory along."""
     model, requests = make_model(**overrides), make_requests(7)
     engine = Engine(model, n_pages=48, page_size=4, max_batch=3, continuous=continuous)
-    completions = [engine.submit(request) for request in requests]
+    completions = [engine.submit(request)[0] for request in requests]
     engine.run()
     for completion, request in zip(completions, requests, strict=True):
         assert completion.tokens == alone(model, request)
@@ -61,7 +67,7 @@ def test_requests_that_come_later_join():
     engine = Engine(model, n_pages=48, page_size=4, max_batch=6)
     completions, sizes = [], []
     for request in requests:
-        completions.append(engine.submit(request))
+        completions += engine.submit(request)
         sizes.append(engine.step().n_running)
     sizes += [step.n_running for step in engine.run()]
     assert sizes == [1, 2, 3, 4, 5, 6, 6, 6, 6, 5, 4, 3, 2, 1]
@@ -71,11 +77,11 @@ def test_requests_that_come_later_join():
 def test_an_end_token_ends_one_text_and_frees_its_place():
     """A row that goes on after its end, an end that stops the others, a place that stays empty."""
     model = make_model()
-    prompts = make_requests(3, max_new_tokens=12, sampling=Sampling(temperature=0))
+    prompts = make_requests(3, max_new_tokens=12, temperature=0)
     eos = alone(model, prompts[0])[3]
-    requests = [Request(**{**vars(r), "eos_token_id": [eos, 28]}) for r in prompts]
+    requests = [replace(r, sampling=replace(r.sampling, eos_token_id=[eos, 28])) for r in prompts]
     engine = Engine(model, n_pages=24, page_size=4, max_batch=2)
-    first, second, third = (engine.submit(request) for request in requests)
+    first, second, third = (engine.submit(request)[0] for request in requests)
     while first.finish_reason is None:
         engine.step()
     assert (first.finish_reason, first.tokens[-1]) == ("stop", eos)
@@ -91,7 +97,7 @@ def test_a_short_pool_delays_but_does_not_change():
     """Exhaustion that crashes, that loses what was drawn, draws it twice, or leaves a generator at another place."""
     model, requests = make_model(), make_requests(7, max_new_tokens=18)
     engine = Engine(model, n_pages=12, page_size=4, max_batch=7)  # 48 positions for texts of 19 to 30
-    completions = [engine.submit(request) for request in requests]
+    completions = [engine.submit(request)[0] for request in requests]
     steps = engine.run()
     assert sum(step.n_preempted for step in steps) == sum(c.n_preempted for c in completions) > 1
     assert max(step.pages_held for step in steps) > 9
@@ -105,7 +111,7 @@ def test_first_come_first_served():
     model = make_model()
     engine = Engine(model, n_pages=8, page_size=4, max_batch=3)
     lengths = [4, 28, 1, 1, 9]
-    completions = [engine.submit(Request(prompt_ids=[i] * n, max_new_tokens=4)) for i, n in enumerate(lengths)]
+    completions = [engine.submit(request([i] * n, max_new_tokens=4))[0] for i, n in enumerate(lengths)]
     first_seen = {}
     for i, step in enumerate(engine.run()):
         for completion in step.drew:
@@ -114,7 +120,7 @@ def test_first_come_first_served():
     assert first_seen[1] == 4 < first_seen[2]  # 28 tokens do not fit beside 4, and nobody goes before them
 
     engine = Engine(model, n_pages=4, page_size=4, max_batch=3)
-    old, young, late = (engine.submit(Request(prompt_ids=[1] * 3, max_new_tokens=9)) for _ in range(3))
+    old, young, late = (engine.submit(request([1] * 3, max_new_tokens=9))[0] for _ in range(3))
     while not young.n_preempted:
         engine.step()
     assert list(engine.waiting) == [young, late]
@@ -129,7 +135,7 @@ def test_continuous_batching_needs_fewer_steps():
     for continuous in (True, False):
         engine = Engine(model, n_pages=24, page_size=4, max_batch=2, continuous=continuous)
         for n in lengths:
-            engine.submit(Request(prompt_ids=[1, 2], max_new_tokens=n, sampling=Sampling(temperature=0)))
+            engine.submit(request([1, 2], max_new_tokens=n, temperature=0))
         steps[continuous] = engine.run()
     assert [step.n_running for step in steps[True]] == [2] * 12 + [1] * 3
     assert [step.n_running for step in steps[False]] == [2] * 3 + [1] * 9 + [2] * 6
@@ -144,7 +150,7 @@ def test_a_cancelled_request_frees_its_place():
     """Pages kept by someone who has gone, a neighbour that notices, a second cancellation that frees twice."""
     model, requests = make_model(), make_requests(3, max_new_tokens=10)
     engine = Engine(model, n_pages=24, page_size=4, max_batch=2)
-    stays, goes, waits = (engine.submit(request) for request in requests)
+    stays, goes, waits = (engine.submit(request)[0] for request in requests)
     engine.step()
     engine.step()
     held = engine.pool.n_pages - engine.pool.n_free
@@ -164,19 +170,19 @@ def test_without_a_seed_texts_differ():
     """Requests that all draw from one fixed seed."""
     model = make_model()
     engine = Engine(model, n_pages=24, page_size=4)
-    completions = [engine.submit(Request(prompt_ids=[1], max_new_tokens=20)) for _ in range(3)]
+    completions = [engine.submit(request([1], max_new_tokens=20))[0] for _ in range(3)]
     engine.run()
     assert len({tuple(c.tokens) for c in completions}) == 3
 
 
 def test_a_model_in_training_mode_writes_without_dropout():
     """Text written with dropout on, or a model left in evaluation mode."""
-    model, (request,) = make_model(dropout=0.5), make_requests(1)
+    model, (wanted,) = make_model(dropout=0.5), make_requests(1)
     engine = Engine(model.train(), n_pages=12, page_size=4)
-    completion = engine.submit(request)
+    (completion,) = engine.submit(wanted)
     engine.run()
     assert model.training
-    assert completion.tokens == alone(model, request)
+    assert completion.tokens == alone(model, wanted)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +201,7 @@ def test_what_can_never_be_written_is_refused(values, message):
     """A request that waits for ever, or that fails in the middle of others."""
     engine = Engine(make_model(), n_pages=7, page_size=4)
     with pytest.raises(ValueError, match=message):
-        engine.submit(Request(**{"prompt_ids": [1], "max_new_tokens": 3, **values}))
+        engine.submit(request(**{"prompt_ids": [1], "max_new_tokens": 3, **values}))
     assert not engine.busy
 
 

@@ -19,12 +19,12 @@ def test_beams_equal_transformers(seed, alpha, num_beams, eos):
     end, a cache that keeps the old order of the rows, another rule for when to stop, padding that is read."""
     ours, theirs = gpt2_pair(seed)
     _, ids, mask = padded((3, 6, 4))
-    options = dict(num_beams=num_beams, max_new_tokens=9, length_penalty=alpha, num_return_sequences=num_beams)
+    options = dict(num_beams=num_beams, max_new_tokens=9, length_penalty=alpha)
     expected = theirs.generate(
         ids, attention_mask=mask, do_sample=False, return_dict_in_generate=True, output_scores=True,
-        eos_token_id=eos, pad_token_id=None if eos is None else eos[0], **options,
+        eos_token_id=eos, pad_token_id=None if eos is None else eos[0], num_return_sequences=num_beams, **options,
     )  # fmt: skip
-    found = beam_search(ours, ids, attention_mask=mask, eos_token_id=eos, **options)
+    found = beam_search(ours, ids, attention_mask=mask, eos_token_id=eos, n=num_beams, **options)
     assert torch.equal(found.sequences, expected.sequences)
     torch.testing.assert_close(found.scores, expected.sequences_scores, atol=1e-4, rtol=1e-4)
 
@@ -36,7 +36,7 @@ def test_the_comparison_is_not_of_one_kind():
     for seed in range(3):
         texts = beam_search(
             gpt2_pair(seed)[0], ids, attention_mask=mask, num_beams=4, max_new_tokens=9, eos_token_id=MANY_ENDS,
-            num_return_sequences=4,
+            n=4,
         ).sequences[:, 6:]  # fmt: skip
         lengths |= set((torch.isin(texts, torch.tensor(MANY_ENDS)).long().cumsum(1) == 0).sum(1).tolist())
     assert len(lengths) >= 6
@@ -73,7 +73,7 @@ def test_enough_beams_find_the_best_of_all_texts(alpha):
     n_best = len(best) if alpha == 0 else 1  # with α > 0 the search may stop before a worse text would win
     found = beam_search(
         model, prompt, num_beams=len(best), max_new_tokens=length, length_penalty=alpha, eos_token_id=eos,
-        num_return_sequences=n_best,
+        n=n_best,
     )  # fmt: skip
     expected = torch.tensor([[*text, *[eos] * (length - len(text))] for text in best])[:n_best]
     assert torch.equal(found.sequences[:, 2:], expected[:, : found.sequences.shape[1] - 2])
@@ -85,7 +85,7 @@ def test_cache_and_batch_change_nothing(max_seq_len):
     """Catches rows of one prompt continued from another's cache, with and without a moving window."""
     model = make_model(max_seq_len=max_seq_len)
     rows, ids, mask = padded()
-    options = dict(num_beams=3, max_new_tokens=9, num_return_sequences=2, eos_token_id=4)
+    options = dict(num_beams=3, max_new_tokens=9, n=2, eos_token_id=4)
     together, uncached = (beam_search(model, ids, attention_mask=mask, use_cache=u, **options) for u in (True, False))
     assert torch.equal(together.sequences, uncached.sequences)
     for i, row in enumerate(rows):
@@ -98,7 +98,7 @@ def test_cache_and_batch_change_nothing(max_seq_len):
 def test_beams_of_an_encoder_decoder_read_their_own_source():
     """Catches a source not repeated for its beams, or its keys left behind when the beams are reordered."""
     model, source, start = make_encoder_decoder(), prompts(3, 6), torch.zeros(3, 1, dtype=torch.long)
-    options = dict(num_beams=3, max_new_tokens=8, num_return_sequences=3, eos_token_id=4)
+    options = dict(num_beams=3, max_new_tokens=8, n=3, eos_token_id=4)
     together = beam_search(ConditionedDecoder(model, source), start, **options)
     assert len(together.sequences.unique(dim=0)) == 9
     for i in range(3):
@@ -115,7 +115,7 @@ def test_beams_remain_when_the_best_continuations_end():
     logits[6, 0] = 20.0
     found = beam_search(
         Bigrams(logits), torch.tensor([[8]]), num_beams=3, max_new_tokens=4, length_penalty=0.0,
-        eos_token_id=[0, 1, 3, 4, 5], num_return_sequences=3,
+        eos_token_id=[0, 1, 3, 4, 5], n=3,
     )  # fmt: skip
     assert found.sequences.tolist() == [[8, 0, 0], [8, 1, 0], [8, 6, 0]]
 
@@ -132,13 +132,13 @@ def test_the_search_ends_when_nothing_better_can_come():
     ("options", "message"),
     [
         (dict(num_beams=0), "num_beams=0"),
-        (dict(num_return_sequences=0), "num_return_sequences=0"),
-        (dict(num_return_sequences=4), "num_return_sequences=4: num_beams=3"),
+        (dict(n=0), "n=0"),
+        (dict(n=4), "n=4: num_beams=3"),
         (dict(max_new_tokens=0), "max_new_tokens=0"),
         (dict(max_new_tokens=-1), "max_new_tokens=-1"),
         (dict(length_penalty=float("nan")), "length_penalty=nan"),
         (dict(eos_token_id=[1, VOCAB_SIZE]), f"eos_token_id={VOCAB_SIZE}"),
-        (dict(num_beams=40, num_return_sequences=30, max_new_tokens=1), "num_return_sequences=30: there are not"),
+        (dict(num_beams=40, n=30, max_new_tokens=1), "n=30: there are not"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_named(options, message):

@@ -1,11 +1,19 @@
 """Generation: the cache, padding, the end token and the window change nothing they should not change."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from llmbook.inference import ConditionedDecoder, generate, next_token_distribution, stream_tokens
+from llmbook.inference import (
+    ConditionedDecoder,
+    Sampling,
+    beam_search,
+    generate,
+    next_token_distribution,
+    stream_tokens,
+)
 from llmbook.inference.decoding_state import DecodingState, check_prompt
-from llmbook.inference.stopping import end_tokens
 from llmbook.model import KVCache, PagedCache, PagePool, SlidingKVCache, evaluating
 from tests.inference.helpers import gpt2_pair, make_encoder_decoder, make_model, padded, prompts
 
@@ -360,8 +368,8 @@ def test_bad_input_is_named(kwargs, message):
 @pytest.mark.parametrize("given", [3, torch.tensor(3), [3], torch.tensor([3])])
 def test_an_end_token_may_come_out_of_a_tensor(given):
     """Catches an iteration over a single number, and a tensor in a list that is searched for integers."""
-    assert [type(token) for token in end_tokens(given, vocab_size=4)] == [int]
-    assert end_tokens(given, vocab_size=4) == [3]
+    (token,) = Sampling(eos_token_id=given).eos_token_id
+    assert (type(token), token) == (int, 3)
 
 
 def test_what_a_reader_cannot_read_is_named(prompt):
@@ -380,10 +388,10 @@ def test_a_misspelt_option_is_named():
     """Catches an option that is taken and ignored, and an error about ``Sampling.__init__``, of which the caller has
     never heard."""
     model, ids = make_model(), prompts(1, 3)
-    for write in (generate, stream_tokens):
-        with pytest.raises(TypeError, match="unexpected keyword argument 'temprature'"):
-            write(model, ids, max_new_tokens=2, temprature=0.5)
-    with pytest.raises(TypeError, match=r"temprature=0\.5: there is no such option; did you mean temperature\?"):
-        next_token_distribution(model, ids, temprature=0.5)
-    with pytest.raises(TypeError, match="there are temperature, top_k, top_p, min_p, repetition_penalty"):
+    for write in (generate, stream_tokens, next_token_distribution, partial(beam_search, num_beams=2)):
+        with pytest.raises(TypeError, match=r"temprature=0\.5: there is no such option; did you mean temperature\?"):
+            write(model, ids, temprature=0.5)
+    with pytest.raises(TypeError, match="there are max_new_tokens, min_new_tokens, eos_token_id, stop, temperature"):
         next_token_distribution(model, ids, wings=2)
+    with pytest.raises(TypeError, match=r"sampling=\{'top_k': 3\}: give a Sampling"):
+        Sampling.of({"top_k": 3})

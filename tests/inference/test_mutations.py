@@ -4,18 +4,33 @@ As in ``tests/model/test_mutations.py``, each case patches one mistake into the 
 to catch it, and demands that the test fails.
 """
 
+import sys
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from llmbook.inference import beam, sampling, stopping, streaming
+from llmbook.inference import beam, grammar, guidance, log_probs, processors, sampling, stopping, text_stream
 from llmbook.inference import speculative as speculation
 from llmbook.model import KVCache
-from tests.inference import test_beam, test_generate, test_sampling, test_speculative, test_streaming
+from llmbook.text.tokenizers import hf
+from tests.inference import (
+    test_beam,
+    test_generate,
+    test_grammar,
+    test_options,
+    test_sampling,
+    test_speculative,
+    test_streaming,
+)
+from tests.inference.helpers import make_model, prompts
 from tests.mutations import must_be_noticed
 
-real = dict(add=beam.Finished.add, seen=sampling.tokens_seen, verify=speculation.verify)
+generate_module = sys.modules["llmbook.inference.generate"]  # the package has a function of this name
+real = dict(
+    add=beam.Finished.add, seen=sampling.tokens_seen, verify=speculation.verify, count=processors.count_tokens,
+    bias=processors.add_bias, guide=processors.guide, scores=log_probs.prompt_log_probs,
+)  # fmt: skip
 
 
 def bonus_from_the_last_guess(guesses, q, p, generator=None):
@@ -32,8 +47,8 @@ def not_divided(found, scores, texts):
     real["add"](found, scores * texts.shape[2] ** 2.0, texts)  # undoes α = 2
 
 
-def top_p_first(dials, logits, seen=None):
-    logits = sampling.keep_top_p(dials._penalised(logits, seen), dials.top_p)
+def top_p_first(dials, scores):
+    logits = sampling.keep_top_p(scores, dials.top_p)
     logits = sampling.apply_temperature(logits, dials.temperature)
     return sampling.keep_min_p(sampling.keep_top_k(logits, dials.top_k), dials.min_p).softmax(-1)
 
@@ -68,7 +83,7 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         test_sampling.test_the_penalty_lowers_negative_logits_too,
     ),
     "top-p before temperature": (
-        sampling.Sampling, "distribution", top_p_first,
+        sampling.Sampling, "probabilities", top_p_first,
         lambda: test_sampling.test_all_dials_together_equal_transformers(
             torch.randn(16, 50, generator=torch.Generator().manual_seed(3)) * 3
         ),
@@ -78,13 +93,51 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[], None]]] = {
         lambda: test_generate.test_every_dial_in_a_padded_batch(dict(temperature=0, repetition_penalty=1.7)),
     ),
     "half a character given out": (
-        streaming, "LONGEST", 0, lambda: test_streaming.test_pieces_make_the_whole_text("byte"),
+        text_stream, "LONGEST", 0, lambda: test_streaming.test_pieces_make_the_whole_text("byte"),
     ),
     "the beginning of a stop string given out": (
         stopping.StopStrings, "_open_beginning", lambda watcher: 0,
         lambda: test_streaming.test_text_ends_before_the_stop_string("byte", "🦁 f", test_streaming.BEFORE_LION),
     ),
+    "presence of the token beside": (
+        sampling, "count_tokens", lambda ids, *, vocab_size: real["count"](ids, vocab_size=vocab_size).roll(1, -1),
+        lambda: test_options.test_penalties_work_on_every_road(*model_and_prompt(), "presence_penalty"),
+    ),
+    "bias with the wrong sign": (
+        sampling, "add_bias", lambda logits, bias: real["bias"](logits, [(token, -value) for token, value in bias]),
+        test_options.test_bias_and_beams_equal_transformers,
+    ),
+    "guidance towards the negative prompt": (
+        guidance, "guide", lambda logits, negative, scale: real["guide"](negative, logits, scale),
+        lambda: test_options.test_guidance_equals_transformers(1.7),
+    ),
+    "log-probabilities of the token before": (
+        generate_module, "prompt_log_probs", lambda logits, ids, k: real["scores"](logits.roll(1, 0), ids, k),
+        lambda: test_options.test_log_probabilities_are_those_of_a_fresh_pass(model_and_prompt()[0], 2, True),
+    ),
+    "every row draws with the same seed": (
+        sampling.Sampling, "seed_of", lambda wanted, i: wanted.seed,
+        lambda: test_options.test_a_text_does_not_depend_on_the_texts_beside_it(model_and_prompt()[0]),
+    ),
+    "an end allowed in the middle of a grammar": (
+        grammar.Matcher, "complete", True,
+        lambda: test_grammar.test_exactly_the_tokens_that_can_go_on(r"a[bc]*d?"),
+    ),
+    "the mark of a space taken for text": (
+        hf, "SPACE", "\0", lambda: test_grammar.test_token_bytes_make_the_text("byte-fallback"),
+    ),
+    "a grammar left behind when beams change places": (
+        grammar.Matcher, "fork", lambda matcher: matcher, test_grammar.test_a_state_can_be_taken_back_and_copied,
+    ),
+    "stop strings not watched": (
+        text_stream.StopStrings, "push", lambda watcher, text: text,
+        lambda: test_options.test_stop_strings_on_every_road(make_model(vocab_size=256, max_seq_len=96)),
+    ),
 }  # fmt: skip
+
+
+def model_and_prompt():
+    return make_model(max_seq_len=64), prompts(1, 5)
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

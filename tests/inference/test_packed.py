@@ -8,19 +8,18 @@ import torch
 from torch import nn
 
 from llmbook.compression import quantise_model
+from llmbook.cpu import onednn
 from llmbook.inference import PackedLinear, fuse, generate, pack_linears
-from llmbook.inference import packed as module
-from llmbook.model.linear import onednn_available
 from tests.inference.test_fused import ids, llama
 
-pytestmark = pytest.mark.skipif(not onednn_available(), reason="this torch has no oneDNN linear operator")
+pytestmark = pytest.mark.skipif(not onednn.available(), reason="this torch has no oneDNN linear operator")
 
 
 @pytest.fixture
 def layouts(monkeypatch) -> list[torch.Tensor]:
     """The weights laid out so far."""
-    made, real = [], torch.ops.mkldnn._reorder_linear_weight
-    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", lambda w, n: made.append(w) or real(w, n))
+    made, real = [], onednn.laid_out
+    monkeypatch.setattr(onednn, "laid_out", lambda weight: made.append(weight) or real(weight))
     return made
 
 
@@ -103,6 +102,6 @@ def test_nothing_to_pack_and_no_onednn_are_said(monkeypatch):
     quantise_model(model, bits=8, skip=())
     with pytest.raises(ValueError, match=r"no nn\.Linear to pack; quantised layers"):
         pack_linears(model)
-    monkeypatch.setattr(module, "onednn_available", lambda: False)
+    monkeypatch.setattr(onednn, "available", lambda: False)
     with pytest.raises(ValueError, match="without oneDNN"):
         pack_linears(nn.Sequential(nn.Linear(2, 2)))

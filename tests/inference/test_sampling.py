@@ -75,12 +75,12 @@ def test_all_dials_together_equal_transformers(logits):
     expected = theirs.TopPLogitsWarper(0.8)(None, expected)
     expected = theirs.MinPLogitsWarper(0.2)(None, expected).softmax(-1)
     dials = dict(temperature=1.7, top_k=12, top_p=0.8, min_p=0.2, repetition_penalty=1.8)
-    seen = tokens_seen(ids, vocab_size=50)
-    ours = to_distribution(logits, seen=seen, **dials)
+    history = Sampling(repetition_penalty=1.8).history(ids, vocab_size=50)
+    ours = to_distribution(logits, history=history, **dials)
     torch.testing.assert_close(ours, expected, atol=1e-7, rtol=0)
     for dial in dials:  # each of them matters here, or its place in the order would not be tested
         others = {name: value for name, value in dials.items() if name != dial}
-        assert not torch.allclose(to_distribution(logits, seen=seen, **others), expected, atol=1e-3), dial
+        assert not torch.allclose(to_distribution(logits, history=history, **others), expected, atol=1e-3), dial
 
 
 def test_padding_and_repetition_in_what_was_seen():
@@ -108,13 +108,14 @@ def test_min_p_is_relative_to_the_likeliest():
 
 def test_a_draw_is_from_the_distribution(logits):
     """Catches a short cut for greedy, or a draw, that leaves out a dial; and a generator that is not used."""
-    seen = tokens_seen(torch.randint(50, (16, 30), generator=torch.Generator().manual_seed(4)), vocab_size=50)
+    ids = torch.randint(50, (16, 30), generator=torch.Generator().manual_seed(4))
     greedy = Sampling(temperature=0, repetition_penalty=3.0)
-    assert torch.equal(greedy.draw(logits, seen)[:, 0], greedy.distribution(logits, seen).argmax(-1))
-    assert not torch.equal(greedy.draw(logits, seen)[:, 0], logits.argmax(-1))
+    past = greedy.history(ids, vocab_size=50)
+    assert torch.equal(greedy.draw(logits, past)[:, 0], greedy.distribution(logits, past).argmax(-1))
+    assert not torch.equal(greedy.draw(logits, past)[:, 0], logits.argmax(-1))
     dials = Sampling(temperature=2.0, top_k=5, repetition_penalty=3.0)
-    first, second, other = (dials.draw(logits, seen, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
-    assert torch.equal(first, sample(dials.distribution(logits, seen), torch.Generator().manual_seed(1)))
+    first, second, other = (dials.draw(logits, past, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(first, sample(dials.distribution(logits, past), torch.Generator().manual_seed(1)))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
 

@@ -1,5 +1,7 @@
 """Writing with a model whose short convolutions look back: its memory is cropped, exchanged and padded like keys."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -36,7 +38,7 @@ def test_rejected_guesses_leave_nothing_behind():
 
 def test_beams_take_their_past_along():
     """Catches beams whose keys change rows while what the convolutions read stays."""
-    writer, options = model(), dict(num_beams=4, max_new_tokens=9, num_return_sequences=3)
+    writer, options = model(), dict(num_beams=4, max_new_tokens=9, n=3)
     cached, anew = (beam_search(writer, prompts(2, 5), use_cache=use, **options) for use in (True, False))
     assert torch.equal(cached.sequences, anew.sequences)
     torch.testing.assert_close(cached.scores, anew.scores, atol=1e-4, rtol=1e-4)
@@ -51,17 +53,11 @@ def test_company_changes_nothing(n_pages):
     completions = []
     for i, length in enumerate(lengths):
         sampling = Sampling(temperature=0) if i % 2 else Sampling(temperature=1.3, top_p=0.9)
-        request = Request(
-            prompt_ids=prompts(1, length, seed=i)[0].tolist(), max_new_tokens=5 + 3 * i, sampling=sampling, seed=i
-        )
-        completions.append(engine.submit(request))
+        sampling = replace(sampling, max_new_tokens=5 + 3 * i, seed=i)
+        completions += engine.submit(Request(prompt_ids=prompts(1, length, seed=i)[0].tolist(), sampling=sampling))
         engine.step()  # each comes while the others are being written
     engine.run()
     assert any(completion.n_preempted for completion in completions) == (n_pages == 9)
     for completion in completions:
-        request = completion.request
-        alone = generate(
-            writer, torch.tensor([request.prompt_ids]), max_new_tokens=request.max_new_tokens,
-            generator=torch.Generator().manual_seed(request.seed), **vars(request.sampling),
-        )  # fmt: skip
+        alone = generate(writer, torch.tensor([completion.prompt_ids]), completion.sampling)
         assert completion.ids == alone[0].tolist()

@@ -1,22 +1,27 @@
 """GGUF files written and read by its own project's package, against ours, on a file made on the spot."""
 
+import unicodedata
+
 import gguf
 import numpy as np
 import pytest
 import torch
+import transformers
+from tokenizers import Regex, pre_tokenizers
+from transformers.convert_slow_tokenizer import TikTokenConverter
 
-from llmbook.interop import read_gguf
+from llmbook.interop import StoredTensor, read_gguf
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, half_split, tokenizer_from_gguf
-from llmbook.model import DecoderLM, TransformerConfig
+from llmbook.model import DecoderLM, RopeScaling, TransformerConfig
 from llmbook.model.rotary import Rotary, rotate
 from tests.model.helpers import random_ids, shake
 
 TYPES = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0")
 
 
-def write(path, tensors, **values):
+def write(path, tensors, architecture="llama", **values):
     """A GGUF file; ``tensors`` maps a name to (numbers, type)."""
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, architecture)
     for name, value in values.items():
         key = name.replace("__", ".")
         if isinstance(value, str):
@@ -161,6 +166,100 @@ def test_half_split_turns_the_pairs_the_paper_turns():
         return half_split(y.transpose(2, 3).reshape(-1, 3), n_heads=2).view(1, 2, 8, 3).transpose(2, 3)
 
     torch.testing.assert_close(rotate(reorder(x), cos, sin), reorder(paper))
+
+
+ARCHITECTURES = {
+    "qwen2": (transformers.Qwen2Config, gguf.MODEL_ARCH.QWEN2, {}),
+    "qwen3": (transformers.Qwen3Config, gguf.MODEL_ARCH.QWEN3, {"head_dim": 10}),
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_other_architectures_are_those_of_transformers(architecture, tmp_path):
+    """Rows of queries put in another order where the file has ours already; a bias or a norm of heads left out. Names
+    are those of the package gguf, weights and logits those of transformers."""
+    make, number, extra = ARCHITECTURES[architecture]
+    config = make(
+        vocab_size=31, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=40, max_position_embeddings=32, pad_token_id=None, bos_token_id=None, eos_token_id=None,
+        **extra,
+    )  # fmt: skip
+    theirs = shake(transformers.AutoModelForCausalLM.from_config(config), 0.5)
+    names = gguf.get_tensor_name_map(number, 2)
+    stored = {
+        names.get_name(name, try_suffixes=(".weight", ".bias")): (tensor.numpy(), "F32")
+        for name, tensor in theirs.state_dict().items()
+    }
+    values = {
+        "context_length": 32, "embedding_length": 24, "block_count": 2, "feed_forward_length": 40,
+        "attention__head_count": 4, "attention__head_count_kv": 2, "rope__freq_base": 10_000.0,
+        "attention__layer_norm_rms_epsilon": 1e-6, "attention__key_length": extra.get("head_dim", 6),
+    }  # fmt: skip
+    said = {f"{architecture}__{name}": value for name, value in values.items()}
+    file = read_gguf(
+        write(tmp_path / "q.gguf", stored, architecture, tokenizer__ggml__tokens=[str(i) for i in range(31)], **said)
+    )
+    ours = DecoderLM(config_from_gguf(file)).eval()
+    ours.load_state_dict(from_gguf(file, ours.config))
+    ids = random_ids(2, 20)
+    torch.testing.assert_close(ours(ids).logits, theirs(ids).logits, atol=1e-4, rtol=0)
+
+
+def llama3_divisors(d_head: int, base: float, factor: float) -> np.ndarray:
+    """By what llama.cpp's converter says that angles are divided (``rope_freqs.weight``), by wavelength."""
+    found = []
+    for i in range(0, d_head, 2):
+        wavelength = 2 * np.pi * base ** (i / d_head)
+        smooth = (8192 / wavelength - 1.0) / (4.0 - 1.0)
+        found.append(1 / ((1 - smooth) / factor + smooth) if 0 <= smooth <= 1 else 1.0 if smooth > 1 else factor)
+    return np.array(found, dtype=np.float32)
+
+
+def test_llama_3_s_stretching_is_read_from_its_effect(tmp_path):
+    """A model of Llama 3.1 or later refused, or read as if its positions were not stretched."""
+    config = TransformerConfig.llama(
+        vocab_size=31, max_seq_len=32, d_model=96, n_layers=2, n_heads=2, n_kv_heads=2, d_ff=32, rope_theta=500_000.0
+    )
+    _, file = small_file(
+        tmp_path / "l.gguf", config, llama__rope__freq_base=500_000.0, llama__embedding_length=96,
+        llama__attention__head_count=2,
+    )  # fmt: skip
+    for factor in (8.0, 32.0):
+        divisors = torch.from_numpy(llama3_divisors(48, 500_000.0, factor))
+        assert 1 < divisors.unique().numel() < 24  # kept, between and stretched
+        file.tensors["rope_freqs.weight"] = StoredTensor("F32", (24,), divisors.view(torch.uint8))
+        assert config_from_gguf(file).rope_scaling == RopeScaling(
+            kind="llama3", factor=factor, original_max_seq_len=8192, low_freq_factor=1.0, high_freq_factor=4.0
+        )
+        from_gguf(file, config_from_gguf(file))
+    file.tensors["rope_freqs.weight"] = StoredTensor("F32", (24,), divisors.flip(0).contiguous().view(torch.uint8))
+    with pytest.raises(ValueError, match=r"by 'rope_freqs\.weight', and not as Llama 3 does"):
+        config_from_gguf(file)
+
+
+@pytest.mark.parametrize("rule", ["llama-bpe", "qwen2", "gpt-2"])
+def test_text_is_cut_by_the_rule_the_file_names(rule, tmp_path):
+    """Digits, contractions or line ends cut by another model's rule: pieces as transformers' tokenizers cut them."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    tokens = [*sorted(ByteLevel.alphabet()), "12", "<s>"]
+    file = small_file(
+        tmp_path / "t.gguf", tokenizer__ggml__tokens=tokens, tokenizer__ggml__merges=["1 2"],
+        tokenizer__ggml__token_type=[1] * 257 + [3], tokenizer__ggml__model="gpt2", tokenizer__ggml__pre=rule,
+    )[1]  # fmt: skip
+    ours = tokenizer_from_gguf(file).backend
+    vocab = {token: i for i, token in enumerate(tokens)}
+    if rule == "llama-bpe":
+        split = pre_tokenizers.Split(Regex(TikTokenConverter().pattern), "isolated")
+        cut = pre_tokenizers.Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
+    else:
+        make = transformers.Qwen2Tokenizer if rule == "qwen2" else transformers.GPT2Tokenizer
+        cut = make(vocab=vocab, merges=[("1", "2")]).backend_tokenizer.pre_tokenizer
+    for text in ("I'll DON'T  go\n\n  12345, naïve\t你好！ x1y22 \r\n", " ½ ٣12 a\n", "e\u0301'S"):
+        assert ours.pre_tokenizer.pre_tokenize_str(text) == cut.pre_tokenize_str(text)
+        composed = unicodedata.normalize("NFC", text) if rule == "qwen2" else text
+        assert ours.decode(ours.encode(text).ids) == composed
+    assert (256 in ours.encode("12").ids) == (rule != "qwen2")  # where each digit is a piece of its own
 
 
 def test_what_is_not_read_is_named(tmp_path):

@@ -94,7 +94,7 @@ def test_what_is_missing_is_named(folder):
     with pytest.raises(FileNotFoundError, match=r"no tokenizer\.json, only tokenizer\.model"):
         load_pretrained(place)
     (place / "model-00001-of-00003.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"model-00001-of-00003\.safetensors is not there"):
+    with pytest.raises(ValueError, match=r"model-00001-of-00003\.safetensors is not there"):
         load_pretrained(place)
     (place / "model.safetensors.index.json").unlink()
     (place / "pytorch_model.bin").write_bytes(b"\x80\x04.")

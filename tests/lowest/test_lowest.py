@@ -22,7 +22,8 @@ ENVIRONMENT = ROOT / "_build" / "environments" / "lowest"
 OF_THEIR_TIME = ["ipython==7.34.0", "ipykernel==6.17.1", "huggingface-hub==0.24.0", "traitlets==5.7.1"]
 ALSO = ["backcall==0.2.0", "pickleshare==0.7.5", "decorator==4.4.2", "nest-asyncio==1.6.0", "jupyter_client==7.4.9"]
 ALSO += ["typeguard==2.13.3", "ipython-genutils==0.2.0", "widgetsnbextension==3.6.10"]
-TOOLS = ["pip", "pytest", "beartype"]  # linked from the book's environment, as torch is
+ALSO += ["pydantic-core==2.20.0"]  # pydantic takes one version alone
+TOOLS = ["pip", "pytest", "beartype", "jsonschema", "regex"]  # linked from the book's environment, as torch is
 
 # What talks to a package directly, and what is computed beside it.
 TESTS = [
@@ -34,8 +35,11 @@ TESTS = [
     "text/test_batches.py",
     "text/test_tokenizers.py",
     "text/test_spans.py",
-    "interop/test_checkpoint.py",
+    "interop/test_saved.py",
     "adaptation/test_conversations.py",
+    "inference/test_grammar.py",
+    "inference/server/test_answers.py",
+    "inference/server/test_refusals.py",
     "training/test_callbacks.py",
     "training/test_checkpoint.py",
     "model/test_attention.py",
@@ -54,8 +58,8 @@ TORCH = {
 
 def lower_bounds() -> dict[str, Version]:
     project = tomllib.loads((ROOT / "lib/pyproject.toml").read_text())["project"]
-    bounds = {}
-    for requirement in map(Requirement, project["dependencies"]):
+    bounds, extras = {}, project["optional-dependencies"].values()
+    for requirement in map(Requirement, [*project["dependencies"], *(one for extra in extras for one in extra)]):
         (specifier,) = requirement.specifier
         assert specifier.operator == ">=", requirement
         bounds[canonicalize_name(requirement.name)] = Version(specifier.version)

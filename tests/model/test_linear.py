@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from llmbook.cpu import onednn
 from llmbook.model import Linear, use_kernels
-from llmbook.model import linear as module
 from tests.model.helpers import random_ids, small_lm
 
-needs_onednn = pytest.mark.skipif(not module.onednn_available(), reason="this torch has no oneDNN linear operator")
+needs_onednn = pytest.mark.skipif(not onednn.available(), reason="this torch has no oneDNN linear operator")
 
 
 @needs_onednn
@@ -30,8 +30,8 @@ def test_onednn_equals_torch(bias):
 def test_the_other_road_is_taken_only_where_it_leads(monkeypatch):
     """A kernel chosen and never called, or called where its answer would have another precision."""
     calls = []
-    real = module._product
-    monkeypatch.setattr(module, "_product", lambda *a: calls.append(a[0].shape) or real(*a))
+    real = onednn.product
+    monkeypatch.setattr(onednn, "product", lambda *a: calls.append(a[0].shape) or real(*a))
     layer = Linear(4, 4)
     layer(torch.randn(3, 4))
     assert calls == []
@@ -68,6 +68,6 @@ def test_unknown_roads_are_refused(monkeypatch):
         use_kernels(model, linear="mkl")
     with pytest.raises(ValueError, match="attention='flash'"):
         use_kernels(model, attention="flash")
-    monkeypatch.setattr("llmbook.model.kernels.onednn_available", lambda: False)
+    monkeypatch.setattr("llmbook.cpu.onednn.available", lambda: False)
     with pytest.raises(ValueError, match="without oneDNN"):
         use_kernels(model, linear="onednn")

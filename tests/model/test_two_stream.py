@@ -22,7 +22,7 @@ def test_the_mask_by_hand():
 
 @torch.no_grad()
 @pytest.mark.parametrize("positions", POSITIONS)
-@pytest.mark.parametrize("norm_position", ["pre", "post"])
+@pytest.mark.parametrize("norm_position", ["pre", "post", "sandwich", "output"])
 def test_a_prediction_depends_on_exactly_the_tokens_earlier_in_the_order(positions, norm_position):
     """Catches a place that sees its own token or a later one, in any layer, and one that misses an earlier one."""
     model = small_two_stream(positions=positions, norm_position=norm_position)

@@ -3,8 +3,7 @@
 import nbformat
 import pytest
 
-from publishing import evidence
-from publishing.evidence import WAITING, problems
+from publishing.evidence import problems
 
 CHAPTER = "2-concepts/attention"
 
@@ -64,17 +63,3 @@ def test_exercises_are_checked():
     bare = ('check("2-concepts/attention", 3, answer)', ["hide-cell"], "")
     assert "exercise 3 is not checked" in said(*THREE[:-1], bare)[0]
     assert "checks '2-concepts/tokens': in this chapter it is" in said(*THREE, *exercise(3, "2-concepts/tokens"))[0]
-
-
-def test_whom_the_rules_bind(monkeypatch):
-    """Catches a list that excuses a chapter which has been converted, or a new one."""
-    old, new = notebook(("import llmbook", [], "")), notebook(("from llmbook.exercises import check", [], ""))
-    monkeypatch.setattr(evidence, "WAITING", {CHAPTER})
-    assert not evidence.binds(CHAPTER, old)
-    assert evidence.binds(CHAPTER, new)
-    assert evidence.binds("3-models/llama", old)
-
-
-def test_the_list_only_shrinks():
-    """Catches a new chapter that is put on the list instead of being written as the rules ask."""
-    assert len(WAITING) <= 12

@@ -23,6 +23,21 @@ def chapters(book, capfd):
     return suite.total, capfd.readouterr().out
 
 
+def test_types_are_checked_again_when_something_changed(book, capfd, quiet):
+    """Would catch a wrong type that passes, one that is kept as a pass, and a check repeated for nothing."""
+    library = book.root / "lib" / "llmbook"
+    library.mkdir(parents=True, exist_ok=True)
+    (book.root / "mypy.ini").write_text("[mypy]\nfiles = lib/llmbook\ncache_dir = _build/mypy\n", encoding="utf-8")
+    counted = []
+    for source in ("n: int = 'one'\n", "n: int = 'one'\n", "n: int = 1\n", "n: int = 1\n"):
+        (library / "numbers_.py").write_text(source, encoding="utf-8")
+        suite = _Suite(book, workers=1)
+        suite.types(everything=False)
+        counted.append((suite.total["failed"], suite.total["passed"]))
+    assert counted == [(1, 0), (1, 0), (0, 1), (0, 0)]
+    assert "nothing has changed since it passed" in capfd.readouterr().out
+
+
 def forge(path, back=False):
     """Let the record say 43 (or 42 again), with a digest that fits."""
     content = json.loads(path.read_text())

@@ -122,7 +122,7 @@ def test_no_network_says_what_was_tried_and_what_to_do(cache, index):
     with pytest.raises(SourceError) as caught:
         fetch_package_files(*TOY, sha256=SHA256)
     for part in (
-        "package toytexts==1.0 is not at hand",
+        "package toytexts==1.0 is not available",
         "LLMBOOK_DATA: not set",
         f"cache {cache}",
         "installed package toytexts: not installed",
@@ -254,7 +254,7 @@ def test_web_failure_says_what_was_tried(cache, server):
     with pytest.raises(SourceError) as caught:
         fetch_file(web_file(server, b"content"))
     for part in (
-        "lm/x.txt is not at hand",
+        "lm/x.txt is not available",
         "LLMBOOK_DATA: not set",
         "no such file",
         server.url,

@@ -152,7 +152,7 @@ def test_missing_corpus_is_named_with_its_file(cache, monkeypatch, tmp_path):
     with pytest.raises(SourceError) as caught:
         load_corpus("wikitext-2")
     for part in (
-        "corpus 'wikitext-2' (lm-en/wikitext-2/train.txt) is not at hand",
+        "corpus 'wikitext-2' (lm-en/wikitext-2/train.txt) is not available",
         f"LLMBOOK_DATA {tmp_path}/lm-en/wikitext-2/train.txt: no such file",
         "https://wikitext.smerity.com/wikitext-2-v1.zip: Name or service not known",
         "What to do: connect to the network, or set LLMBOOK_DATA to a folder that holds lm-en/wikitext-2/train.txt",

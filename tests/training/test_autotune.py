@@ -156,7 +156,7 @@ def stopped_after(run: Trainer, steps: int, **keywords) -> Trainer:
     def step_and_stop():
         advance()
         if run.step >= steps:
-            run.stop()
+            run.state.stop()
 
     run._advance = step_and_stop
     run.run(**keywords)

@@ -84,7 +84,7 @@ def check_same_run(trainer, reference):
     assert same_parameters(trainer.model, reference.model)
     for name in ("steps", "train_loss", "lr", "grad_norm", "tokens", "valid_steps", "valid_loss"):
         assert getattr(trainer.history, name) == getattr(reference.history, name), name
-    moments, expected = trainer.optimizer.state_dict()["state"], reference.optimizer.state_dict()["state"]
+    moments, expected = trainer.state.optimizer.state_dict()["state"], reference.state.optimizer.state_dict()["state"]
     assert all(torch.equal(moments[i][name], expected[i][name]) for i in expected for name in expected[i])
 
 
@@ -118,7 +118,7 @@ def test_muon_and_adamw_keep_their_own_learning_rates():
 
     def objective(model, batch):
         if model.training:
-            seen.append([group["lr"] for group in trainer.optimizer.param_groups])
+            seen.append([group["lr"] for group in trainer.state.optimizer.param_groups])
         return causal_lm_loss(model, batch)
 
     trainer.objective = objective
@@ -134,8 +134,8 @@ def test_every_checkpoint_leads_to_the_same_end(tmp_path, uninterrupted):
     """Catches a checkpoint written at the wrong moment of a step, evaluation or log window."""
 
     class KeepAll(Callback):
-        def on_log(self, trainer, step):
-            trainer.save(f"{step}.pt")
+        def on_log(self, run, step):
+            first.save(f"{step}.pt")
 
     first = tiny_trainer(tmp_path, callbacks=[KeepAll()])
     first.run()
@@ -264,7 +264,7 @@ def test_weights_ruined_by_the_last_update_are_not_kept(tmp_path):
     ("step", "message"),
     [
         (8, r"^validation loss nan at step 8 with learning rate 0\.00\d+: training has diverged; .*last\.pt"),
-        (0, r"^validation loss nan at step 0, before the first update: no dial of training mends that\. Look at the w"),
+        (0, r"^validation loss nan at step 0, before the first update, so no hyper-parameter is to blame\. Look at"),
     ],
 )
 def test_a_validation_that_is_not_finite_stops_the_run(step, message, tmp_path):
@@ -284,9 +284,9 @@ def test_a_validation_that_is_not_finite_stops_the_run(step, message, tmp_path):
 
 
 def test_the_advice_after_divergence_works(tmp_path):
-    """Catches advice that is refused: the old run does not take other dials, and a new one begins where it was well."""
+    """Catches advice that is refused: the old run takes no other settings, and a new one begins from good weights."""
     diverge = Disturbed([9], lambda loss: Loss(loss.total * math.nan, loss.n_targets))
-    with pytest.raises(TrainingError, match="cannot be resumed with other dials; begin a new one in another") as error:
+    with pytest.raises(TrainingError, match="cannot be resumed with other hyper-parameters; begin") as error:
         tiny_trainer(tmp_path / "old", objective=diverge).run()
     with pytest.raises(CheckpointError, match=r"lr: 0\.01 → 0\.002"):
         tiny_trainer(tmp_path / "old", lr=0.002).run(resume=True)
@@ -333,7 +333,7 @@ def test_a_step_without_targets_does_no_harm(log_every):
         callbacks=[ProgressBar(lines=100)],
     )
     history = trainer.run()
-    steps = trainer.config.steps
+    steps = trainer.state.config.steps
     assert history.steps == [step for step in range(1, steps + 1) if step not in (1, 2, 5)]
     assert all(map(math.isfinite, history.train_loss))
 
@@ -465,10 +465,10 @@ def test_an_overflow_is_skipped_and_the_run_goes_on(tmp_path):
     trainer = tiny_trainer(tmp_path, objective=spoil, runtime=half)
     history = trainer.run()
     assert [step for step, norm in zip(history.steps, history.grad_norm, strict=True) if norm == 0] == [4]
-    assert trainer.scaler.get_scale() == 8.0
+    assert trainer.state.scaler.get_scale() == 8.0
     resumed = tiny_trainer(tmp_path, runtime=half)
     resumed.run(resume=True)
-    assert resumed.scaler.get_scale() == 8.0
+    assert resumed.state.scaler.get_scale() == 8.0
 
 
 def test_real_batches_windows_and_samples_fit_together(tmp_path):

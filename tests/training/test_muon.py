@@ -159,7 +159,7 @@ def test_a_run_in_bfloat16_gives_muon_its_precision(dtype, wanted):
     """Catches an optimiser that multiplies in float32 although the run chose bfloat16, or the other way round."""
     config = TrainConfig(steps=2, optimizer="muon")
     trainer = Trainer(tiny_model(), CountingBatches(), config, runtime=choose_runtime("cpu", dtype))
-    assert trainer.optimizer.product_dtype == wanted
+    assert trainer.state.optimizer.product_dtype == wanted
 
 
 def test_what_muon_cannot_step_is_refused():

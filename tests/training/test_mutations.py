@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from llmbook.training import Loss, causal_lm_loss, optim, parallel, saving
+from llmbook.training import Loss, causal_lm_loss, optim, parallel, state
 from llmbook.training.checkpoint import restore_model
 from llmbook.training.objectives import causal
 from tests.mutations import must_be_noticed
@@ -22,7 +22,7 @@ from tests.training.helpers import tiny_model, tiny_trainer
 real = dict(
     train_step=test_step.train_step,
     shifted=causal.shifted,
-    resume=saving.Resumable.resume,
+    put_back=state.RunState.load_state_dict,
     read=parallel.Parallel.read,
     schedule=optim.cosine_schedule,
 )
@@ -63,10 +63,10 @@ def shifted_twice(batch, ids_name, mask_name):
     return inputs[:, :-1], mask, targets[:, 1:]
 
 
-def forgets_the_data(trainer, path):
-    position = trainer.batches.state_dict()
-    real["resume"](trainer, path)
-    trainer.batches.load_state_dict(position)
+def forgets_the_data(run, saved):
+    position = run.batches.state_dict()
+    real["put_back"](run, saved)
+    run.batches.load_state_dict(position)
 
 
 def forgets_the_moments(engine, path, run, model, optimizer):
@@ -123,8 +123,8 @@ MUTATIONS: dict[str, tuple[object, str, object, Callable[[Path], None]]] = {
     "labels shifted twice": (
         causal, "shifted", shifted_twice, lambda _: test_objectives.test_the_causal_loss_is_transformers(),
     ),
-    "random state not put back": (saving, "set_rng_state", lambda state: None, every_checkpoint),
-    "position in the data not put back": (saving.Resumable, "resume", forgets_the_data, every_checkpoint),
+    "random state not put back": (state, "set_rng_state", lambda state: None, every_checkpoint),
+    "position in the data not put back": (state.RunState, "load_state_dict", forgets_the_data, every_checkpoint),
     "moments not put back": (parallel.Parallel, "restore", forgets_the_moments, every_checkpoint),
     "schedule begun again": (parallel.Parallel, "read", forgets_the_step, every_checkpoint),
     "dropout on in validation": (

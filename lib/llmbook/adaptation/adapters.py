@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from llmbook.adaptation.freeze import freeze, unfreeze
-from llmbook.adaptation.targets import device_and_dtype, find_targets
+from llmbook.adaptation.targets import device_and_dtype, find_targets, linear_sizes
 from llmbook.model.initialise import STREAM_WRITERS
 from llmbook.model.parts import replace_part
 
@@ -47,8 +47,8 @@ class AdaptedLinear(nn.Module):
     def __init__(self, base: nn.Module, *, bottleneck: int):
         super().__init__()
         self.base = base
-        self.in_features, self.out_features = base.in_features, base.out_features
-        self.adapter = Adapter(base.out_features, bottleneck=bottleneck, **device_and_dtype(base))
+        self.in_features, self.out_features = linear_sizes(base)
+        self.adapter = Adapter(self.out_features, bottleneck=bottleneck, **device_and_dtype(base))
 
     def forward(self, x: Float[Tensor, "*P In"]) -> Float[Tensor, "*P Out"]:
         return self.adapter(self.base(x))

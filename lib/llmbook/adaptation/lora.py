@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from llmbook.adaptation.freeze import freeze, unfreeze
-from llmbook.adaptation.targets import device_and_dtype, find_targets
+from llmbook.adaptation.targets import device_and_dtype, find_targets, linear_sizes
 from llmbook.model.parts import replace_part
 
 
@@ -40,7 +40,7 @@ class LoRALinear(nn.Module):
         if not 0 <= lora_dropout < 1:
             raise ValueError(f"lora_dropout={lora_dropout} is not a probability below 1")
         self.base = base
-        self.in_features, self.out_features = base.in_features, base.out_features
+        self.in_features, self.out_features = linear_sizes(base)
         self.r, self.lora_alpha, self.scaling = r, lora_alpha, lora_alpha / r
         self.dropout = nn.Dropout(lora_dropout)
         place = device_and_dtype(base)
@@ -89,7 +89,7 @@ class LoRALinear(nn.Module):
     def unmerge(self) -> None:
         if self.merged:
             (weight,) = self._original
-            weight.data = weight.data.to(self.base.weight)  # the model may have moved meanwhile
+            weight.data = weight.data.to(self.base.get_parameter("weight"))  # the model may have moved meanwhile
             self.base.weight, self._original = weight, ()
 
     def extra_repr(self) -> str:
@@ -100,7 +100,7 @@ def _save_unmerged(layer: LoRALinear, state: dict[str, Tensor], prefix: str, *_:
     """A state dict cannot say that its weight is merged, and the correction would be added twice when it is loaded: so
     it holds the weight from before."""
     if layer.merged:
-        state[f"{prefix}base.weight"] = layer._original[0].detach().to(layer.base.weight)
+        state[f"{prefix}base.weight"] = layer._original[0].detach().to(layer.base.get_parameter("weight"))
 
 
 def _require_unmerged(layer: LoRALinear, state: dict[str, Tensor], prefix: str, *_: object) -> None:

@@ -51,7 +51,7 @@ class DPOLoss:
             https://ericmitchell.ai/cdpo.pdf).
 
     Raises:
-        ValueError: a dial is out of range; at the first call, if there is neither reference nor LoRA.
+        ValueError: an option is out of range; at the first call, if there is neither reference nor LoRA.
     """
 
     def __init__(self, *, beta: float = 0.1, reference: nn.Module | None = None, label_smoothing: float = 0.0):

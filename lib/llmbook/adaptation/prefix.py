@@ -9,7 +9,9 @@ To the model the prefix is a cache that starts filled. The paper found training 
 the prefix from a table (``d_reparametrise``); after training only what it makes is kept.
 """
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -88,7 +90,7 @@ class PrefixTuned(Counted):
         need_hidden: bool = False,
     ) -> Output:
         """Logits [B, T, V] of the tokens behind the prefix; ``attention_mask`` covers tokens only."""
-        options = dict(cache=cache, need_weights=need_weights, need_hidden=need_hidden)
+        options: dict[str, Any] = dict(cache=cache, need_weights=need_weights, need_hidden=need_hidden)
         return read_behind(self.model, *self.prefix(), input_ids, attention_mask=attention_mask, **options)
 
     def _keep(self, keys: Tensor, values: Tensor) -> None:
@@ -108,7 +110,7 @@ class PrefixMaker(nn.Module):
         self.shape = (2, config.n_layers, config.n_kv_heads, config.d_head)
         self.table = nn.Parameter(torch.randn(n_tokens, d_hidden))
         self.network = nn.Sequential(
-            nn.Linear(d_hidden, d_hidden), nn.Tanh(), nn.Linear(d_hidden, torch.Size(self.shape).numel())
+            nn.Linear(d_hidden, d_hidden), nn.Tanh(), nn.Linear(d_hidden, math.prod(self.shape))
         )
 
     def forward(self) -> tuple[Float[Tensor, "L Hk P D"], Float[Tensor, "L Hk P D"]]:

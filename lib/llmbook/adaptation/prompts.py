@@ -9,6 +9,7 @@ so every cache and every way of decoding works behind it unchanged.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -61,7 +62,7 @@ class PromptTuned(nn.Module):
         need_hidden: bool = False,
     ) -> Output:
         """Logits [B, T, V] of the tokens behind the prompt; ``attention_mask`` covers tokens only."""
-        options = dict(need_weights=need_weights, need_hidden=need_hidden)
+        options: dict[str, Any] = dict(need_weights=need_weights, need_hidden=need_hidden)
         if cache is not None:
             prefix = self._keys_and_values()
             return read_behind(self.model, *prefix, input_ids, attention_mask=attention_mask, cache=cache, **options)
@@ -84,12 +85,14 @@ class PromptTuned(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     def _keys_and_values(self) -> tuple[Tensor, Tensor]:
-        """What the prompt leaves in a memory; computed anew only when a weight has changed or gradients are wanted."""
+        """What the prompt leaves in a cache; computed again only when a weight has changed or gradients are wanted."""
         if torch.is_grad_enabled():
             return self._read_prompt()
-        weights = [(p, 0 if p.is_inference() else p._version) for p in self.parameters()]
-        if len(weights) != len(self._kept_of) or any(
-            p is not q or n != m for (p, n), (q, m) in zip(weights, self._kept_of, strict=True)
+        weights: list[tuple[Tensor, int]] = [(p, 0 if p.is_inference() else p._version) for p in self.parameters()]
+        if (
+            self._kept is None
+            or len(weights) != len(self._kept_of)
+            or any(p is not q or n != m for (p, n), (q, m) in zip(weights, self._kept_of, strict=True))
         ):
             self._kept, self._kept_of = self._read_prompt(), weights
         return self._kept

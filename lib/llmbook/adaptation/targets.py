@@ -1,11 +1,12 @@
 """The linear layers an adaptation is hung on.
 
 A layer is anything that has ``in_features`` and ``out_features``: ``nn.Linear``, ours, one that stores its weight
-quantised, or one that has been adapted already; what lies inside such a layer is its own affair. Targets are named as
+quantised, or one that has been adapted already; what is inside such a layer is left to it. Targets are named as
 ``llmbook.model.parts`` says.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -22,7 +23,7 @@ def find_targets(model: nn.Module, target_modules: str | Sequence[str]) -> dict[
     for name, part in model.named_modules():  # the outer before the inner
         if is_linear(part) and not any(name.startswith(f"{outer}.") for outer in layers):
             layers[name] = part
-    found = {}
+    found: dict[str, nn.Module] = {}
     targets = [target_modules] if isinstance(target_modules, str) else list(target_modules)
     if not targets:
         raise ValueError(f"target_modules={target_modules!r} names no layer: name at least one, as 'q_proj'")
@@ -39,7 +40,15 @@ def is_linear(part: nn.Module | None) -> bool:
     return isinstance(getattr(part, "in_features", None), int) and isinstance(getattr(part, "out_features", None), int)
 
 
-def device_and_dtype(layer: nn.Module) -> dict:
+def linear_sizes(layer: nn.Module) -> tuple[int, int]:
+    """Numbers in and out of a layer that ``is_linear``. Raises TypeError for another."""
+    sizes = getattr(layer, "in_features", None), getattr(layer, "out_features", None)
+    if not isinstance(sizes[0], int) or not isinstance(sizes[1], int):
+        raise TypeError(f"a {type(layer).__name__} is no linear layer: it has no in_features and out_features")
+    return sizes[0], sizes[1]
+
+
+def device_and_dtype(layer: nn.Module) -> dict[str, Any]:
     """Where new parameters beside ``layer`` belong: its device; its precision if its weight has one to compute in."""
     tensors = [*layer.parameters(), *layer.buffers()]
     weight = getattr(layer, "weight", None)

@@ -4,6 +4,7 @@ Start with ``quantise.py``, two formulas and their error; then ``linear.py``, wh
 """
 
 from llmbook.compression.distil import Distillation, kl_divergence
+from llmbook.compression.gptq import quantise_by_outputs
 from llmbook.compression.linear import Int4Linear, Int8Linear
 from llmbook.compression.model import QuantisationReport, quantise_model
 from llmbook.compression.prune import HoldMasks, Masks, largest, prune_by_magnitude, prune_two_of_four, two_of_four
@@ -41,6 +42,7 @@ __all__ = [
     "prune_by_magnitude",
     "prune_two_of_four",
     "quantise_absmax",
+    "quantise_by_outputs",
     "quantise_groups",
     "quantise_model",
     "two_of_four",

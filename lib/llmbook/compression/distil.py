@@ -36,7 +36,7 @@ class Distillation:
         soft_weight: α above; 1 learns from the teacher alone, 0 from the text alone.
 
     Raises:
-        ValueError: a dial is out of range, or (when called) the vocabularies differ.
+        ValueError: an option is out of range, or (when called) the vocabularies differ.
     """
 
     def __init__(self, teacher: nn.Module, *, temperature: float = 2.0, soft_weight: float = 0.5):

@@ -4,7 +4,7 @@ r"""Linear layers that hold whole numbers: weight-only quantisation at 8 and 4 b
 
 Activations stay floating-point; only the weights are small. At batch 1 a token takes the time to read every weight
 once, so a weight of a quarter or an eighth of the bytes is worth a speed-up of that order, provided the kernel reads
-the codes themselves. ``kernel="plain"`` writes the formula out: it makes a floating-point weight anew at every call,
+the codes themselves. ``kernel="plain"`` writes the formula out: it computes the floating-point weight at every call,
 runs on any device and is the reference. ``kernel="packed"`` hands the codes to PyTorch's weight-only CPU kernels, which
 compute in bfloat16. The layers keep their codes in buffers, so a saved model is as small as the one in memory.
 """
@@ -24,6 +24,7 @@ from llmbook.compression.quantise import (
     quantise_groups,
     unpack_nibbles,
 )
+from llmbook.cpu import weight_only
 
 Kernel = Literal["plain", "packed"]
 SCALE_DTYPE = torch.bfloat16  # what the CPU kernels take; both kernels then see the very same weight
@@ -76,7 +77,7 @@ class QuantisedLinear(nn.Module):
         raise NotImplementedError
 
     def _apply(self, fn, recurse=True):
-        self._arranged = None  # the buffers move: arrange them anew
+        self._arranged = None  # the buffers move: arrange them again
         return super()._apply(fn, recurse)
 
     def _load_from_state_dict(self, *args, **kwargs):
@@ -116,7 +117,7 @@ class Int8Linear(QuantisedLinear):
 
     @staticmethod
     def _product(rows: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
-        return torch._weight_int8pack_mm(rows, codes, scales)
+        return weight_only.product_int8(rows, codes, scales)
 
 
 class Int4Linear(QuantisedLinear):
@@ -170,14 +171,14 @@ class Int4Linear(QuantisedLinear):
 
     def _arrange(self) -> tuple[Tensor, int, Tensor]:
         """The kernel undoes a code by s (c − 8) + z, so its z is the number that code 8 stands for."""
-        codes = torch._convert_weight_to_int4pack_for_cpu(unpack_nibbles(self.codes).int(), 1)
+        codes = weight_only.laid_out_int4(unpack_nibbles(self.codes))
         middle = self.zeros.float() + 8 * self.scales.float()
         pairs = torch.stack((self.scales.float(), middle), dim=2).transpose(0, 1)  # [G, N, 2]
         return codes, self.group_size, pairs.to(SCALE_DTYPE).contiguous()
 
     @staticmethod
     def _product(rows: Tensor, codes: Tensor, group_size: int, scales_and_zeros: Tensor) -> Tensor:
-        return torch._weight_int4pack_mm_for_cpu(rows, codes, group_size, scales_and_zeros)
+        return weight_only.product_int4(rows, codes, group_size, scales_and_zeros)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, group_size={self.group_size}"

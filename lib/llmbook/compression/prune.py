@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from llmbook.compression.by_name import linear_layers
-from llmbook.training import Callback, Trainer
+from llmbook.training import Callback, RunState
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,12 @@ class HoldMasks(Callback):
         self.masks = masks
         self._hook: torch.utils.hooks.RemovableHandle | None = None
 
-    def on_start(self, trainer: Trainer) -> None:
-        self.on_end(trainer)  # an earlier run may have been broken off
-        self.masks.apply_to(trainer.model)
-        self._hook = trainer.optimizer.register_step_post_hook(lambda *_: self.masks.apply_to(trainer.model))
+    def on_start(self, run: RunState) -> None:
+        self.on_end(run)  # an earlier run may have been broken off
+        self.masks.apply_to(run.model)
+        self._hook = run.optimizer.register_step_post_hook(lambda *_: self.masks.apply_to(run.model))
 
-    def on_end(self, trainer: Trainer) -> None:
+    def on_end(self, run: RunState) -> None:
         if self._hook is not None:
             self._hook.remove()
             self._hook = None

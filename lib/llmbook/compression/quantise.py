@@ -75,7 +75,7 @@ def quantise_absmax(
         ValueError: ``bits`` is not 2 to 8, ``per`` is unknown, the weight is no finite matrix of floats, or its
             scales are beyond ``dtype``.
     """
-    _check(weight, bits)
+    check_matrix(weight, bits)
     if per not in ("tensor", "channel"):
         raise ValueError(f"per={per!r} is not one of 'tensor', 'channel'")
     largest = weight.abs().amax(1, keepdim=True) if per == "channel" else weight.abs().amax().view(1, 1)
@@ -97,7 +97,7 @@ def quantise_groups(
         ValueError: ``bits`` is not 2 to 8, ``group_size`` not 32, 64 or 128 or no divisor of K, the weight is no
             finite matrix of floats, or its scales or zeros are beyond ``dtype``.
     """
-    _check(weight, bits)
+    check_matrix(weight, bits)
     check_groups(weight.shape[1], group_size)
     grouped = weight.unflatten(1, (-1, group_size))  # [N, G, group_size]
     low, high = grouped.aminmax(dim=2)  # [N, G]
@@ -126,6 +126,20 @@ def unpack_nibbles(packed: UInt8[Tensor, "N K2"]) -> UInt8[Tensor, "N K"]:
     return torch.stack((packed & 15, packed >> 4), dim=2).flatten(1)
 
 
+def check_matrix(weight: Tensor, bits: int) -> None:
+    """Raise ValueError unless the weight is a finite matrix of floats and ``bits`` a number of bits we know."""
+    if weight.ndim != 2 or not weight.is_floating_point():
+        raise ValueError(
+            f"the weight has shape {tuple(weight.shape)} and type {weight.dtype}: give a matrix [outputs, inputs] of "
+            "floating-point numbers"
+        )
+    if bits not in range(2, 9):
+        raise ValueError(f"bits={bits!r} is not a whole number from 2 to 8")
+    if not weight.isfinite().all():
+        where = tuple((~weight.isfinite()).nonzero()[0].tolist())
+        raise ValueError(f"the weight holds {weight[where].item()} at {where}: only finite numbers have codes")
+
+
 def check_groups(n_inputs: int, group_size: int) -> None:
     """Raise ValueError, with what would do, unless rows of ``n_inputs`` divide into such groups."""
     if group_size not in GROUP_SIZES:
@@ -149,16 +163,3 @@ def _check_range(*stored: Tensor) -> None:
                 f"the weight's numbers are too large for scales in {tensor.dtype}: quantise weight.float(), with "
                 "dtype=torch.float32"
             )
-
-
-def _check(weight: Tensor, bits: int) -> None:
-    if weight.ndim != 2 or not weight.is_floating_point():
-        raise ValueError(
-            f"the weight has shape {tuple(weight.shape)} and type {weight.dtype}: give a matrix [outputs, inputs] of "
-            "floating-point numbers"
-        )
-    if bits not in range(2, 9):
-        raise ValueError(f"bits={bits!r} is not a whole number from 2 to 8")
-    if not weight.isfinite().all():
-        where = tuple((~weight.isfinite()).nonzero()[0].tolist())
-        raise ValueError(f"the weight holds {weight[where].item()} at {where}: only finite numbers have codes")

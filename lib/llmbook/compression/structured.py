@@ -7,13 +7,14 @@ a matter of the weights alone, because the gate and the columns are one product:
 $$\frac{\partial \mathcal{L}}{\partial g_h} = \sum_{w \,\in\, \text{columns of } h}
   w\,\frac{\partial \mathcal{L}}{\partial w}$$
 
-Its magnitude is a head's importance (https://arxiv.org/abs/1905.10650); without data, the norm of the columns serves.
+Its magnitude, taken for each example and then averaged, is a head's importance (https://arxiv.org/abs/1905.10650):
+averaged first, the gradients of different examples would cancel. Without data, the norm of the columns serves.
 Heads that share keys and values form a group (one head alone in multi-head attention) and go together. Every layer
 loses the same number, so that one configuration still describes the model.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -53,9 +54,9 @@ def importance_by_norm(model: nn.Module) -> Importance:
 def importance_by_gradient(
     model: nn.Module, batches: Iterable[Batch], *, objective: Objective = causal_lm_loss
 ) -> Importance:
-    """|∂L/∂gate| of each part, the mean over ``batches``; L is the loss per target, without dropout.
+    """|∂L/∂gate| of each part, the mean over the examples (rows) of ``batches``.
 
-    Batches are moved to where the model is.
+    L is the loss per target of one example, without dropout. Batches are moved to where the model is.
 
     Raises:
         ValueError: as ``importance_by_norm``; there are no batches, or an output projection is frozen.
@@ -64,8 +65,8 @@ def importance_by_gradient(
     if not all(weight.requires_grad for weight in weights):
         raise ValueError("some output projections are frozen, so no gradient reaches them: unfreeze(model) first")
     with evaluating(model), torch.enable_grad():
-        for batch in batches:
-            loss = objective(model, runtime.to_device(batch))
+        for example in (row for batch in batches for row in _rows(batch)):
+            loss = objective(model, runtime.to_device(example))
             gradients = torch.autograd.grad(loss.total / loss.n_targets, weights)
             found.append(_sums(model, [w.detach() * g for w, g in zip(weights, gradients, strict=True)]))
     if not found:
@@ -144,6 +145,13 @@ def keep_parts(
     made = type(model)(smaller).to(device=weight.device, dtype=weight.dtype)
     made.load_state_dict(state)
     return made.train(model.training)
+
+
+def _rows(batch: Batch) -> Iterator[Batch]:
+    """The examples of a batch, each a batch of one; words in it, such as a reduction, go with each."""
+    n_rows = max(len(value) for value in batch.values() if isinstance(value, Tensor))
+    for i in range(n_rows):
+        yield {name: value[i : i + 1] if isinstance(value, Tensor) else value for name, value in batch.items()}
 
 
 def _narrowed(tensor: Tensor, keep: Tensor, n_parts: int, *, writes: bool, kind: str) -> Tensor:

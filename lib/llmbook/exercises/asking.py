@@ -49,7 +49,7 @@ def verdict(chapter: str, number: int, answer: Any) -> Verdict:
     except UnknownExercise as error:
         return Verdict(False, f"? {error}.")
     if answer is ... or answer is None:
-        shown = "..." if answer is ... else "None"
+        shown = "`...`" if answer is ... else "None"
         return Verdict(False, f"… {name}: put your answer in the place of {shown}. Expected: {exercise.expects}.")
     try:
         wrong = exercise.wrong(answer)

@@ -131,7 +131,10 @@ class Exercise:
         """Mistakes that any number may contain: of unit, of sign, of a share given in per cent."""
         if self.build or self.options or not isinstance(right := self.right, (int, float)) or not right:
             return ""
-        ratios = {100: "This is the right share in per cent: give it as a part of one.", -1: "Only the sign is wrong."}
+        ratios: dict[float, str] = {
+            100: "This is the right share in per cent: give it as a part of one.",
+            -1: "Only the sign is wrong.",
+        }
         ratios |= {0.01: "This is a hundredth of it: is it a share where per cent are asked for?"}
         if self.unit == "bits":
             ratios[0.6931472] = "This is the right number in nats: divide by ln 2, or take the logarithm to base 2."
@@ -156,7 +159,7 @@ class Exercise:
         return None
 
     def _compared(self, case: Case, result: Any) -> str | None:
-        expected = _called(self.build, case) if case.expected is None else case.expected
+        expected = _called(self.build, case) if case.expected is None and self.build else case.expected
         wanted = expected if isinstance(expected, tuple) else (expected,)
         results = result if isinstance(expected, tuple) and isinstance(result, tuple) else (result,)
         if len(results) != len(wanted):

@@ -11,6 +11,7 @@ from llmbook.figures.bars import bars
 from llmbook.figures.columns import text_columns
 from llmbook.figures.curves import curves, loss_curve
 from llmbook.figures.cutting import TokenExplorer, token_explorer
+from llmbook.figures.decoder import decoder_diagram
 from llmbook.figures.drawing import Drawing, Panel
 from llmbook.figures.explore import Sweep, sweep
 from llmbook.figures.guessing import GuessingGame, guessing_game
@@ -34,6 +35,7 @@ __all__ = [
     "attention_map",
     "bars",
     "curves",
+    "decoder_diagram",
     "describe",
     "guessing_game",
     "heatmap",

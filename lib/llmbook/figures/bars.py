@@ -22,7 +22,7 @@ def bars(
     digits: int = 3,
     height: int | None = None,
 ) -> go.Figure:
-    """Horizontal bars, one a name, the value written at its end; a value may be ``(value, low, high)``.
+    """Horizontal bars, one a name, the value written at its end; a value may be ``(value, low, high)``, or NaN: no bar.
 
     values: a mapping, or pairs where names repeat (tokens do). Long names are broken into lines, and the figure
     becomes higher where they need it. Raises FigureError when there is no value.
@@ -42,14 +42,14 @@ def bars(
         "array": high - middle,
         "arrayminus": middle - low,
     }
-    spread = bool(np.any(high != low))
+    spread = bool(np.any((high != low) & ~np.isnan(middle)))
     fig = go.Figure(
         go.Bar(
             x=middle,
             y=np.arange(len(pairs)),
             orientation="h",
             marker={"color": COLOURS[0]},
-            text=[f"{v:.{digits}f}" for v in middle] if not spread else None,
+            text=["" if np.isnan(v) else f"{v:.{digits}f}" for v in middle] if not spread else None,
             textposition="outside",
             cliponaxis=False,
             error_x={**error, "color": "#808080", "thickness": 1.5} if spread else None,
@@ -69,7 +69,7 @@ def name_axis(fig: go.Figure, names: Sequence[str], height: int, *, beside: int)
     height: what the figure would have if no name were broken; beside: the part of it that no bar can use.
     """
     texts = [folded(name) for name in names]
-    fig.update_yaxes(**index_axis(names), range=[len(names) - 0.5, -0.5])
+    fig.update_yaxes(**index_axis(list(names)), range=[len(names) - 0.5, -0.5])
     fig.update_yaxes(ticktext=texts)
     most = max(text.count("<br>") + 1 for text in texts)
     return height if most == 1 else max(height, beside + (LINE * most + 4) * len(names))

@@ -216,10 +216,10 @@ def _direct_labels(ends: list, span: tuple[float, float], log: bool, pixels: int
     drawn = {name: float(np.clip(y, *sorted((low, high)))) for name, y in finite.items()}
     at = {name: (y - low) / ((high - low) or 1) * pixels for name, y in drawn.items()}
     placed, floor = {}, -np.inf
-    for name in sorted(at, key=at.get):
+    for name in sorted(at, key=at.__getitem__):
         placed[name] = floor = max(at[name], floor + 17)
     ceiling = max(float(pixels), 17.0 * (len(placed) - 1))
-    for name in sorted(placed, key=placed.get, reverse=True):
+    for name in sorted(placed, key=placed.__getitem__, reverse=True):
         placed[name] = min(placed[name], ceiling)
         ceiling = placed[name] - 17
     labels = []

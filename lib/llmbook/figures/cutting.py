@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from llmbook.figures.theme import FigureError
+from llmbook.playground import page
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPT = ASSETS / "tokens" / "cut.js"
-TEXT = Path(__file__).parents[1] / "playground" / "assets" / "playground" / "text.js"
-SCRIPTS = (TEXT, SCRIPT)  # the second needs the first
+SCRIPTS = (page.ASSETS / "text.js", SCRIPT)  # the second needs the first
 IDS = 60  # shown below the tokens
 STYLE = """
 .llm-cut { margin: 1rem 0; }

@@ -58,11 +58,12 @@ class Question:
 
     def verdict(self, guess: Any) -> str:
         """In one line, how near ``guess`` was: an index for pick, a number for place, a number a place for draw."""
+        options = self.options or []
         if self.kind == "pick":
             if guess in self.answer:
-                return f"You said: {self.options[guess]}. Measured: the same."
-            measured = " or ".join(self.options[i] for i in self.answer)
-            return f"You said: {self.options[guess]}. Measured: {measured}."
+                return f"You said: {options[guess]}. Measured: the same."
+            measured = " or ".join(options[i] for i in self.answer)
+            return f"You said: {options[guess]}. Measured: {measured}."
         if self.kind == "place":
             low, high = self.answer
             side = "below" if guess < low else "above"

@@ -16,23 +16,25 @@ The text of a request does not depend on its company: it is what ``generate`` wr
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from llmbook.inference.decoding_state import ConditionedDecoder, check_prompt, pad_left
-from llmbook.inference.request import Completion, FinishReason, Request
-from llmbook.inference.sampling import tokens_seen
-from llmbook.inference.stopping import check_lengths, end_tokens
-from llmbook.model import EncoderDecoderLM, PagedCache, PagePool, evaluating
+from llmbook.inference.log_probs import prompt_log_probs
+from llmbook.inference.request import Completion, Request
+from llmbook.inference.sampler import FinishReason, Sampler
+from llmbook.inference.sampling import Sampling
+from llmbook.model import EncoderDecoderLM, PagedCache, PagedSequence, PagePool, evaluating
+from llmbook.text import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """What one step did: the rows that drew a token each, and numbers for a figure."""
 
-    drew: list[Completion]
+    drew: "list[Task]"
     n_joined: int
     n_read: int  # tokens the model has read, prompts included
     n_preempted: int
@@ -44,29 +46,60 @@ class Step:
         return len(self.drew)
 
 
+@dataclass(eq=False, kw_only=True)
+class Task(Completion):
+    """A text of a request while the engine writes it.
+
+    Attributes:
+        piece: what the last token added to its text.
+        error: why no token could be drawn, if it has "failed".
+        n_preempted: how often it had to give its pages back and be read again.
+    """
+
+    sampling: Sampling
+    sampler: Sampler
+    n_preempted: int = 0
+    piece: str = ""
+    error: ValueError | None = None
+    sequence: PagedSequence | None = field(default=None, repr=False)  # its pages while it is in the batch
+
+    @property
+    def unread(self) -> list[int]:
+        """What the model has not read yet: at first everything (again, if it had to give way), then the last token."""
+        return self.ids[0 if self.sequence is None else self.sequence.length :]
+
+
 class Engine:
     """Writes the texts of many requests, ``max_batch`` at a time, in ``n_pages`` pages of keys and values.
 
     Call ``submit`` at any time and ``step`` as long as ``busy``; each step draws one token for every running request.
     One thread at a time may use it. With ``continuous=False`` nobody joins a batch that has begun: the classical way,
-    for comparison. Raises ValueError for a ``max_batch`` below 1, and for an encoder–decoder.
+    for comparison. With a ``tokenizer`` its texts have their text, and may be ended by stop strings. Raises ValueError
+    for a ``max_batch`` below 1, and for an encoder–decoder.
     """
 
     def __init__(
-        self, model: nn.Module, *, n_pages: int, page_size: int = 16, max_batch: int = 8, continuous: bool = True
+        self,
+        model: nn.Module,
+        *,
+        n_pages: int,
+        page_size: int = 16,
+        max_batch: int = 8,
+        continuous: bool = True,
+        tokenizer: Tokenizer | None = None,
     ):
         if max_batch < 1:
             raise ValueError(f"max_batch={max_batch}: at least one text must be allowed at a time")
         if isinstance(model, (ConditionedDecoder, EncoderDecoderLM)):
             raise ValueError("an encoder–decoder has a source for each text: use generate, for a batch of sources")
         weight = next(model.parameters())
-        self.model, self.max_batch, self.continuous = model, max_batch, continuous
+        self.model, self.max_batch, self.continuous, self.tokenizer = model, max_batch, continuous, tokenizer
         self.device = weight.device
         self.pool = PagePool(
             model.config, n_pages=n_pages, page_size=page_size, device=weight.device, dtype=weight.dtype
         )
-        self.waiting: deque[Completion] = deque()
-        self.running: list[Completion] = []  # in order of arrival, as in the queue
+        self.waiting: deque[Task] = deque()
+        self.running: list[Task] = []  # in order of arrival, as in the queue
 
     @property
     def busy(self) -> bool:
@@ -79,13 +112,12 @@ class Engine:
 
     def check(self, request: Request) -> None:
         """Raise ValueError, naming the numbers, if this request could never be written."""
-        n_prompt, n_new = len(request.prompt_ids), request.max_new_tokens
+        sampling, n_prompt, limit = request.sampling, len(request.prompt_ids), self.model.config.max_seq_len
         check_prompt(self.model, torch.tensor([list(request.prompt_ids)], dtype=torch.long))
-        check_lengths(n_new)
-        end_tokens(request.eos_token_id, self.model.config.vocab_size)
-        if n_new == 0:
+        sampling.refuse("guidance reads two texts for each that is written; take generate", "guidance")
+        n_new = sampling.room(n_prompt, self.longest)
+        if n_new == 0 and not sampling.prompt_logprobs:
             raise ValueError("max_new_tokens=0: there is nothing to write")
-        limit = self.model.config.max_seq_len
         if n_prompt + n_new > limit:
             raise ValueError(
                 f"a prompt of {n_prompt} tokens and max_new_tokens={n_new} make {n_prompt + n_new}, more than the "
@@ -97,28 +129,37 @@ class Engine:
                 f"a prompt of {n_prompt} tokens and max_new_tokens={n_new} take up to {needed} pages, and the pool has "
                 f"{self.pool.n_pages}; shorten them or make it with more pages"
             )
+        self._sampler(request, sampling)
 
-    def submit(self, request: Request) -> Completion:
-        """Let a request wait for its turn. Raises ValueError if its turn could never come."""
+    def submit(self, request: Request) -> list[Task]:
+        """Let a request wait for its turn; the ``n`` texts that it asks for. Text i draws with seed + i, if there is a
+        seed: it is what ``generate`` writes. Raises ValueError if its turn could never come."""
         self.check(request)
-        generator = torch.Generator(self.device)
-        if request.seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(request.seed)
-        completion = Completion(request, generator, end_tokens(request.eos_token_id, self.model.config.vocab_size))
-        self.waiting.append(completion)
-        return completion
+        tasks = []
+        for i in range(request.sampling.n):
+            sampling = request.sampling.row(i)
+            sampler = self._sampler(request, sampling)
+            tasks.append(Task(prompt_ids=list(request.prompt_ids), sampling=sampling, sampler=sampler))
+        self.waiting += tasks
+        return tasks
 
-    def finish(self, completion: Completion, reason: FinishReason = "cancelled") -> None:
+    def _sampler(self, request: Request, sampling: Sampling) -> Sampler:
+        n_prompt, vocab_size = len(request.prompt_ids), self.model.config.vocab_size
+        room = sampling.room(n_prompt, self.longest)
+        return Sampler(
+            sampling, [request.prompt_ids], n_prompt=n_prompt, vocab_size=vocab_size, device=self.device,
+            max_new_tokens=room, tokenizer=self.tokenizer,
+        )  # fmt: skip
+
+    def finish(self, task: Task, reason: FinishReason = "cancelled") -> None:
         """End a request now, waiting or running; its place and its pages are free for others."""
-        if completion.finish_reason is not None:
+        if task.finish_reason is not None:
             return
-        completion.finish_reason = reason
-        if completion in self.waiting:
-            self.waiting.remove(completion)
+        task.finish_reason = reason
+        if task in self.waiting:
+            self.waiting.remove(task)
         else:
-            self._leave(completion)
+            self._leave(task)
 
     def step(self) -> Step:
         """Draw one token for every running request, those who join now included; the finished leave."""
@@ -129,8 +170,9 @@ class Engine:
             # Two passes: one pass is as wide as its longest row, and newcomers bring whole prompts.
             n_read = self._read_and_draw(rows) + self._read_and_draw(joined)
         held = self.pool.n_pages - self.pool.n_free
-        for completion in rows + joined:
-            self._finish_if_done(completion)
+        for task in rows + joined:
+            if task.finish_reason is not None:
+                self._leave(task)
         return Step(
             drew=rows + joined,
             n_joined=len(joined),
@@ -158,49 +200,54 @@ class Engine:
             n_preempted += 1
         return n_preempted
 
-    def _admit(self) -> list[Completion]:
+    def _admit(self) -> list[Task]:
         """Those who may join, first come first served: nobody overtakes one whose prompt does not fit yet."""
         if self.running and not self.continuous:
             return []
-        joined: list[Completion] = []
+        joined: list[Task] = []
         spare = self.pool.n_free - len(self.running)  # every row already there may need a page for its next token
         while self.waiting and len(self.running) < self.max_batch:
             needed = self.pool.pages_for(len(self.waiting[0].ids) + 1)
             if needed > spare and self.running:
                 break
             spare -= needed
-            completion = self.waiting.popleft()
-            completion.sequence = self.pool.new_sequence()
-            joined.append(completion)
-            self.running.append(completion)
+            task = self.waiting.popleft()
+            task.sequence = self.pool.new_sequence()
+            joined.append(task)
+            self.running.append(task)
         return joined
 
-    def _read_and_draw(self, rows: list[Completion]) -> int:
+    def _read_and_draw(self, rows: list[Task]) -> int:
         """One forward pass over what these rows have not read, and a token drawn for each."""
         if not rows:
             return 0
-        unread = [completion.unread for completion in rows]
+        unread = [task.unread for task in rows]
         ids, _ = pad_left(unread, device=self.device)  # [B, T]
-        cache = PagedCache(self.pool, [completion.sequence for completion in rows])
+        cache = PagedCache(self.pool, [task.sequence for task in rows])
         mask = cache.reserve([len(new) for new in unread])  # [B, S]
-        logits = self.model(ids, attention_mask=mask, cache=cache).logits[:, -1]  # [B, V]
-        for completion, row in zip(rows, logits.split(1), strict=True):
-            completion.tokens.append(self._draw(completion, row))
+        logits = self.model(ids, attention_mask=mask, cache=cache).logits  # [B, T, V]
+        for task, new, row in zip(rows, unread, logits, strict=True):
+            self._draw(task, row[len(row) - len(new) :])
         return sum(map(len, unread))
 
-    def _draw(self, completion: Completion, logits: Tensor) -> int:
-        sampling, seen = completion.request.sampling, None
-        if sampling.needs_seen:
-            seen = tokens_seen(torch.tensor([completion.ids], device=self.device), vocab_size=logits.shape[-1])
-        return int(sampling.draw(logits, seen, completion.generator))
+    def _draw(self, task: Task, logits: Tensor) -> None:
+        """Give a text its next token, by the ``logits`` [T, V] behind what was read."""
+        sampling, sampler = task.sampling, task.sampler
+        if sampling.prompt_logprobs and task.prompt_logprobs is None:
+            task.prompt_logprobs = prompt_log_probs(logits, task.prompt_ids, sampling.logprobs)
+        if sampler.finished:  # only the prompt was to be read
+            task.finish_reason, task.piece = "length", ""
+            return
+        try:
+            token = sampler.draw(logits[-1:], torch.tensor([task.ids], device=self.device))
+        except ValueError as error:  # a grammar at a dead end: the others go on
+            task.finish_reason, task.piece, task.error = "failed", "", error
+            return
+        sampler.push(token)
+        task.push(int(token), sampler, logits[-1])
+        task.piece = sampler.pieces[0]
 
-    def _finish_if_done(self, completion: Completion) -> None:
-        if completion.tokens[-1] in completion.ends:
-            self.finish(completion, "stop")
-        elif len(completion.tokens) == completion.request.max_new_tokens:
-            self.finish(completion, "length")
-
-    def _leave(self, completion: Completion) -> None:
-        self.running.remove(completion)
-        self.pool.free(completion.sequence)
-        completion.sequence = None
+    def _leave(self, task: Task) -> None:
+        self.running.remove(task)
+        self.pool.free(task.sequence)
+        task.sequence = None

@@ -13,23 +13,25 @@ of them. With α > 0 a beginning might still improve later; this rule, too, is t
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from llmbook.inference.decoding_state import DecodingState, TokenMask
-from llmbook.inference.sampling import FORBIDDEN
-from llmbook.inference.stopping import check_lengths, end_tokens
+from llmbook.inference.decoding_state import DecodingState, TokenMask, check_prompt
+from llmbook.inference.guidance import GuidedReader, make_reader
+from llmbook.inference.processors import FORBIDDEN
+from llmbook.inference.sampler import Sampler
+from llmbook.inference.sampling import Sampling
 from llmbook.model import evaluating
 
 
 @dataclass(frozen=True)
 class Beams:
-    """The best texts, R = ``num_return_sequences`` for each prompt, the best first.
+    """The best texts, R = ``n`` for each prompt, the best first.
 
     Attributes:
         sequences: [B·R, T_out], the prompt included; filled up with the end token.
@@ -43,55 +45,69 @@ class Beams:
 def beam_search(
     model: nn.Module,
     input_ids: Int[Tensor, "B T"],
+    sampling: Sampling | None = None,
     *,
     num_beams: int,
-    max_new_tokens: int,
     length_penalty: float = 1.0,
-    eos_token_id: int | Sequence[int] | None = None,
-    num_return_sequences: int = 1,
     attention_mask: TokenMask | None = None,
     use_cache: bool = True,
+    **options: Any,
 ) -> Beams:
     """The best continuations of every row of ``input_ids`` that ``num_beams`` beams find.
 
-    Prompts and masks are as for ``generate``; ``num_beams=1`` is greedy. Raises ValueError naming an argument that
-    is out of range, or if fewer continuations exist than ``num_return_sequences``.
+    Prompts, masks and options are as for ``generate``; ``n`` is how many texts to return for each prompt. A search
+    draws nothing, so what shapes a draw is refused (temperature, filters, seed), and so are stop strings. Bias and
+    penalties change the scores, as in transformers; ``num_beams=1`` is greedy.
+
+    Raises:
+        ValueError: an argument is out of range (the message names it), or fewer continuations exist than ``n``.
     """
-    for name, value in (("num_beams", num_beams), ("num_return_sequences", num_return_sequences)):
-        if value < 1:
-            raise ValueError(f"{name}={value}: must be at least 1")
-    if num_return_sequences > num_beams:
-        raise ValueError(f"num_return_sequences={num_return_sequences}: num_beams={num_beams} find no more than that")
+    sampling = Sampling.of(sampling, options)
+    sampling.refuse("a beam search draws nothing", "temperature", "top_k", "top_p", "min_p", "seed")
+    sampling.refuse("a beam search gives the scores of whole texts", "logprobs", "prompt_logprobs")
+    sampling.refuse("a beam search watches tokens, not text; give eos_token_id", "stop")
+    if num_beams < 1:
+        raise ValueError(f"num_beams={num_beams}: must be at least 1")
+    if sampling.n > num_beams:
+        raise ValueError(f"n={sampling.n}: num_beams={num_beams} find no more than that")
     if not math.isfinite(length_penalty):
         raise ValueError(f"length_penalty={length_penalty}: must be a finite number; 0 is none")
-    ends = end_tokens(eos_token_id, model.config.vocab_size)
-    check_lengths(max_new_tokens)
-    if max_new_tokens == 0:
+    if sampling.grammar is not None and not sampling.eos_token_id:
+        raise ValueError("grammar: a beam search ends a complete text with an end token; give eos_token_id")
+    check_prompt(model, input_ids, attention_mask)
+    n_prompt = input_ids.shape[1]
+    room = sampling.room(n_prompt, model.config.max_seq_len)
+    if room == 0:
         raise ValueError("max_new_tokens=0: a search needs at least one token to choose")
-    max_len = input_ids.shape[-1] + max_new_tokens
-    reader = DecodingState(model, input_ids, attention_mask=attention_mask, max_len=max_len, use_cache=use_cache)
+    reader = make_reader(
+        model, input_ids, sampling.guidance, max_len=n_prompt + room, attention_mask=attention_mask, use_cache=use_cache
+    )
+    sampler = Sampler(
+        sampling, list(input_ids), n_prompt=n_prompt, vocab_size=model.config.vocab_size, device=input_ids.device,
+        max_new_tokens=room,
+    )  # fmt: skip
     with evaluating(model):
-        found = _search(reader, num_beams, max_new_tokens, length_penalty, ends)
-    scores, texts = found.scores[:, :num_return_sequences], found.texts[:, :num_return_sequences]
+        found = _search(reader, sampler, num_beams, length_penalty)
+    scores, texts = found.scores[:, : sampling.n], found.texts[:, : sampling.n]
     if not scores.isfinite().all():
         raise ValueError(
-            f"num_return_sequences={num_return_sequences}: there are not so many continuations of "
-            f"{max_new_tokens} tokens with a probability above 0"
+            f"n={sampling.n}: there are not so many continuations of {room} tokens with a probability above 0"
         )
-    texts = texts.flatten(0, 1)[:, : _longest(texts, ends)]  # B·R n
-    prompts = input_ids.repeat_interleave(num_return_sequences, dim=0)
+    texts = texts.flatten(0, 1)[:, : _longest(texts, sampler.ends)]  # B·R n
+    prompts = input_ids.repeat_interleave(sampling.n, dim=0)
     return Beams(torch.cat([prompts, texts], dim=1), scores.flatten())
 
 
-def _search(reader: DecodingState, num_beams: int, max_new_tokens: int, alpha: float, ends: list[int]) -> "Finished":
-    batch, n_prompt = reader.ids.shape
+def _search(reader: DecodingState | GuidedReader, sampler: Sampler, num_beams: int, alpha: float) -> "Finished":
+    (batch, n_prompt), ends, max_new_tokens = reader.ids.shape, sampler.ends, sampler.max_new_tokens
     end_ids = torch.tensor(ends, dtype=torch.long, device=reader.ids.device)
     found = Finished(batch, num_beams, max_new_tokens, fill=ends[0] if ends else 0, device=reader.ids.device)
     n_candidates = num_beams * max(2, 1 + len(ends))  # enough to leave num_beams, whichever of them end
     totals = torch.zeros(batch, 1, device=reader.ids.device)  # [B, K]: Σ log p of each beam; at first one beam a row
     for length in range(1, max_new_tokens + 1):
         n_beams = totals.shape[1]
-        log_p = reader.logits()[:, -1].float().log_softmax(-1).unflatten(0, (batch, n_beams))  # [B, K, V]
+        log_p = sampler.scores(reader.logits()[:, -1].float().log_softmax(-1), reader.ids, reader.mask)
+        log_p = log_p.unflatten(0, (batch, n_beams))  # [B, K, V]
         vocab_size = log_p.shape[-1]
         longer = (totals[:, :, None] + log_p).flatten(1)  # [B, K·V]
         candidates, place = longer.topk(min(n_candidates, longer.shape[1]))  # [B, N], the best first
@@ -109,8 +125,11 @@ def _search(reader: DecodingState, num_beams: int, max_new_tokens: int, alpha: f
         found.close(best_possible=totals[:, 0] / length**alpha)
         if length == max_new_tokens or found.closed.all():
             break
-        reader.reorder(rows.gather(1, kept).flatten())
-        reader.append(token.gather(1, kept).flatten()[:, None])
+        chosen, tokens = rows.gather(1, kept).flatten(), token.gather(1, kept).flatten()[:, None]
+        reader.reorder(chosen)
+        reader.append(tokens)
+        sampler.reorder(chosen.tolist(), alive=(totals > FORBIDDEN).flatten().tolist())
+        sampler.push(tokens)
     return found
 
 

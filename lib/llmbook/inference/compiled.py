@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from llmbook.cpu.inductor import frozen_weights
 from llmbook.model import KVCache, Output
 from llmbook.model.cache import Cache
 
@@ -28,8 +29,8 @@ class CompiledDecoder(nn.Module):
 
     The step is compiled when it is first taken, and once more for another batch size. It keeps the model as it was:
     on the CPU the weights of ``nn.Linear`` are laid out for products with few rows, as a second copy, so that
-    ``pack_linears`` is not needed. Loading a state and moving the model begin anew; after any other change (training,
-    quantising, an adapter) make a new ``CompiledDecoder``.
+    ``pack_linears`` is not needed. Loading a state or moving the model compiles it again; after any other change
+    (training, quantising, an adapter) make a new ``CompiledDecoder``.
 
     Raises:
         RuntimeError: at the first step, torch's own, where nothing can be compiled (no C++ compiler, say).
@@ -58,7 +59,7 @@ class CompiledDecoder(nn.Module):
         if kind in self._compiled_for:
             return self._step(input_ids, cache)
         lengths = torch.compiler.config.patch(dynamic_sources=r"L\['cache'\].*")  # the only sizes that may vary
-        with lengths, torch._inductor.config.patch(freezing=memory.device.type == "cpu"):
+        with lengths, frozen_weights(memory.device.type == "cpu"):
             output = self._step(input_ids, cache)
         self._compiled_for.add(kind)
         return output

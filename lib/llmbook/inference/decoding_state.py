@@ -6,7 +6,7 @@ context.
 
 The rule for long contexts, the same for every position scheme: the model reads the last ``max_seq_len`` tokens,
 counted from position 0. Up to there the cache spares reading anything twice. Beyond, every new token moves the
-window and with it every position, so nothing remembered would still be right, and the window is read anew.
+window and with it every position, so nothing in the cache would still be right, and the window is read again.
 """
 
 from collections.abc import Callable, Sequence

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from llmbook.model.linear import onednn_available
+from llmbook.cpu import onednn
 from llmbook.model.parts import replace_part
 
 PACKABLE = (torch.float32, torch.bfloat16)
@@ -21,7 +21,7 @@ class PackedLinear(nn.Linear):
     """``nn.Linear`` that multiplies by a copy of its weight in oneDNN's layout, made at the first call.
 
     The copy is used on the CPU, in float32 and bfloat16, while no gradient is wanted; elsewhere the layer does what
-    ``nn.Linear`` does. A weight that has changed, in place or for another, is laid out anew, where torch counts its
+    ``nn.Linear`` does. A weight that has changed, in place or for another, is laid out again, where torch counts its
     changes: not behind ``weight.data``, nor for a weight made under ``torch.inference_mode``. Pack again after those.
     """
 
@@ -40,9 +40,9 @@ class PackedLinear(nn.Linear):
             return F.linear(x, weight, bias)
         version = 0 if weight.is_inference() else weight._version
         if self._packed_of[0] is not weight or self._packed_of[1] != version:
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 1)
+            self._packed = onednn.laid_out(weight.detach())
             self._packed_of = weight, version
-        return torch.ops.mkldnn._linear_pointwise.default(x, self._packed, bias, "none", [], "")
+        return onednn.product_laid_out(x, self._packed, bias)
 
     def _apply(self, fn, recurse=True):
         self._packed, self._packed_of = None, (None, 0)  # another device or dtype
@@ -60,7 +60,7 @@ def pack_linears(model: nn.Module) -> None:
         ValueError: this torch has no oneDNN, or no layer is left to pack (a quantised model packs its codes itself, by
             ``kernel="packed"``). The model is then unchanged.
     """
-    if not onednn_available():
+    if not onednn.available():
         raise ValueError("this torch was built without oneDNN, which packs the matrices: leave the model as it is")
     layers = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear)}
     if not layers:

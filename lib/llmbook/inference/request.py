@@ -1,52 +1,54 @@
-"""A text that someone wants written, and what has become of it: what goes into an ``Engine`` and what comes out."""
+"""A text that is wanted, and what has become of it: what goes into an ``Engine`` and what comes out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
-import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from llmbook.inference.log_probs import TokenLogProb, token_log_prob
+from llmbook.inference.sampler import FinishReason, Sampler
 from llmbook.inference.sampling import Sampling
-from llmbook.model import PagedSequence
-
-FinishReason = Literal["stop", "length", "cancelled"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What someone wants written. The same ``seed`` draws what ``generate`` draws with a generator of that seed."""
+    """A prompt in tokens, and what is to be written after it."""
 
     prompt_ids: Sequence[int]
-    max_new_tokens: int
     sampling: Sampling = field(default_factory=Sampling)
-    eos_token_id: int | Sequence[int] | None = None
-    seed: int | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Completion:
-    """What has become of a request so far.
+    """What has become of a text so far.
 
     Attributes:
+        prompt_ids: the tokens of the prompt.
         tokens: the new tokens, the end token included.
-        finish_reason: None while it is written; then "stop" (an end token, or the caller's wish), "length" or
-            "cancelled".
-        n_preempted: how often it had to give its pages back and be read again.
+        text: what they say, for as far as it is final; without the stop string. Empty without a tokenizer.
+        finish_reason: None while it is written; then "stop" (an end token, a stop string, the end of a grammar, or the
+            caller's wish), "length", "cancelled" or "failed".
+        logprobs: of each new token, if asked for.
+        prompt_logprobs: of each token of the prompt, if asked for; the first is None.
     """
 
-    request: Request
-    generator: torch.Generator
-    ends: list[int]
+    prompt_ids: list[int]
     tokens: list[int] = field(default_factory=list)
+    text: str = ""
     finish_reason: FinishReason | None = None
-    n_preempted: int = 0
-    sequence: PagedSequence | None = None  # its pages while it is in the batch
+    logprobs: list[TokenLogProb] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogProb | None] | None = None
 
     @property
     def ids(self) -> list[int]:
-        return [*self.request.prompt_ids, *self.tokens]
+        """The prompt and the new tokens."""
+        return [*self.prompt_ids, *self.tokens]
 
-    @property
-    def unread(self) -> list[int]:
-        """What the model has not read yet: at first everything (again, if it had to give way), then the last token."""
-        return self.ids[0 if self.sequence is None else self.sequence.length :]
+    def push(self, token: int, sampler: Sampler, logits: Float[Tensor, "V"], *, row: int = 0) -> None:
+        """Note the token that ``sampler`` has given this text, its ``row``, by the model's ``logits``."""
+        self.tokens.append(token)
+        self.text += sampler.pieces[row]
+        self.finish_reason = sampler.reasons[row]
+        if sampler.sampling.logprobs is not None:
+            self.logprobs.append(token_log_prob(logits, token, sampler.sampling.logprobs))

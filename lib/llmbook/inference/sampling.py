@@ -1,95 +1,227 @@
-"""From logits to the next token: penalise repetition, then temperature, top-k, top-p, min-p, and draw.
+"""What is to be written, and how each token is chosen: the options that every way of generating takes.
 
-Each step is a pure function on logits [B, V]. A filter sets what it forbids to −∞, so filters compose, and the
-softmax at the end shares the probability out among what is left. The order matters and is always this one, which
-is also that of transformers: top-p, say, adds up probabilities that the temperature has already sharpened.
-``Sampling`` holds the dials of all of them.
+``generate``, ``stream``, ``complete``, beam search, speculation, the batching engine and the server all take one
+``Sampling``, or its fields as keywords (``Sampling.of`` is where keywords become one). Something that a road cannot do
+it refuses by name. The steps from logits to probabilities are in ``processors``.
 """
 
 import difflib
 import math
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from numbers import Real
+from operator import index
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-FORBIDDEN = -math.inf
-COLDEST = 1e-6  # dividing by less overflows float32
+from llmbook.inference.option_checks import NUMBERS, WHOLE, bias, check_number, end_ids, whole
+from llmbook.inference.processors import (
+    add_bias,
+    apply_temperature,
+    count_tokens,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    penalise_counts,
+    penalise_repetition,
+    sample,
+    tokens_seen,
+)
+from llmbook.inference.stopping import stop_strings
+
+if TYPE_CHECKING:
+    from llmbook.inference.grammar import Grammar
+
+
+@dataclass(frozen=True)
+class History:
+    """What the penalties ask about the texts so far: which tokens they hold, and how often they were written."""
+
+    seen: Bool[Tensor, "B V"] | None = None  # in the prompt too; for the penalty on repetition
+    counts: Int[Tensor, "B V"] | None = None  # in the new text alone; for those on presence and frequency
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """Write less like the model would after ``negative_ids`` (classifier-free guidance, see ``processors.guide``).
+
+    Attributes:
+        negative_ids: the negative prompt, in tokens; none for the last token of the prompt alone.
+        scale: 1 is none, 1.5 a noticeable one.
+
+    Raises:
+        ValueError: the scale is not a finite number.
+    """
+
+    negative_ids: Sequence[int] = ()
+    scale: float
+
+    def __post_init__(self):
+        object.__setattr__(self, "negative_ids", tuple(map(index, self.negative_ids)))
+        if isinstance(self.scale, bool) or not isinstance(self.scale, Real) or not math.isfinite(self.scale):
+            raise ValueError(f"scale={self.scale!r}: must be a finite number; 1 is no guidance")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the next token is chosen. ``None`` and the defaults leave the model's own distribution as it is.
+    """What is to be written. ``None`` and the defaults leave the model's own distribution as it is.
 
     Attributes:
+        max_new_tokens: how many tokens to write at most; None for what the model's context has room for.
+        min_new_tokens: how many tokens to write before the end token is allowed.
+        eos_token_id: the token that ends a text, or several.
+        stop: texts that end a text and do not belong to it; they need a tokenizer.
         temperature: below 1 sharper, above 1 flatter; 0 is greedy, always the likeliest token.
         top_k: at least 1; only the k likeliest tokens.
         top_p: in (0, 1]; only the likeliest tokens that together reach probability p.
         min_p: in [0, 1]; only tokens at least min_p times as likely as the likeliest.
-        repetition_penalty: above 0; above 1 makes tokens that the text already holds less likely.
+        repetition_penalty: above 0; above 1 makes tokens that the text already holds, prompt included, less likely.
+        presence_penalty: subtracted from the logit of each token that has been written.
+        frequency_penalty: subtracted from it once for each time it has been written.
+        logit_bias: numbers added to the logits of tokens, by token; −∞ forbids one.
+        grammar: what the text must conform to, see ``grammar.Grammar``.
+        guidance: a negative prompt and a scale.
+        n: how many texts to write for each prompt.
+        seed: makes the draws repeatable. Text i draws with a generator of its own, seeded with seed + i, so that it
+            does not depend on the texts beside it.
+        logprobs: log-probabilities of the written tokens, and of this many likeliest ones at each place, as the model
+            gives them, before any option above; 0 for the written ones alone.
+        prompt_logprobs: those of the prompt's tokens as well.
 
     Raises:
-        ValueError: a dial is out of range; the message names it.
+        ValueError: an option is out of range; the message names it.
     """
 
+    max_new_tokens: int | None = None
+    min_new_tokens: int = 0
+    eos_token_id: int | Sequence[int] | None = ()
+    stop: str | Sequence[str] = ()
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] | Sequence[tuple[int, float]] = ()
+    grammar: "Grammar | None" = None
+    guidance: Guidance | None = None
+    n: int = 1
+    seed: int | None = None
+    logprobs: int | None = None
+    prompt_logprobs: bool = False
 
     def __post_init__(self):
-        for name, value in vars(self).items():
-            if isinstance(value, str) or (value is None and name in ("temperature", "repetition_penalty")):
-                raise ValueError(f"{name}={value!r}: must be a number")
-        if not (self.temperature == 0 or COLDEST <= self.temperature < math.inf):
+        self._set(eos_token_id=end_ids(self.eos_token_id), stop=stop_strings(self.stop))
+        self._set(logit_bias=bias(self.logit_bias))
+        for name in WHOLE:
+            self._set(**{name: whole(name, getattr(self, name))})
+        for name in NUMBERS:
+            check_number(name, getattr(self, name))
+        if self.max_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
             raise ValueError(
-                f"temperature={self.temperature}: must be 0 (always the likeliest token) or a number from {COLDEST} up"
+                f"min_new_tokens={self.min_new_tokens}: must lie between 0 and max_new_tokens={self.max_new_tokens}"
             )
-        if self.top_k is not None and (not isinstance(self.top_k, int) or self.top_k < 1):
-            raise ValueError(f"top_k={self.top_k}: must be a whole number of at least 1, or None for no limit")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p={self.top_p}: must lie in (0, 1], or be None for no limit")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p={self.min_p}: must lie in [0, 1], or be None for no limit")
-        if not 0 < self.repetition_penalty < math.inf:
-            raise ValueError(
-                f"repetition_penalty={self.repetition_penalty}: must be above 0; 1 is none, 1.2 a noticeable one"
-            )
+        if self.min_new_tokens and not self.eos_token_id:
+            raise ValueError(f"min_new_tokens={self.min_new_tokens} forbids an early end: name it with eos_token_id")
+        if self.guidance is not None and not isinstance(self.guidance, Guidance):
+            raise ValueError(f"guidance={self.guidance!r}: give Guidance(negative_ids=…, scale=…)")
+        if self.prompt_logprobs and self.logprobs is None:
+            raise ValueError("prompt_logprobs=True needs logprobs, such as logprobs=0")
+        if self.guidance is not None and self.logprobs is not None:
+            raise ValueError(f"logprobs={self.logprobs} with guidance: what is guided are not the model's own")
 
     @classmethod
-    def of(cls, dials: dict[str, Any]) -> "Sampling":
-        """``Sampling(**dials)``. Raises TypeError for a name that is no dial, with the nearest there is."""
-        names = [field.name for field in fields(cls)]
-        for name in dials.keys() - names:
+    def of(cls, sampling: "Sampling | None" = None, options: Mapping[str, Any] | None = None) -> "Sampling":
+        """``sampling`` with the ``options`` that were given as keywords. Raises TypeError for a name that is no option,
+        with the nearest there is, and for something that is no ``Sampling``."""
+        if sampling is not None and not isinstance(sampling, cls):
+            raise TypeError(f"sampling={sampling!r}: give a Sampling, or its fields as keywords")
+        options, names = dict(options or {}), [field.name for field in fields(cls)]
+        for name in options.keys() - names:
             near = difflib.get_close_matches(name, names, n=1)
             advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-            raise TypeError(f"{name}={dials[name]!r}: there is no such option; {advice}")
-        return cls(**dials)
+            raise TypeError(f"{name}={options[name]!r}: there is no such option; {advice}")
+        return cls(**options) if sampling is None else replace(sampling, **options)
+
+    def refuse(self, road: str, *names: str) -> None:
+        """Raise ValueError if one of the options ``names`` is not at its default, which is all that ``road`` takes."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in names and value != field.default:
+                raise ValueError(f"{field.name}={value!r}: {road}")
+
+    def row(self, i: int) -> "Sampling":
+        """What is asked for text ``i`` of several, alone: its own seed (seed + i, in 64 bits), and one text."""
+        return replace(self, n=1, seed=self.seed_of(i))
+
+    def seed_of(self, i: int) -> int | None:
+        """The seed of text ``i`` of several."""
+        return None if self.seed is None else (self.seed + i + 2**63) % 2**64 - 2**63
+
+    def room(self, n_prompt: int, limit: int) -> int:
+        """How many tokens to write at most after a prompt, if the model reads ``limit`` at once.
+
+        Raises ValueError if no number was given and the prompt leaves no room.
+        """
+        if self.max_new_tokens is not None:
+            return self.max_new_tokens
+        if n_prompt >= limit:
+            raise ValueError(f"a prompt of {n_prompt} tokens fills the context of {limit}: give max_new_tokens")
+        return limit - n_prompt
 
     @property
-    def needs_seen(self) -> bool:
+    def needs_history(self) -> bool:
         """Whether the choice depends on which tokens the text already holds."""
-        return self.repetition_penalty != 1
+        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
-    def seen(self, input_ids: Tensor, attention_mask: Tensor | None = None, *, vocab_size: int) -> Tensor | None:
-        """What ``tokens_seen`` finds, [B, V], or None where the choice does not depend on it.
+    def history(
+        self, ids: Tensor, mask: Tensor | None = None, *, n_prompt: int | None = None, vocab_size: int
+    ) -> History | None:
+        """What the penalties ask about texts [B, T] whose first ``n_prompt`` tokens (all, unless given) are a prompt;
+        None where the choice does not depend on it.
 
-        Whoever draws asks anew for each token: the penalty itself looks at all V, so a tally would save little, and a
-        rejected guess would make it wrong.
+        It is counted again for each token: the penalty itself looks at all V, so a running count would save little,
+        and a rejected guess would make it wrong.
         """
-        return tokens_seen(input_ids, attention_mask, vocab_size=vocab_size) if self.needs_seen else None
+        if not self.needs_history:
+            return None
+        seen = counts = None
+        if self.repetition_penalty != 1:
+            seen = tokens_seen(ids, mask, vocab_size=vocab_size)
+        if self.presence_penalty != 0 or self.frequency_penalty != 0:
+            written = ids[:, ids.shape[1] if n_prompt is None else n_prompt :]
+            counts = count_tokens(written, vocab_size=vocab_size)
+        return History(seen, counts)
 
-    def distribution(self, logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"] | None = None) -> Tensor:
-        """The probabilities [B, V] a token is drawn from.
+    def scores(self, logits: Float[Tensor, "B V"], history: History | None = None) -> Float[Tensor, "B V"]:
+        """The logits after bias and penalties, in float32: all that changes which token is the likeliest.
 
-        Args:
-            logits: what the model gave.
-            seen: which tokens the text already holds, as ``tokens_seen`` finds them; for the repetition penalty.
+        Raises ValueError if a penalty needs the ``history`` and there is none.
         """
-        logits = apply_temperature(self._penalised(logits, seen), self.temperature)
+        logits = logits.float()
+        if self.logit_bias:
+            logits = add_bias(logits, self.logit_bias)
+        history = History() if history is None else history
+        if self.repetition_penalty != 1:
+            seen = self._known(history.seen, "repetition_penalty")
+            logits = penalise_repetition(logits, seen, self.repetition_penalty)
+        if self.presence_penalty != 0 or self.frequency_penalty != 0:
+            name = "presence_penalty" if self.presence_penalty != 0 else "frequency_penalty"
+            counts = self._known(history.counts, name)
+            logits = penalise_counts(logits, counts, presence=self.presence_penalty, frequency=self.frequency_penalty)
+        return logits
+
+    def distribution(self, logits: Float[Tensor, "B V"], history: History | None = None) -> Float[Tensor, "B V"]:
+        """The probabilities a token is drawn from, given what the model gave."""
+        return self.probabilities(self.scores(logits, history))
+
+    def probabilities(self, scores: Float[Tensor, "B V"]) -> Float[Tensor, "B V"]:
+        """The probabilities that temperature and filters make of ``scores``."""
+        logits = apply_temperature(scores, self.temperature)
         if self.top_k is not None:
             logits = keep_top_k(logits, self.top_k)
         if self.top_p is not None:
@@ -101,97 +233,30 @@ class Sampling:
     def draw(
         self,
         logits: Float[Tensor, "B V"],
-        seen: Bool[Tensor, "B V"] | None = None,
+        history: History | None = None,
         generator: torch.Generator | None = None,
     ) -> Int[Tensor, "B 1"]:
         """A token for each row from ``distribution``; when greedy, without computing it."""
+        return self.choose(self.scores(logits, history), generator)
+
+    def choose(self, scores: Float[Tensor, "B V"], generator: torch.Generator | None = None) -> Int[Tensor, "B 1"]:
+        """A token for each row from ``probabilities(scores)``."""
         if self.temperature == 0:
-            return self._penalised(logits, seen).argmax(-1, keepdim=True)
-        return sample(self.distribution(logits, seen), generator)
+            return scores.argmax(-1, keepdim=True)
+        return sample(self.probabilities(scores), generator)
 
-    def _penalised(self, logits: Tensor, seen: Tensor | None) -> Tensor:
-        if not self.needs_seen:
-            return logits.float()
-        if seen is None:
-            raise ValueError(f"repetition_penalty={self.repetition_penalty} needs the tokens seen so far")
-        return penalise_repetition(logits.float(), seen, self.repetition_penalty)
+    def _known(self, past: Tensor | None, name: str) -> Tensor:
+        if past is None:
+            raise ValueError(f"{name}={getattr(self, name)} needs the tokens seen so far")
+        return past
 
-
-def tokens_seen(
-    input_ids: Int[Tensor, "B T"],
-    attention_mask: Bool[Tensor, "B T"] | Int[Tensor, "B T"] | None = None,
-    *,
-    vocab_size: int,
-) -> Bool[Tensor, "B V"]:
-    """Which tokens of the vocabulary each row holds; padding holds none."""
-    real = torch.ones_like(input_ids) if attention_mask is None else attention_mask.to(input_ids.dtype)
-    counts = real.new_zeros(len(input_ids), vocab_size).scatter_add(1, input_ids, real)
-    return counts > 0
-
-
-def penalise_repetition(
-    logits: Float[Tensor, "B V"], seen: Bool[Tensor, "B V"], penalty: float
-) -> Float[Tensor, "B V"]:
-    """Make tokens already ``seen`` less likely (CTRL, https://arxiv.org/abs/1909.05858, §4.1).
-
-    A positive logit is divided by the penalty; a negative one multiplied, since dividing would raise it.
-    """
-    return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
-
-
-def apply_temperature(logits: Float[Tensor, "B V"], temperature: float) -> Float[Tensor, "B V"]:
-    """logits / temperature: below 1 sharper, above 1 flatter. The limit 0, always the likeliest token, is written
-    as one: everything but the first maximum is forbidden."""
-    if temperature == 0:
-        best = logits.argmax(-1, keepdim=True)  # [B, 1]
-        return torch.full_like(logits, FORBIDDEN).scatter(-1, best, 0.0)
-    return logits / temperature
-
-
-def keep_top_k(logits: Float[Tensor, "B V"], k: int) -> Float[Tensor, "B V"]:
-    """Keep the k largest logits (https://arxiv.org/abs/1805.04833), and those equal to the k-th."""
-    k = min(k, logits.shape[-1])
-    kth_largest = logits.topk(k).values[:, -1:]  # [B, 1]
-    return logits.masked_fill(logits < kth_largest, FORBIDDEN)
-
-
-def keep_top_p(logits: Float[Tensor, "B V"], p: float) -> Float[Tensor, "B V"]:
-    """Keep the smallest set of likeliest tokens whose probability reaches p (https://arxiv.org/abs/1904.09751).
-
-    Counted from the other end: the least likely tokens go, as long as they have no more than 1 − p together; of
-    equals the one with the lower id goes first.
-    """
-    ordered, tokens = logits.sort(stable=True)  # the least likely first
-    forbidden = ordered.softmax(-1).cumsum(-1) <= 1 - p
-    forbidden[:, -1] = False  # the likeliest stays, however small p is
-    return logits.masked_fill(torch.empty_like(forbidden).scatter(-1, tokens, forbidden), FORBIDDEN)
-
-
-def keep_min_p(logits: Float[Tensor, "B V"], min_p: float) -> Float[Tensor, "B V"]:
-    """Keep tokens at least ``min_p`` times as likely as the likeliest (https://arxiv.org/abs/2407.01082): few where
-    the model is sure, many where it is not."""
-    probabilities = logits.softmax(-1)
-    likeliest = probabilities.amax(-1, keepdim=True)  # [B, 1]
-    return logits.masked_fill(probabilities < min_p * likeliest, FORBIDDEN)
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
 
 def to_distribution(
-    logits: Float[Tensor, "B V"], *, seen: Bool[Tensor, "B V"] | None = None, **dials: Any
+    logits: Float[Tensor, "B V"], *, history: History | None = None, **options: Any
 ) -> Float[Tensor, "B V"]:
-    """The probabilities a token is drawn from, with the dials of ``Sampling``."""
-    return Sampling.of(dials).distribution(logits, seen)
-
-
-def check_generator(generator: torch.Generator | None, near: Tensor) -> None:
-    """Raise ValueError for a generator that cannot draw on the device of ``near``."""
-    if generator is not None and generator.device.type != near.device.type:
-        raise ValueError(
-            f"the generator is on {generator.device} and the model on {near.device}: make it with "
-            f"torch.Generator({near.device.type!r})"
-        )
-
-
-def sample(probabilities: Float[Tensor, "B V"], generator: torch.Generator | None = None) -> Int[Tensor, "B 1"]:
-    """Draw one token for each row; ``generator`` makes the draw repeatable. Raises ValueError for one elsewhere."""
-    check_generator(generator, probabilities)
-    return torch.multinomial(probabilities, num_samples=1, generator=generator)
+    """The probabilities a token is drawn from, with the options of ``Sampling``."""
+    return Sampling.of(options=options).distribution(logits, history)

@@ -16,7 +16,6 @@ since 1 − Σ min(p, q) = Σ (p − q)₊. A bad draft costs time, never qualit
 token: then the text is the model's own greedy text.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,10 +24,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from llmbook.inference.decoding_state import DecodingState
-from llmbook.inference.sampling import Sampling, check_generator, sample, tokens_seen
-from llmbook.inference.stopping import check_lengths, end_tokens
+from llmbook.inference.decoding_state import DecodingState, check_prompt
+from llmbook.inference.guidance import make_reader
+from llmbook.inference.processors import check_generator, sample
+from llmbook.inference.sampler import Sampler
+from llmbook.inference.sampling import Sampling
 from llmbook.model import evaluating
+from llmbook.text import Tokenizer
 
 
 @runtime_checkable
@@ -40,25 +42,36 @@ class Draft(Protocol):
 
 
 class ModelDraft:
-    """A smaller model as the draft, with its own ``Sampling`` dials; give it those of the text it is to guess.
+    """A smaller model as the draft, with a ``Sampling`` of its own, whose fields may be given as keywords; give it that
+    of the text it is to guess. What makes no distribution (lengths, ends, grammars) is left to the model.
 
     It remembers what it has read, so one draft serves one text at a time.
     """
 
-    def __init__(self, model: nn.Module, *, generator: torch.Generator | None = None, **dials: Any):
-        self.model, self.generator, self.sampling = model, generator, Sampling.of(dials)
+    def __init__(
+        self,
+        model: nn.Module,
+        sampling: Sampling | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        **options: Any,
+    ):
+        self.model, self.generator, self.sampling = model, generator, Sampling.of(sampling, options)
+        self.sampling.refuse("a draft draws with a generator", "seed")
+        self._n_prompt = 0
         self._reader: DecodingState | None = None
 
     def propose(self, ids: Int[Tensor, "1 T"], k: int) -> tuple[Int[Tensor, "n"], Float[Tensor, "n V"]]:
         if self._reader is None:
-            self._reader = DecodingState(self.model, ids)
+            self._reader, self._n_prompt = DecodingState(self.model, ids), ids.shape[1]
         else:
             self._reader.rewrite(ids)  # rejected guesses are forgotten, what replaced them is read
         q = []
         with evaluating(self.model):
             for _ in range(k):
-                seen = self.sampling.seen(self._reader.ids, vocab_size=self.model.config.vocab_size)
-                q.append(self.sampling.distribution(self._reader.logits()[:, -1], seen))  # [1, V]
+                written, vocab_size = self._reader.ids, self.model.config.vocab_size
+                history = self.sampling.history(written, n_prompt=self._n_prompt, vocab_size=vocab_size)
+                q.append(self.sampling.distribution(self._reader.logits()[:, -1], history))  # [1, V]
                 self._reader.append(sample(q[-1], self.generator))
         return self._reader.ids[0, ids.shape[1] :], torch.cat(q)
 
@@ -121,45 +134,57 @@ class Speculation:
 def speculative_generate(
     model: nn.Module,
     input_ids: Int[Tensor, "1 T"],
+    sampling: Sampling | None = None,
     *,
     draft: Draft,
-    max_new_tokens: int,
     k: int = 4,
-    eos_token_id: int | Sequence[int] | None = None,
     generator: torch.Generator | None = None,
-    **dials: Any,
+    tokenizer: Tokenizer | None = None,
+    **options: Any,
 ) -> Speculation:
     """Continue one text as ``generate`` does, with fewer passes of ``model`` if ``draft`` guesses well.
 
     Args:
         draft: proposes up to ``k`` tokens at a time.
-        dials: those of ``Sampling``, for ``model``; with temperature=0 the text is the one ``generate`` writes.
+        sampling: what is to be written, and how ``model`` chooses; its fields may be given as keywords (``options``).
+            With temperature=0 the text is the one ``generate`` writes.
+        tokenizer: for stop strings.
 
     Raises:
-        ValueError: an argument is out of range, or the draft's vocabulary is not the model's.
+        ValueError: an option is out of range or cannot be had here (n, logprobs), or the draft's vocabulary is not the
+            model's.
     """
-    sampling = Sampling.of(dials)
+    sampling = Sampling.of(sampling, options)
+    sampling.refuse("speculation writes one text, as each accepts its own guesses", "n")
+    sampling.refuse("completions gives log-probabilities; here they would be lost", "logprobs", "prompt_logprobs")
     vocab_size = model.config.vocab_size
-    ends = end_tokens(eos_token_id, vocab_size)
-    check_lengths(max_new_tokens)
     if k < 1:
         raise ValueError(f"k={k}: the draft must be allowed at least one token")
+    check_prompt(model, input_ids)
     if len(input_ids) != 1:
         raise ValueError(f"input_ids has {len(input_ids)} rows: speculation writes one text, as each accepts its own")
     n_prompt = input_ids.shape[1]
-    reader = DecodingState(model, input_ids, max_len=n_prompt + max_new_tokens)
-    text, n_proposed, n_accepted, ended = input_ids, 0, 0, False
+    room = sampling.room(n_prompt, model.config.max_seq_len)
+    reader = make_reader(model, input_ids, sampling.guidance, max_len=n_prompt + room)
+    sampler = Sampler(
+        sampling, list(input_ids), n_prompt=n_prompt, vocab_size=vocab_size, device=input_ids.device,
+        max_new_tokens=room, generator=generator, tokenizer=tokenizer,
+    )  # fmt: skip
+    text, n_proposed, n_accepted = input_ids, 0, 0
     with evaluating(model):
-        while text.shape[1] < n_prompt + max_new_tokens and not ended:
-            room = n_prompt + max_new_tokens - text.shape[1]
-            guesses, q = _propose(draft, text, min(k, room - 1), vocab_size)  # one place is for the model's own token
+        while not sampler.finished:
+            # One place is for the model's own token.
+            guesses, q = _propose(draft, text, min(k, room - sampler.n_written - 1), vocab_size)
             reader.append(guesses[None])
             logits = reader.logits(len(guesses) + 1)[0]  # n+1 V: after the text, and after each guess
-            p = sampling.distribution(logits, _seen_at_each(reader.ids, len(guesses), sampling, vocab_size))
-            new = verify(guesses, q, p, generator)
+            p = sampler.along(logits, reader.ids)
+            new = verify(guesses, q, p, sampler.one_generator)
             n_proposed, n_accepted = n_proposed + len(guesses), n_accepted + len(new) - 1
-            new, ended = _up_to_end(new, ends)
-            text = torch.cat([text, new[None]], dim=1)
+            for token in new:
+                text = torch.cat([text, token[None, None]], dim=1)
+                sampler.push(token[None, None])
+                if sampler.finished:
+                    break
             reader.rewrite(text)  # forget the rejected guesses
     return Speculation(text, text.shape[1] - n_prompt, n_proposed, n_accepted, reader.n_passes)
 
@@ -208,18 +233,3 @@ def _propose(draft: Draft, text: Tensor, k: int, vocab_size: int) -> tuple[Tenso
     if impossible.any():
         raise ValueError(f"the draft proposed token {int(guesses[impossible][0])}, to which it gives probability 0")
     return guesses, q
-
-
-def _up_to_end(tokens: Tensor, ends: list[int]) -> tuple[Tensor, bool]:
-    for i, token in enumerate(tokens.tolist()):
-        if token in ends:
-            return tokens[: i + 1], True
-    return tokens, False
-
-
-def _seen_at_each(ids: Tensor, n: int, sampling: Sampling, vocab_size: int) -> Tensor | None:
-    """Which tokens stand in the text at each of its last n + 1 positions, [n + 1, V]."""
-    if not sampling.needs_seen:
-        return None
-    length = ids.shape[1]
-    return torch.cat([tokens_seen(ids[:, :end], vocab_size=vocab_size) for end in range(length - n, length + 1)])

@@ -6,29 +6,23 @@ tokens, and what might still become a stop string is held back.
 """
 
 from collections.abc import Sequence
-from operator import index
 
 
-def end_tokens(eos_token_id: int | Sequence[int] | None, vocab_size: int) -> list[int]:
-    """One end token, several or none, as a list. Raises ValueError naming one outside the vocabulary."""
-    try:
-        ids = [] if eos_token_id is None else [index(eos_token_id)]  # a number out of a tensor, too
-    except TypeError:
-        ids = list(map(index, eos_token_id))
+def end_tokens(ids: Sequence[int], vocab_size: int) -> list[int]:
+    """The end tokens as a list. Raises ValueError naming one outside the vocabulary."""
     for token in ids:
         if not 0 <= token < vocab_size:
             raise ValueError(f"eos_token_id={token} is outside the vocabulary 0…{vocab_size - 1}")
-    return ids
+    return list(ids)
 
 
-def check_lengths(max_new_tokens: int, min_new_tokens: int = 0, *, ends: Sequence[int] = ()) -> None:
-    """Raise ValueError, naming the number, unless a text of between so many tokens can be written."""
-    if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens={max_new_tokens}: must not be negative")
-    if not 0 <= min_new_tokens <= max_new_tokens:
-        raise ValueError(f"min_new_tokens={min_new_tokens}: must lie between 0 and max_new_tokens={max_new_tokens}")
-    if min_new_tokens and not ends:
-        raise ValueError(f"min_new_tokens={min_new_tokens} forbids an early end: name it with eos_token_id")
+def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One stop string, several or none, as a tuple. Raises ValueError for one that is empty or no text."""
+    strings = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
+    for string in strings:
+        if not isinstance(string, str) or not string:
+            raise ValueError(f"stop={string!r}: a stop string must be text of at least one character")
+    return strings
 
 
 class StopStrings:
@@ -44,10 +38,7 @@ class StopStrings:
     """
 
     def __init__(self, stop: str | Sequence[str] = ()):
-        self.stop = [stop] if isinstance(stop, str) else list(stop)
-        for string in self.stop:
-            if not isinstance(string, str) or not string:
-                raise ValueError(f"stop={string!r}: a stop string must be text of at least one character")
+        self.stop = stop_strings(stop)
         self.found: str | None = None
         self._held = ""
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from llmbook.model import TransformerConfig
@@ -59,3 +59,12 @@ def build_for(
     require_same_shapes(own, {name: torch.Size(shape) for name, shape in shapes.items()}, source=source)
     with skip_init():
         return make()
+
+
+def filled(
+    make: Callable[[], nn.Module], config: TransformerConfig, weights: Mapping[str, Tensor], *, source: str | Path
+) -> nn.Module:
+    """The model that ``make`` makes, with these weights, in evaluation mode. Raises as ``build_for`` does."""
+    model = build_for(make, config, {name: weight.shape for name, weight in weights.items()}, source=source)
+    model.load_state_dict(weights)
+    return model.eval()

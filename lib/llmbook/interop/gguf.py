@@ -21,7 +21,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 ALIGNMENT = 32
-MOST_DIMENSIONS, DEEPEST = 4, 8  # of a tensor, by the format; of arrays within arrays, by nobody's file
+MOST_DIMENSIONS, DEEPEST = (
+    4,
+    8,
+)  # dimensions of a tensor; arrays within arrays, beyond any real file
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
 

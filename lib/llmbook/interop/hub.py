@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from llmbook.interop.building import build_for
+from llmbook.interop.building import filled
 from llmbook.interop.huggingface import FAMILIES, config_from_huggingface, family_of, from_huggingface
 from llmbook.model import (
     DecoderLM,
@@ -61,12 +61,10 @@ def load_folder(folder: str | os.PathLike[str]) -> tuple[nn.Module, HFTokenizer]
     except ValueError as error:
         raise ValueError(f"the weights in {folder}: {error}") from None
     config = config_of_weights(config, weights)
-    shapes = {name: weight.shape for name, weight in weights.items()}
-    model = build_for(_maker(family, config, weights), config, shapes, source=folder)
-    model.load_state_dict(weights)
+    model = filled(_maker(family, config, weights), config, weights, source=folder)
     tokenizer = _tokenizer(folder)
     _check_vocabulary(config, tokenizer, folder)
-    return model.eval(), tokenizer
+    return model, tokenizer
 
 
 def fetch(name: str) -> Path:
@@ -154,7 +152,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there, though {INDEX} names it: has the download ended?")
+        raise ValueError(f"{path} is not there, though {INDEX} names it: has the download ended?")
     try:
         return load_file(path)
     except SafetensorError as error:

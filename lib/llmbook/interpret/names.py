@@ -42,6 +42,6 @@ def trunk(model: nn.Module) -> tuple[str, Backbone]:
         return "backbone.", model.backbone
     if isinstance(model, EncoderDecoderLM):
         raise TypeError("an encoder–decoder has two stacks: give model.encoder or model.decoder")
-    if isinstance(getattr(model, "encoder", None), Backbone):
-        return "encoder.", model.encoder
+    if isinstance(encoder := getattr(model, "encoder", None), Backbone):
+        return "encoder.", encoder
     raise TypeError(f"a {type(model).__name__} has no stack of blocks to look into")

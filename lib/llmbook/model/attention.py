@@ -39,16 +39,19 @@ def eager_attention(
     """The formula; also returns the weights, before dropout.
 
     ``allowed`` [T, S] is True where a query may attend, ``fully_masked`` [T, 1] where it may
-    nowhere. These two and ``bias`` may have leading axes for batch and heads.
+    nowhere. These two and ``bias`` may have leading axes for batch and heads. ``cap`` bounds
+    the scores where a model has such a bound.
     """
-    scores = capped((q * scale) @ k.transpose(-2, -1), cap)  # [B, H, T, S]
+    scores = (q * scale) @ k.transpose(-2, -1)  # [B, H, T, S]
+    if cap is not None:
+        scores = capped(scores, cap)
     if bias is not None:
         scores = scores + bias
     if allowed is not None:
         barrier = torch.zeros_like(allowed, dtype=scores.dtype)
         scores = scores + barrier.masked_fill(~allowed, -math.inf)
     weights = scores.softmax(dim=-1)
-    if fully_masked is not None:  # it was let read everything: softmax of -inf alone is NaN
+    if fully_masked is not None:  # such a query was allowed every key, because a softmax over -inf alone is NaN
         weights = weights.masked_fill(fully_masked, 0.0)
     kept = F.dropout(weights, dropout) if dropout else weights  # 0 would still copy
     return kept.to(v.dtype) @ v, weights  # a bias in float32 has widened the scores

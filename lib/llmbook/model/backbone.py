@@ -147,14 +147,13 @@ class Backbone(Counted):
         k_len = q_len if cache is None else cache.n_keys(q_len)
         positions = self._positions(given, attention_mask, n_past)  # [B, T]
         x = self.embeddings(input_ids, positions, segment_ids=segment_ids, inputs_embeds=inputs_embeds)  # [B, T, C]
-        full = dict(
-            mask=self._may_attend(attention_mask, mask, k_len),
-            angles=None if self.rotary is None else self.rotary(positions),
-        )
-        near = dict(
-            mask=self._may_attend(attention_mask, self._window(mask, q_len, k_len, x.device), k_len),
-            angles=full["angles"] if self.window_rotary is None else self.window_rotary(positions),
-        )
+        angles = None if self.rotary is None else self.rotary(positions)
+        full = near = dict(mask=self._may_attend(attention_mask, mask, k_len), angles=angles)
+        if self.config.sliding_window is not None:  # what layers with a window are given
+            near = dict(
+                mask=self._may_attend(attention_mask, self._window(mask, q_len, k_len, x.device), k_len),
+                angles=angles if self.window_rotary is None else self.window_rotary(positions),
+            )
         shared = dict(
             bias=None if self.position_bias is None else self.position_bias(q_len, k_len),
             causal=self.causal and mask is None,
@@ -189,7 +188,7 @@ class Backbone(Counted):
     def _window(self, mask, q_len: int, k_len: int, device) -> Bool[Tensor, "..."] | None:
         """The mask of layers with a window, where it hides anything and no other mask was given."""
         window = self.config.sliding_window
-        if mask is not None or window is None or k_len <= window:
+        if mask is not None or k_len <= window:
             return mask
         return sliding_window_mask(q_len, k_len, window=window, device=device)
 

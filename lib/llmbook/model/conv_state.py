@@ -1,11 +1,11 @@
-"""What short convolutions look back on when rows of a batch bring unequal numbers of new tokens.
+"""The inputs that short convolutions keep, for the case that rows of a batch bring unequal numbers of new tokens.
 
 A convolution over K positions needs the last K - 1 inputs of each row before the new ones, and no more. Rows that bring
 fewer tokens than others are padded on the left; what came before must then stand behind the padding, next to the new:
 
     K = 3, T = 3 new columns        what is at hand              the window to be read
     a has read … p q, brings r s t      p q │ r s t                  p q │ r s t
-    b has read … u v, brings w          u v │ · · w                  · · │ u v w     (· is what nobody reads)
+    b has read … u v, brings w          u v │ · · w                  · · │ u v w     (· is never read)
 """
 
 from collections.abc import Sequence

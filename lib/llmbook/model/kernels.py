@@ -4,8 +4,9 @@ from typing import get_args
 
 from torch import nn
 
+from llmbook.cpu import onednn
 from llmbook.model.attention import BACKENDS
-from llmbook.model.linear import Linear, LinearKernel, onednn_available
+from llmbook.model.linear import Linear, LinearKernel
 from llmbook.model.multi_head import MultiHeadAttention
 
 LINEAR_KERNELS: tuple[LinearKernel, ...] = get_args(LinearKernel)
@@ -22,7 +23,7 @@ def use_kernels(model: nn.Module, *, linear: str | None = None, attention: str |
     """
     if linear not in (None, *LINEAR_KERNELS):
         raise ValueError(f"linear={linear!r} is not one of {', '.join(map(repr, LINEAR_KERNELS))}")
-    if linear == "onednn" and not onednn_available():
+    if linear == "onednn" and not onednn.available():
         raise ValueError("linear='onednn': this torch was built without oneDNN; use 'torch'")
     if attention not in (None, *BACKENDS):
         raise ValueError(f"attention={attention!r} is not one of {', '.join(map(repr, BACKENDS))}")

@@ -90,19 +90,19 @@ class Block(nn.Module):
         self.norm_position = config.norm_position
         self.has_window, self.rotates = config.has_window(layer), layer not in config.nope_layers
         inner, outer = self.norm_position != "output", self.norm_position in ("sandwich", "output")
-        self.attention_norm = make_norm(config) if inner else nn.Identity()
+        self.attention_norm = make_norm(config) if inner else None
         self.attention_conv = make_conv(config, place=0)
         mixer = config.mixer(layer)
         self.attention = make_attention(config) if mixer is None else mixer.make(config)
         self.recurrent = mixer is not None
-        self.attention_output_norm = make_norm(config) if outer else nn.Identity()
-        self.cross_attention_norm = make_norm(config) if cross_attention and inner else nn.Identity()
+        self.attention_output_norm = make_norm(config) if outer else None
+        self.cross_attention_norm = make_norm(config) if cross_attention and inner else None
         self.cross_attention = make_attention(config) if cross_attention else None
-        self.cross_attention_output_norm = make_norm(config) if cross_attention and outer else nn.Identity()
-        self.feed_forward_norm = make_norm(config) if inner else nn.Identity()
+        self.cross_attention_output_norm = make_norm(config) if cross_attention and outer else None
+        self.feed_forward_norm = make_norm(config) if inner else None
         self.feed_forward_conv = make_conv(config, place=1)
         self.feed_forward = make_feed_forward(config)
-        self.feed_forward_output_norm = make_norm(config) if outer else nn.Identity()
+        self.feed_forward_output_norm = make_norm(config) if outer else None
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -147,7 +147,7 @@ class Block(nn.Module):
             read, weights = self.attention(
                 entering, mask=mask, bias=bias, causal=causal, angles=angles, cache=cache, need_weights=need_weights
             )
-        x = self._leave(self.attention_norm, x + self.dropout(self.attention_output_norm(read)))
+        x = self._leave(self.attention_norm, x, read, self.attention_output_norm)
         cross_weights = None
         if self.cross_attention is not None:
             read, cross_weights = self.cross_attention(
@@ -157,19 +157,21 @@ class Block(nn.Module):
                 cache=cache,
                 need_weights=need_weights,
             )
-            x = self._leave(self.cross_attention_norm, x + self.dropout(self.cross_attention_output_norm(read)))
+            x = self._leave(self.cross_attention_norm, x, read, self.cross_attention_output_norm)
         entering = self._enter(self.feed_forward_norm, x, self.feed_forward_conv, real=real, cache=cache)
-        worked = self.feed_forward_output_norm(self.feed_forward(entering))
-        return self._leave(self.feed_forward_norm, x + self.dropout(worked)), weights, cross_weights
+        worked = self.feed_forward(entering)
+        x = self._leave(self.feed_forward_norm, x, worked, self.feed_forward_output_norm)
+        return x, weights, cross_weights
 
-    def _enter(self, norm: nn.Module, x: Tensor, conv: ShortConv | None = None, **around) -> Tensor:
+    def _enter(self, norm: nn.Module | None, x: Tensor, conv: ShortConv | None = None, **around) -> Tensor:
         """What a part reads: the stream, normalised unless in a post-norm block, each position with a little of those
         before."""
-        x = x if self.norm_position == "post" else norm(x)
+        x = x if norm is None or self.norm_position == "post" else norm(x)
         return x if conv is None else conv(x, **around)
 
-    def _leave(self, norm: nn.Module, x: Tensor) -> Tensor:
-        """The stream after a part has been added: normalised in a post-norm block."""
+    def _leave(self, norm: nn.Module | None, x: Tensor, part: Tensor, output_norm: nn.Module | None) -> Tensor:
+        """The stream and a part, normalised where it has a norm of its own; their sum is, in a post-norm block."""
+        x = x + self.dropout(part if output_norm is None else output_norm(part))
         return norm(x) if self.norm_position == "post" else x
 
 

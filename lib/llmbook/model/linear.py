@@ -1,7 +1,7 @@
 """A matrix product with a choice of kernel: what it computes is ``nn.Linear``, how fast depends on the machine.
 
 On AMD processors the library behind torch's float32 products (MKL) runs at about half the speed of the other one
-torch carries (oneDNN). Which wins is a fact about a machine: whoever runs a model measures it there and chooses by
+torch carries (oneDNN). Which is faster depends on the machine: measure it where the model runs, and choose by
 ``use_kernels`` (kernels.py); nothing else in the model changes.
 """
 
@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from llmbook.cpu import onednn
 
 LinearKernel = Literal["torch", "onednn"]
 
@@ -35,7 +37,7 @@ class OneDnnLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return onednn.product(x, weight, bias)
 
     @staticmethod
     def backward(ctx, dy):
@@ -44,21 +46,12 @@ class OneDnnLinear(torch.autograd.Function):
         dx = dweight = dbias = None
         rows = dy.flatten(0, -2)  # [N, O]
         if needs_x:
-            dx = _product(dy, weight.t())
+            dx = onednn.product(dy, weight.t())
         if needs_weight:
             dweight = rows.t() @ x.flatten(0, -2)  # [O, I]
         if needs_bias:
             dbias = rows.sum(0)
         return dx, dweight, dbias
-
-
-def onednn_available() -> bool:
-    """Whether this torch carries oneDNN's linear operator."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-
-
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 def _onednn_fits(x: Tensor) -> bool:

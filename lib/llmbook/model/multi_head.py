@@ -27,7 +27,7 @@ class MultiHeadAttention(nn.Module):
     ``qk_norm`` normalises each query and key before they meet (https://arxiv.org/abs/2010.04245), each head by itself
     ("head") or all heads together ("all"). Queries, keys and values have biases as ``qkv_bias`` says, or else ``bias``.
     Raises ValueError if ``n_heads`` is no divisor of ``d_model`` (and ``d_head`` not given) or no multiple of
-    ``n_kv_heads``.
+    ``n_kv_heads``, and for an unknown ``qk_norm``.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"d_model={d_model} is not divisible by n_heads={n_heads}; change one or give d_head")
         if n_heads % n_kv_heads:
             raise ValueError(f"n_heads={n_heads} is not a multiple of n_kv_heads={n_kv_heads}")
+        if qk_norm not in (None, "head", "all"):
+            raise ValueError(f"qk_norm={qk_norm!r} is not one of None, 'head', 'all'")
         self.n_heads, self.n_kv_heads = n_heads, n_kv_heads
         self.d_head = d_model // n_heads if d_head is None else d_head
         self.dropout, self.scale, self.cap, self.backend = dropout, scale, cap, backend

@@ -32,7 +32,7 @@ class Layout:
 
 
 class PagedCache:
-    """Row b of the model's input continues ``sequences[b]``. It owns nothing and is made anew for every batch.
+    """Row b of the model's input continues ``sequences[b]``. It owns nothing and is made for one batch.
 
     Rows may bring different numbers of new tokens, the shorter ones padded on the left::
 

@@ -34,7 +34,7 @@ class ShortConv(nn.Module):
         """Padding, where ``real`` is False, reads as 0, as what stands before the first token does.
 
         Raises:
-            ValueError: the cache keeps keys and values alone, so that what came before cannot be had back.
+            ValueError: the cache keeps only keys and values, so the convolution's earlier inputs are lost.
         """
         if real is not None:
             x = x.masked_fill(~real[..., None], 0.0)

@@ -14,8 +14,8 @@ g, under one mask, so that attention, norms, feed-forward nets and every scheme 
     queries h  up to     nothing
     queries g  before    nothing
 
-That computes keys nobody reads; a kernel made for it would save them, and say less. The first place in the order reads
-nothing (0 from ``attend``) and is predicted from its place alone.
+That computes some keys that no query reads; a kernel written for it would skip them and be harder to read. The first
+place in the order reads nothing (0 from ``attend``) and is predicted from its place alone.
 """
 
 import torch

@@ -65,7 +65,7 @@ def _pass_on(chunk: Tensor, *, like: Tensor) -> tuple[Tensor, int]:
     """Send ``chunk`` to the next process, and return what the one before has sent, shaped ``like``."""
     rank, n = dist.get_rank(), dist.get_world_size()
     arrived = torch.empty_like(like)
-    # Sending must not wait: if everyone first waited to be heard, nobody would listen.
+    # Sending must not block: if every process waited for its receiver first, none would receive.
     sending = dist.isend(chunk, (rank + 1) % n) if len(chunk) else None  # fewer numbers than processes: nothing to say
     if len(like):
         dist.recv(arrived, (rank - 1) % n)

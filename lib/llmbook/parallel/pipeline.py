@@ -80,7 +80,7 @@ def pipeline_step(stage: Stage, micro_batches: Sequence[Tensor], *, kind: Kind =
     inputs: dict[int, Tensor | None] = {}  # what a forward pass leaves for its backward pass
     outputs: dict[int, Tensor] = {}
     sending = []  # sends go on while we work; a tensor must live until it has left
-    loss = torch.zeros(()) if stage.last else None
+    loss = torch.zeros(())
     for direction, i in order(stage.rank, stage.n_stages, len(micro_batches), kind=kind):
         ids = micro_batches[i]
         if direction == "F":
@@ -100,7 +100,7 @@ def pipeline_step(stage: Stage, micro_batches: Sequence[Tensor], *, kind: Kind =
                 sending.append(_send(x.grad, stage.rank - 1, tag=i))
     for work, _ in sending:
         work.wait()
-    return loss
+    return loss if stage.last else None
 
 
 def _receive(ids: Tensor, stage: Stage, source: int, *, tag: int) -> Float[Tensor, "B T C"]:

@@ -87,7 +87,7 @@ def child(folder: str, rank: int, world_size: int) -> None:
         (path / f"{rank}.error").write_text(traceback.format_exc(), encoding="utf-8")
         raise
     (path / f"{rank}.result").write_bytes(pickle.dumps(result))
-    dist.barrier()  # nobody leaves while another still talks to it
+    dist.barrier()  # no process ends while another still sends to it
     dist.destroy_process_group()
 
 
@@ -107,7 +107,7 @@ def _wait(processes: list[subprocess.Popen], path: Path, deadline: float, timeou
         failed = [rank for rank, code in enumerate(codes) if code not in (None, 0)]
         if failed:
             # A failing rank breaks the others' connections: the cause is who was killed, or else the first error.
-            killed = [rank for rank in failed if codes[rank] < 0]
+            killed = [rank for rank in failed if (codes[rank] or 0) < 0]
             errors = sorted(path.glob("*.error"), key=lambda file: file.stat().st_mtime_ns)
             rank = killed[0] if killed else int(errors[0].stem) if errors else failed[0]
             file = path / f"{rank}.log" if killed or not errors else errors[0]

@@ -58,7 +58,7 @@ def schedule(n_stages: int, n_micro_batches: int, *, kind: Kind = "gpipe") -> li
         for stage, passes in enumerate(todo):
             while passes and ((needs := _input_of(stage, n_stages, passes[0])) is None or needs in ends):
                 step = passes.pop(0)
-                start = max(free_at[stage], ends.get(needs, 0))
+                start = free_at[stage] if needs is None else max(free_at[stage], ends[needs])
                 slots.append(Slot(stage, start, *step))
                 free_at[stage] = ends[stage, *step] = start + 1
     return sorted(slots)

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from llmbook.model import DecoderLM, MultiHeadAttention
-from llmbook.model.layers import FeedForward
+from llmbook.model.layers import Block, FeedForward
 from llmbook.model.linear import Linear
 
 
@@ -130,8 +130,9 @@ def tensor_parallel(model: DecoderLM) -> DecoderLM:
             raise ValueError(f"{name}={getattr(model.config, name)}: shares are made of attention and dense nets alone")
     model = copy.deepcopy(model)
     for block in model.backbone.blocks:
-        block.attention = TensorParallel(block.attention)
-        block.feed_forward = TensorParallel(block.feed_forward)
+        assert isinstance(block, Block)
+        for name, part in (("attention", block.attention), ("feed_forward", block.feed_forward)):
+            setattr(block, name, TensorParallel(part))
     return model
 
 

@@ -54,11 +54,12 @@ def export_model(model: Any, tokenizer: Any, path: str | os.PathLike[str]) -> Pa
 def exported_bytes(model: Any, tokenizer: Any) -> bytes:
     """The contents of that file.
 
-    Raises PageError for a model that is not a plain ``DecoderLM`` (adapters must be merged first) or has a part that
-    a page leaves out (``LEFT_OUT``), a weight that float16 cannot hold, and a tokenizer that is of another size than
-    the model or that a page cannot run.
+    Raises:
+        PageError: the model is not a plain ``DecoderLM`` (adapters must be merged first) or has a part that a page
+            leaves out (``LEFT_OUT``), float16 cannot hold a weight, or the tokenizer is of another size than the model
+            or cannot run on a page.
     """
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     if not hasattr(config, "positions"):
         raise PageError(f"a page cannot run a {type(model).__name__}: give a DecoderLM")
     for name, (plain, what) in LEFT_OUT.items():
@@ -161,7 +162,7 @@ def _replaced(config: Any) -> set[str]:
 
 
 def _derived(model: Any) -> tuple[dict[str, np.ndarray], float]:
-    """Where tokens stand, as tables nobody trained, and the factor of cosines and sines.
+    """Where tokens stand, as tables that are not trained, and the factor of cosines and sines.
 
     ``positions`` [S, C] is added to the embeddings, ``frequencies`` [D/2] turn queries and keys, ``distance_bias``
     [H, S] is added to the scores by how far back the key lies; S is ``max_seq_len``.

@@ -97,7 +97,8 @@ def here(*, runtime: Any = None) -> dict[str, str]:
 
 def settings(data: Mapping[str, Any]) -> dict[str, str]:
     """The circumstances that ``data``, the argument of ``record``, states: scale, steps, text, seed."""
-    training = data.get("training") if isinstance(data.get("training"), Mapping) else {}
+    training = data.get("training")
+    training = training if isinstance(training, Mapping) else {}
     stated = {
         "scale": data.get("scale"),
         "steps": data.get("steps", training.get("steps")),

@@ -5,6 +5,7 @@ A number that was printed is named after its cell and its line, in which it is w
 number that a chapter names itself keeps that name.
 """
 
+import itertools
 import math
 import re
 from collections import Counter
@@ -50,9 +51,14 @@ def printed(cell: str, text: str) -> dict[str, Quantity]:
         for k, match in enumerate(matches):
             if CLOCK.match(line, match.end()):
                 continue
-            marks = iter("#" if i == k else "…" for i in range(len(matches)))
-            found[f"{cell}: {NUMBER.sub(lambda _, marks=marks: next(marks), line)}{again}"] = _read(match[0])
+            found[f"{cell}: {_marked(line, k)}{again}"] = _read(match[0])
     return found
+
+
+def _marked(line: str, k: int) -> str:
+    """The line with # in place of its number ``k`` and … in place of the others."""
+    places = itertools.count()
+    return NUMBER.sub(lambda _: "#" if next(places) == k else "…", line)
 
 
 def named(data: Mapping[str, Any]) -> dict[str, Quantity]:

@@ -60,7 +60,7 @@ def record(name: str, data: dict[str, Any], *, device: str | None = None, comman
 
 
 def load(name: str) -> Recorded | None:
-    """The recorded run ``name``, or None if nobody has made it yet."""
+    """The recorded run ``name``, or None if there is none yet."""
     path = FOLDER / f"{name}.json"
     return Recorded(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
@@ -68,7 +68,7 @@ def load(name: str) -> Recorded | None:
 def made_by(chapter: str) -> list[Recorded]:
     """The recorded runs that ``make record CHAPTER=chapter`` made, with whatever settings."""
     runs = [load(path.stem) for path in sorted(FOLDER.glob("*.json"))]
-    return [run for run in runs if f"CHAPTER={chapter}" in run.command.split()]
+    return [run for run in runs if run is not None and f"CHAPTER={chapter}" in run.command.split()]
 
 
 def processor() -> str:

@@ -20,7 +20,7 @@ SHOW_PROGRESS_FROM = 5_000_000
 
 
 class DownloadError(RuntimeError):
-    """The file could not be had; the message says why."""
+    """The file could not be downloaded; the message says why."""
 
 
 def sha256_of(path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[BinaryIO]:
+def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A file to write to, which takes the name ``path`` at the end, when its bytes are on the disk.
 
     Missing folders are made. An error inside, or a crash at any moment, leaves what was there before; after a kill -9
@@ -27,7 +27,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def write_file(path: str | Path, content: bytes | str) -> Path:
+def write_file(path: str | os.PathLike[str], content: bytes | str) -> Path:
     """Write ``content`` (text as UTF-8, with its own line endings) through :func:`whole_file`; returns the path."""
     with whole_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)

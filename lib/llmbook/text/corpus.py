@@ -77,7 +77,7 @@ def corpora() -> CorpusTable:
 
 
 def load_corpus(name: str) -> Corpus:
-    """The corpus of that name, fetched and verified if it is not at hand.
+    """The corpus of that name, fetched and verified where it is not on this machine yet.
 
     Raises ValueError for an unknown name, with the near ones, and SourceError if no source can give it, with
     every source tried, why it failed and what to do.

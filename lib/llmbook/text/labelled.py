@@ -150,7 +150,7 @@ LABELLED: dict[str, LabelledEntry] = {
 
 
 def load_labelled(name: str) -> Labelled:
-    """The labelled texts of that name, fetched and verified if they are not at hand, in a fixed random order.
+    """The labelled texts of that name in a fixed random order; fetched and verified where they are not here yet.
 
     ``"movie-sentences"``: 8,530 sentences, ``"movie-reviews"``: 25,000 reviews less their copies (one file of 35 MB).
     Raises ValueError for an unknown name and SourceError, as ``load_corpus``.

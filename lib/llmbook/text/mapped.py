@@ -5,13 +5,13 @@ same batch is therefore hidden in another way at every pass, and a run that was 
 corruption it would have seen. Losses draw nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
 
-from llmbook.text.numbered import numbered_generator, require_at_least, require_same
+from llmbook.text.numbered import BatchStream, numbered_generator, require_at_least, require_same
 
 Change = Callable[[dict[str, Tensor], np.random.Generator], dict[str, Tensor]]
 
@@ -24,7 +24,7 @@ class MappedBatches:
     ValueError for a negative ``seed``.
     """
 
-    def __init__(self, batches: Iterator[dict[str, Tensor]], change: Change, *, seed: int = 0):
+    def __init__(self, batches: BatchStream, change: Change, *, seed: int = 0):
         require_at_least(0, seed=seed)
         self.batches, self.change, self.seed = batches, change, seed
         self.step = 0

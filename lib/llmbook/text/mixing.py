@@ -8,13 +8,13 @@ At temperature T = 1 every example is seen equally often; the limit K keeps one 
 as T grows, all tasks come equally often.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
 
-from llmbook.text.numbered import numbered_generator, require_at_least, require_same
+from llmbook.text.numbered import BatchStream, numbered_generator, require_at_least, require_same
 
 
 def mixing_proportions(
@@ -43,9 +43,7 @@ class MixedBatches:
     tasks and the proportions are not negative and sum to 1.
     """
 
-    def __init__(
-        self, sources: Mapping[str, Iterator[dict[str, Tensor]]], proportions: Mapping[str, float], *, seed: int = 0
-    ):
+    def __init__(self, sources: Mapping[str, BatchStream], proportions: Mapping[str, float], *, seed: int = 0):
         if set(sources) != set(proportions):
             raise ValueError(f"sources {sorted(sources)} and proportions {sorted(proportions)} must name the same")
         if not (abs(sum(proportions.values()) - 1) <= 1e-6 and min(proportions.values()) >= 0):  # nan is refused, too
@@ -65,7 +63,7 @@ class MixedBatches:
 
     def __next__(self) -> dict[str, Tensor | str]:
         task = self.task(self.step)
-        batch = {**next(self.sources[task]), "task": task}
+        batch: dict[str, Tensor | str] = {**next(self.sources[task]), "task": task}
         self.step += 1
         return batch
 

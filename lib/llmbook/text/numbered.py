@@ -4,13 +4,30 @@ There is then no state but k. A run that was killed and resumed sees exactly the
 batch can be looked at by itself.
 """
 
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
 # Entropy beside (seed, k), so that draws with the same seed, the windows' and their corruption's, are independent.
 STREAMS = {"mapped": 1, "pairs": 2, "mixture": 3, "epochs": 4}
+
+
+@runtime_checkable
+class Positioned(Protocol):
+    """What can say where it is, and return there."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class BatchStream(Positioned, Protocol):
+    """An endless iterator over batches that knows its position."""
+
+    def __iter__(self) -> Self: ...
+
+    def __next__(self) -> dict[str, Any]: ...
 
 
 class NumberedBatches:

@@ -32,8 +32,8 @@ def draw_next_sentence(documents: Documents, generator: np.random.Generator) -> 
     first = documents[index][place]
     if generator.random() < 0.5:
         return first, documents[index][place + 1], 0
-    other = (index + generator.integers(1, len(documents))) % len(documents)
-    return first, documents[other][generator.integers(len(documents[other]))], 1
+    other = documents[(index + int(generator.integers(1, len(documents)))) % len(documents)]
+    return first, other[int(generator.integers(len(other)))], 1
 
 
 def draw_sentence_order(documents: Documents, generator: np.random.Generator) -> tuple[Sentence, Sentence, int]:

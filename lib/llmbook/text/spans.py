@@ -58,7 +58,9 @@ def cut_spans(ids: Sequence[int], spans: Sequence[Span], sentinel_ids: Sequence[
 
 def restore_spans(text: Sequence[int], output: Sequence[int], sentinel_ids: Sequence[int]) -> list[int]:
     """The original: every sentinel of ``text`` replaced by what follows it in ``output``; the inverse of the cut."""
-    sentinels, spans, current = set(sentinel_ids), {}, None
+    sentinels = set(sentinel_ids)
+    spans: dict[int, list[int]] = {}
+    current: list[int] | None = None
     for token in output:
         if token in sentinels:
             current = spans.setdefault(token, [])

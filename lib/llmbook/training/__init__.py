@@ -35,6 +35,7 @@ from llmbook.training.objectives import (
 )
 from llmbook.training.optim import adamw, cosine_schedule, parameter_groups, trapezoid_schedule
 from llmbook.training.runtime import Runtime, choose_runtime
+from llmbook.training.state import RunState
 from llmbook.training.step import StepResult, train_step
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Muon",
     "Objective",
     "ProgressBar",
+    "RunState",
     "Runtime",
     "StepResult",
     "TrainConfig",

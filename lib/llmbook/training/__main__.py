@@ -172,8 +172,8 @@ def _make_tokenizer(recipe: Recipe, train_text: str, valid_text: str) -> Tokeniz
             return ByteTokenizer()
         case ("bpe", vocab_size):
             return BPETokenizer.train(train_text, vocab_size=vocab_size)
-        case path:
-            return load_tokenizer(path)
+        case _:
+            return load_tokenizer(str(recipe.tokenizer))
 
 
 def _contents(folder: Path) -> list[tuple[str, str, str]]:
@@ -202,10 +202,10 @@ def _rank() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     lines = [f"{name:<10}  {text}" + " (required)" * (name in REQUIRED) for name, text in ENTRIES.items()]
-    fields = [f"{name:<10}  {fields_of(cls)}" for name, cls in (("model", TransformerConfig), ("train", TrainConfig))]
+    options = [f"{name:<10}  {fields_of(cls)}" for name, cls in (("model", TransformerConfig), ("train", TrainConfig))]
     entries, fields = (
         "\n".join(textwrap.fill(line, width=100, initial_indent="  ", subsequent_indent=" " * 14) for line in group)
-        for group in (lines, fields)
+        for group in (lines, options)
     )
     parser = argparse.ArgumentParser(
         prog="python -m llmbook.training",

@@ -1,4 +1,4 @@
-"""Which arithmetic is fastest here for this model: asked of the machine, not of a table of machines.
+"""Which arithmetic is fastest for this model on this machine: measured, not looked up.
 
 Every choice gives the same numbers to rounding (bfloat16 products round more, as on a GPU). Which is fastest depends
 on processor, sizes and context: a fused attention kernel wins on long contexts and loses on short ones, bfloat16 wins
@@ -12,11 +12,12 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
-from llmbook.model.linear import onednn_available
+from llmbook.cpu import onednn
 from llmbook.training.config import TrainConfig
 from llmbook.training.objectives import Batch, Objective
 from llmbook.training.rng import preserved_rng
@@ -32,9 +33,9 @@ WORTH_COMPILING = 300.0  # seconds of training below which compiling costs more 
 
 def candidates(runtime: Runtime) -> list[Runtime]:
     """``runtime``, a CPU, in every precision and with all kernels that this one can run; the plain one first."""
-    linears = ["torch", "onednn"] if onednn_available() else ["torch"]
+    linears = ["torch", "onednn"] if onednn.available() else ["torch"]
     choices = [(torch.float32, linear, attention) for linear in linears for attention in ("sdpa", "eager")]
-    if onednn_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if onednn.multiplies_bfloat16():
         choices += [(torch.bfloat16, "torch", attention) for attention in ("sdpa", "eager")]
     return [replace(runtime, dtype=dtype, linear=linear, attention=attention) for dtype, linear, attention in choices]
 
@@ -55,7 +56,7 @@ def autotuned(
     plain, *others = candidates(runtime)
     with preserved_rng():
         seconds = compare([plain, *others], model, batch, objective)
-        fastest = min(seconds, key=seconds.get)
+        fastest = min(seconds, key=seconds.__getitem__)
         winner = fastest if seconds[fastest] <= WORTH_IT * seconds[plain] else plain
         share, tried = seconds[winner] / seconds[plain], f"measured {len(seconds)} choices on this model"
         if seconds[winner] * n_batches > WORTH_COMPILING:
@@ -72,7 +73,7 @@ def autotuned(
 
 def compare(choices: Sequence[Runtime], model: nn.Module, batch: Batch, objective: Objective) -> dict[Runtime, float]:
     """Seconds each choice takes for the batch. In turns: what slows the machine for a while slows them all."""
-    models = {runtime: torch.compile(model) if runtime.compile else model for runtime in choices}
+    models: dict[Runtime, Any] = {runtime: torch.compile(model) if runtime.compile else model for runtime in choices}
     seconds = dict.fromkeys(choices, math.inf)
     for i in range(ROUNDS.stop - 1):
         if i == 1:  # the first pass met cold caches, or compiled
@@ -86,7 +87,7 @@ def compare(choices: Sequence[Runtime], model: nn.Module, batch: Batch, objectiv
 
 
 def _share_compiled(runtime: Runtime, model: nn.Module, batch: Batch, objective: Objective) -> float:
-    """Share of its own time ``runtime`` takes through torch.compile; infinite where that does not work, why ever."""
+    """Share of its own time ``runtime`` takes through torch.compile; infinite where that fails, for whatever reason."""
     compiled = replace(runtime, compile=True)
     try:
         seconds = compare([runtime, compiled], model, batch, objective)
@@ -96,7 +97,7 @@ def _share_compiled(runtime: Runtime, model: nn.Module, batch: Batch, objective:
     return seconds[compiled] / seconds[runtime]
 
 
-def _seconds(runtime: Runtime, model: nn.Module, batch: Batch, objective: Objective) -> float:
+def _seconds(runtime: Runtime, model: Any, batch: Batch, objective: Objective) -> float:
     start = time.perf_counter()
     with runtime.autocast():
         loss = objective(model, batch)

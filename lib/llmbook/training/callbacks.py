@@ -1,4 +1,4 @@
-"""What may watch a run: a callback has four moments and sees the trainer; it needs no more.
+"""What may watch a run: a callback is told of four moments and given the state of the run.
 
 Callbacks run in the order they were given. What they draw at random in ``on_evaluate`` does not change the run.
 """
@@ -7,37 +7,35 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from tqdm import tqdm
 
 from llmbook.storage import write_file
-
-if TYPE_CHECKING:
-    from llmbook.training.loop import Trainer
+from llmbook.training.state import RunState
 
 
 class Callback:
     """Does nothing; override the moments you want."""
 
-    def on_start(self, trainer: "Trainer") -> None:
-        """The run begins or goes on: ``trainer.step`` steps are done."""
+    def on_start(self, run: RunState) -> None:
+        """The run begins or goes on: ``run.step`` steps are done."""
 
-    def on_log(self, trainer: "Trainer", step: int) -> None:
-        """Losses up to ``step`` have been read into ``trainer.history``."""
+    def on_log(self, run: RunState, step: int) -> None:
+        """Losses up to ``step`` have been read into ``run.history``."""
 
-    def on_evaluate(self, trainer: "Trainer", step: int) -> None:
+    def on_evaluate(self, run: RunState, step: int) -> None:
         """A validation loss has been added; the place to draw samples."""
 
-    def on_end(self, trainer: "Trainer") -> None:
+    def on_end(self, run: RunState) -> None:
         """The run is over: at its last step, stopped, or broken off by an error, which is raised afterwards."""
 
 
 class Announce(Callback):
     """Says where the run computes and in which precision, with the reason, once that is decided."""
 
-    def on_start(self, trainer: "Trainer") -> None:
-        print(f"device     {trainer.runtime}", flush=True)
+    def on_start(self, run: RunState) -> None:
+        print(f"device     {run.runtime}", flush=True)
 
 
 class ProgressBar(Callback):
@@ -52,72 +50,72 @@ class ProgressBar(Callback):
         self._bar: tqdm | None = None
         self._printed = 0
 
-    def on_start(self, trainer: "Trainer") -> None:
-        self._first_step = trainer.step
-        self._start = _progress(trainer)
-        self._printed = trainer.step * self.lines // trainer.config.steps
+    def on_start(self, run: RunState) -> None:
+        self._first_step = run.step
+        self._start = _progress(run)
+        self._printed = run.step * self.lines // run.config.steps
         stream = self.stream or sys.stderr
         if stream.isatty():
-            self._bar = tqdm(total=trainer.config.steps, initial=trainer.step, file=stream, unit="step")
+            self._bar = tqdm(total=run.config.steps, initial=run.step, file=stream, unit="step")
 
-    def on_log(self, trainer: "Trainer", step: int) -> None:
+    def on_log(self, run: RunState, step: int) -> None:
         if self._bar is not None:
-            self._bar.set_postfix_str(self._numbers(trainer))
+            self._bar.set_postfix_str(self._numbers(run))
             self._bar.update(step - self._bar.n)
             return
-        if (line := step * self.lines // trainer.config.steps) > self._printed:
+        if (line := step * self.lines // run.config.steps) > self._printed:
             self._printed = line
-            total = trainer.config.steps
-            left = self._seconds_left(trainer, step)
-            text = f"step {step:>{len(str(total))}}/{total}  {self._numbers(trainer)}  {_clock(left)} left"
+            total = run.config.steps
+            left = self._seconds_left(run, step)
+            text = f"step {step:>{len(str(total))}}/{total}  {self._numbers(run)}  {_clock(left)} left"
             print(text, file=self.stream or sys.stdout, flush=True)
 
-    def on_end(self, trainer: "Trainer") -> None:
+    def on_end(self, run: RunState) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
 
-    def _numbers(self, trainer: "Trainer") -> str:
-        history = trainer.history
-        tokens, seconds = (now - then for now, then in zip(_progress(trainer), self._start, strict=True))
+    def _numbers(self, run: RunState) -> str:
+        history = run.history
+        tokens, seconds = (now - then for now, then in zip(_progress(run), self._start, strict=True))
         valid = f"  valid {history.valid_loss[-1]:.3f}" if history.valid_loss else ""
         loss = f"loss {history.train_loss[-1]:.3f}" if history.train_loss else "no target yet"
         return f"{loss}{valid}  {tokens / max(seconds, 1e-9):,.0f} tokens/s"
 
-    def _seconds_left(self, trainer: "Trainer", step: int) -> float:
-        elapsed = _progress(trainer)[1] - self._start[1]
-        return elapsed / (step - self._first_step) * (trainer.config.steps - step)
+    def _seconds_left(self, run: RunState, step: int) -> float:
+        elapsed = _progress(run)[1] - self._start[1]
+        return elapsed / (step - self._first_step) * (run.config.steps - step)
 
 
 class JsonlLog(Callback):
     """One JSON object per step and per evaluation, in a file that can be read while the run is going on.
 
-    When a run goes on, the file is written anew from the history up to that step, so that steps lost in a crash do
+    When a run goes on, the file is written again from the history up to that step, so that steps lost in a crash do
     not appear twice. When a run starts from the beginning, a file already there is kept as ``<name>.bak``.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
 
-    def on_start(self, trainer: "Trainer") -> None:
-        if trainer.step == 0 and self.path.exists():
+    def on_start(self, run: RunState) -> None:
+        if run.step == 0 and self.path.exists():
             os.replace(self.path, f"{self.path}.bak")
         self._n_steps = self._n_evaluations = 0
-        write_file(self.path, self._new_lines(trainer))
+        write_file(self.path, self._new_lines(run))
 
-    def on_log(self, trainer: "Trainer", step: int) -> None:
-        self._append(trainer)
+    def on_log(self, run: RunState, step: int) -> None:
+        self._append(run)
 
-    def on_evaluate(self, trainer: "Trainer", step: int) -> None:
-        self._append(trainer)
+    def on_evaluate(self, run: RunState, step: int) -> None:
+        self._append(run)
 
-    def _append(self, trainer: "Trainer") -> None:
+    def _append(self, run: RunState) -> None:
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(self._new_lines(trainer))
+            file.write(self._new_lines(run))
 
-    def _new_lines(self, trainer: "Trainer") -> str:
+    def _new_lines(self, run: RunState) -> str:
         """What the history holds beyond what has been written, in the order it happened."""
-        history = trainer.history
+        history = run.history
         columns = ("train_loss", "lr", "grad_norm", "tokens", "seconds")
         records = [
             {"step": history.steps[i], **{name: getattr(history, name)[i] for name in columns}}
@@ -132,9 +130,9 @@ class JsonlLog(Callback):
         return "".join(json.dumps(record) + "\n" for record in records)
 
 
-def _progress(trainer: "Trainer") -> tuple[int, float]:
+def _progress(run: RunState) -> tuple[int, float]:
     """Tokens and seconds so far."""
-    history = trainer.history
+    history = run.history
     return (history.tokens[-1], history.seconds[-1]) if history.steps else (0, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""The dials of one training run, as a frozen value that checks itself and travels as JSON."""
+"""The hyper-parameters of one training run: a frozen dataclass that checks itself and can be written as JSON."""
 
 import dataclasses
 import json
@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from llmbook.training.optim import SCHEDULES
 
-# Dials that change what is watched, not what is learned: a resumed run may set them anew.
+# Fields that change what is watched, not what is learned: a resumed run may have other values.
 _FREE_ON_RESUME = frozenset({"log_every", "eval_every", "checkpoint_every", "compile"})
 
 _OPTIONAL = frozenset({"clip_norm", "eval_every", "checkpoint_every"})  # None has a meaning
@@ -93,7 +93,7 @@ class TrainConfig:
     def differences(self, other: dict) -> list[str]:
         """Which fields of a saved run would make this one learn something else, as "name: saved → now"."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        saved = {**defaults, **other}  # a dial that did not exist yet stood at its default
+        saved = {**defaults, **other}  # a field that did not exist yet had its default
         return [
             f"{name}: {saved[name]} → {value}"
             for name, value in self.to_dict().items()

@@ -1,4 +1,4 @@
-"""What can go wrong in the middle of a run, in words that say what to do."""
+"""What can go wrong in the middle of a run, with errors that say what to do."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ class TrainingError(RuntimeError):
     """A run that cannot go on; the message says at which step, why, and what to try."""
 
 
-# What to turn when memory runs out while the model learns, and while it is only looked at.
+# What to change when memory runs out in a training step, and in an evaluation.
 LEARNING = (
     "halve batch_size and double accumulation_steps (the gradient stays the same), shorten seq_len, or make the model "
     "smaller"
@@ -24,32 +24,32 @@ EVALUATING = "give validation batches of fewer rows (the loss stays the same) or
 def diverged(what: str, *, lr: float | None, folder: Path | None, clip_norm: float | None) -> TrainingError:
     """The error for a number that is no longer finite: ``what`` it is, the last good checkpoint, and what to try.
 
-    The run itself cannot go on from there with other dials, because it would be neither the old run nor a new one;
-    a new run can begin with its weights. ``lr`` is the learning rate of the last update, None before the first.
+    The run cannot be resumed with other hyper-parameters: it would be neither the old run nor a new one. A new run can
+    begin with its weights. ``lr`` is the learning rate of the last update, None before the first.
     """
     if lr is None:
         return TrainingError(
-            f"{what}, before the first update: no dial of training mends that. Look at the weights the run begins "
+            f"{what}, before the first update, so no hyper-parameter is to blame. Look at the weights the run begins "
             "with, the validation batches and the objective"
         )
-    dials = f"a lower lr, more warmup_steps or a smaller clip_norm (now {clip_norm})"
+    milder = f"a lower lr, more warmup_steps or a smaller clip_norm (now {clip_norm})"
     last = None if folder is None else find_checkpoint(folder, "last")
     if last is None:
-        remedy = f"no checkpoint was kept. Start again with {dials}"
+        remedy = f"no checkpoint was kept. Start again with {milder}"
     else:
         path = repr(str(last))
         whole, sharded = f"restore_model(model, load_checkpoint({path}).model)", f"load_sharded(Path({path}), model)"
         load = sharded if last.is_dir() else whole
         remedy = (
-            f"the last good checkpoint is {last}. This run cannot be resumed with other dials; begin a new one in "
-            f"another folder with its weights, {load}, and {dials}"
+            f"the last good checkpoint is {last}. This run cannot be resumed with other hyper-parameters; begin a new "
+            f"one in another folder with its weights, {load}, and {milder}"
         )
     return TrainingError(f"{what} with learning rate {lr:.3g}: training has diverged; {remedy}")
 
 
 @contextmanager
 def memory_advice(where: Callable[[], str], advice: str = LEARNING) -> Iterator[None]:
-    """Inside, an allocator's complaint becomes a TrainingError that says ``where`` it was and which dials to turn."""
+    """Inside, running out of memory becomes a TrainingError that says ``where``, and what to change."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

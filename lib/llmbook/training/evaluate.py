@@ -1,7 +1,7 @@
 """How good a model is on text it has not seen: nats per token, perplexity, bits per byte, loss by position.
 
 Losses per token cannot be compared between tokenizers, because the tokens differ; bits per byte can: the same
-text has the same bytes whoever cuts it.
+text has the same bytes whichever tokenizer cuts it.
 """
 
 import math
@@ -84,7 +84,7 @@ def mean_loss(
     Of several processes each computes its share of the batches, and all return the same number.
     """
     runtime = runtime or where_it_is(model)
-    total, n_targets = 0.0, 0
+    total = n_targets = 0.0
     with evaluating(model):
         for batch, counts in parallel.share(batches):
             with runtime.autocast():
@@ -103,6 +103,6 @@ def _add(total: Tensor, part: Tensor) -> Tensor:
     return F.pad(total, (0, length - len(total))) + F.pad(part, (0, length - len(part)))
 
 
-def _require_targets(n_targets: int) -> None:
+def _require_targets(n_targets: float) -> None:
     if n_targets == 0:
         raise ValueError("nothing to evaluate: no batches, or every label is -100")

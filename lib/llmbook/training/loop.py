@@ -9,15 +9,18 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from llmbook.text.numbered import Positioned
 from llmbook.training.autotune import autotuned, worth_measuring
 from llmbook.training.callbacks import Announce, Callback
 from llmbook.training.config import TrainConfig
-from llmbook.training.errors import EVALUATING, TrainingError, diverged, memory_advice, require_targets
+from llmbook.training.errors import EVALUATING, memory_advice
 from llmbook.training.evaluate import mean_loss
+from llmbook.training.feed import Feed, Unread, stopped_by
 from llmbook.training.history import History
 from llmbook.training.interrupt import deferred_interrupt
 from llmbook.training.muon import muon
@@ -26,17 +29,24 @@ from llmbook.training.optim import SCHEDULES, adamw
 from llmbook.training.parallel import ALONE, Parallel
 from llmbook.training.rng import preserved_rng
 from llmbook.training.runtime import Runtime, choose_runtime
-from llmbook.training.saving import Resumable, largest_weight, require_position
-from llmbook.training.step import StepResult, train_step
+from llmbook.training.state import (
+    RunState,
+    checkpoint_to_resume,
+    largest_weight,
+    positioned,
+    restore_run,
+    save_run,
+)
+from llmbook.training.step import train_step
 
 
-class Trainer(Resumable):
+class Trainer:
     """Train ``model`` on ``batches``.
 
     batches: an endless iterator of dicts of tensors, with ``state_dict`` and ``load_state_dict`` if the run is to be
     resumed (``LMBatches`` has them). valid_batches: a collection that can be read again at every evaluation.
-    folder: where ``last.pt`` and ``best.pt`` go (None: no checkpoints). callbacks may read every attribute:
-    ``model``, ``step``, ``config``, ``history``, ``runtime``, ``folder``; ``stop()`` ends the run after the step.
+    folder: where ``last.pt`` and ``best.pt`` go (None: no checkpoints). callbacks: what watches the run, each given
+    its ``state``, a ``RunState``.
     runtime: where and in which precision; without one it is chosen, and on a CPU a run of 500 or more micro-batches
     measures precision and kernels first (``autotune.py``; the choice is printed and kept in ``runtime``).
     parallel: DDP or FSDP of ``training.distributed`` for a run of several processes. Each makes the same trainer with
@@ -62,31 +72,48 @@ class Trainer(Resumable):
         if valid_batches is not None and iter(valid_batches) is valid_batches:
             raise ValueError("valid_batches can be read only once, but every evaluation reads it: wrap it in list(...)")
         if folder is not None:
-            require_position(batches, folder)
-        self.runtime = runtime or choose_runtime()
+            positioned(batches)
+        runtime, by_default = runtime or choose_runtime(), runtime is None
         self.parallel = parallel
-        self.model = model.to(self.runtime.device)
-        parallel.check(config, self.runtime)
-        self._trained_model = parallel.wrap(self.model)  # before the optimiser: sharding replaces the parameters
-        self.batches, self.valid_batches = batches, valid_batches
-        self.config, self.objective, self.callbacks = config, objective, tuple(callbacks)
-        self.folder = None if folder is None else Path(folder)
-        dials = dict(lr=config.lr, weight_decay=config.weight_decay, betas=(config.beta1, config.beta2), eps=config.eps)
+        model = model.to(runtime.device)
+        parallel.check(config, runtime)
+        self._trained_model: Any = parallel.wrap(model)  # before the optimiser: sharding replaces the parameters
+        self.valid_batches, self.objective, self.callbacks = valid_batches, objective, tuple(callbacks)
+        betas = (config.beta1, config.beta2)
+        options: dict[str, Any] = dict(lr=config.lr, weight_decay=config.weight_decay, betas=betas, eps=config.eps)
         with_muon = config.optimizer == "muon"
-        self.optimizer = muon(model, muon_lr=config.muon_lr, **dials) if with_muon else adamw(model, **dials)
-        self._peak_lrs = [group["lr"] for group in self.optimizer.param_groups]
-        self._arrange()
-        self.step = 0
-        self.history = History()
-        self._iterator = iter(batches)
-        self._targetless = 0  # steps in a row, up to the last one read
-        self._unread: list[tuple[int, float, float, StepResult]] = []  # steps whose loss is still on the device
-        self._last_shape: tuple[int, ...] | None = None
-        self._stop = False
-        nobody_chose = runtime is None and parallel is ALONE and hasattr(batches, "state_dict")
-        self._to_be_tuned = nobody_chose and worth_measuring(self.runtime, config)
+        self.state = RunState(
+            model=model,
+            optimizer=muon(model, muon_lr=config.muon_lr, **options) if with_muon else adamw(model, **options),
+            batches=batches,
+            config=config,
+            runtime=runtime,
+            folder=None if folder is None else Path(folder),
+        )
+        self._peak_lrs = [group["lr"] for group in self.state.optimizer.param_groups]
+        if config.compile or runtime.compile:
+            self._trained_model = torch.compile(self._trained_model)
+        self._feed, self._unread = Feed(self.state, parallel), Unread()
+        unchosen = by_default and parallel is ALONE and isinstance(batches, Positioned)
+        self._to_be_tuned = unchosen and worth_measuring(runtime, config)
         if self._to_be_tuned and not any(isinstance(callback, Announce) for callback in self.callbacks):
-            self.callbacks = (Announce(), *self.callbacks)  # a choice nobody made is said, not only made
+            self.callbacks = (Announce(), *self.callbacks)  # what is chosen for the user is reported
+
+    @property
+    def model(self) -> nn.Module:
+        return self.state.model
+
+    @property
+    def runtime(self) -> Runtime:
+        return self.state.runtime
+
+    @property
+    def history(self) -> History:
+        return self.state.history
+
+    @property
+    def step(self) -> int:
+        return self.state.step
 
     def run(self, *, resume: bool = False) -> History:
         """Train up to ``config.steps`` and return what happened.
@@ -96,35 +123,33 @@ class Trainer(Resumable):
         TrainingError when the loss is no longer finite or memory runs out, CheckpointError when the folder
         holds another run.
         """
-        self._open_folder(resume)
-        self._stop = False
+        state, config = self.state, self.state.config
+        if last := checkpoint_to_resume(state, resume):
+            self.resume(last)
+        state.stopping = False
         if self._to_be_tuned and self.step == 0:
-            with memory_advice(self._where):
+            with memory_advice(self._feed.where):
                 self._tune()
         self._clock = time.perf_counter() - (self.history.seconds[-1] if self.history.seconds else 0.0)
         self._call("on_start")
         self.model.train()
         try:
-            with deferred_interrupt() as interrupt, memory_advice(self._where):
-                if self._due(self.config.eval_every):
+            with deferred_interrupt() as interrupt, memory_advice(self._feed.where):
+                if self._due(config.eval_every):
                     self._evaluate()
-                while self.step < self.config.steps and not self.parallel.any(self._stop or interrupt.requested):
+                while self.step < config.steps and not self.parallel.any(state.stopping or interrupt.requested):
                     self._advance()
-                    if self._due(self.config.log_every):
+                    if self._due(config.log_every):
                         self._read_losses()
-                    if self._due(self.config.eval_every):
+                    if self._due(config.eval_every):
                         self._evaluate()
-                    if self._due(self.config.checkpoint_every or self.config.eval_every):
+                    if self._due(config.checkpoint_every or config.eval_every):
                         self.save("last.pt")
-                if self.step < self.config.steps:  # stopped on the way
+                if self.step < config.steps:  # stopped on the way
                     self.save("last.pt")
         finally:
             self._call("on_end")
         return self.history
-
-    def stop(self) -> None:
-        """End the run after the present step; for callbacks."""
-        self._stop = True
 
     def save(self, name: str) -> None:
         """Write a checkpoint of this moment to ``folder/name``; without a folder, nothing.
@@ -133,101 +158,82 @@ class Trainer(Resumable):
         last update, are finite. Raises TrainingError if they are not.
         """
         self._read_losses()
-        if self.folder is not None and not math.isfinite(largest := largest_weight(self.model, self.parallel)):
-            raise self._diverged(f"a weight is {largest} after step {self.step}")
-        super().save(name)
+        if (folder := self.state.folder) is None:
+            return
+        if not math.isfinite(largest := largest_weight(self.model, self.parallel)):
+            raise stopped_by(self.state, f"a weight is {largest} after step {self.step}")
+        save_run(self.state, folder / name, self.parallel)
 
     def resume(self, path: str | Path) -> None:
-        super().resume(path)
-        self._unread.clear()
+        """Return to the moment ``path`` was written.
+
+        Raises:
+            CheckpointError: it belongs to another run.
+        """
+        compiled = self.runtime.compile
+        restore_run(self.state, Path(path), self.parallel, adopt_runtime=self._to_be_tuned)
+        self._to_be_tuned = False
+        if self.runtime.compile and not compiled:
+            self._trained_model = torch.compile(self._trained_model)
+        self._feed.rewind()
+        self._unread.steps.clear()
 
     def _tune(self) -> None:
         """Choose precision and kernels by measuring; the batch that is measured is read again."""
         self._to_be_tuned = False
-        position = self.batches.state_dict()
-        batch = self._next_batch()
-        self.batches.load_state_dict(position)
-        self._iterator = iter(self.batches)
+        batches, config = positioned(self.state.batches), self.state.config
+        position = batches.state_dict()
+        batch = self._feed.next()
+        batches.load_state_dict(position)
+        self._feed.rewind()
         self.model.train()
-        ahead = self.config.steps * self.config.accumulation_steps
-        self.runtime = autotuned(self.runtime, self.model, batch, self.objective, n_batches=ahead)
-        self._arrange()
+        ahead = config.steps * config.accumulation_steps
+        self.state.compute_with(autotuned(self.runtime, self.model, batch, self.objective, n_batches=ahead))
+        if self.runtime.compile:
+            self._trained_model = torch.compile(self._trained_model)
 
     def _advance(self) -> None:
         """Take one step, and leave its loss on the device."""
-        config = self.config
-        for group, peak_lr in zip(self.optimizer.param_groups, self._peak_lrs, strict=True):
+        config = self.state.config
+        for group, peak_lr in zip(self.state.optimizer.param_groups, self._peak_lrs, strict=True):
             group["lr"] = self._lr(peak_lr)
         result = train_step(
             self._trained_model,
-            [self._next_batch() for _ in range(config.accumulation_steps)],
+            [self._feed.next() for _ in range(config.accumulation_steps)],
             objective=self.objective,
-            optimizer=self.optimizer,
-            scaler=self.scaler,
+            optimizer=self.state.optimizer,
+            scaler=self.state.scaler,
             runtime=self.runtime,
             clip_norm=config.clip_norm,
             parallel=self.parallel,
         )
-        lr = self._lr(config.lr)
-        self.step += 1
-        self._unread.append((self.step, lr, time.perf_counter() - self._clock, result))
+        lr, self.state.step = self._lr(config.lr), self.step + 1
+        self._unread.add(self.step, lr, time.perf_counter() - self._clock, result)
 
     def _lr(self, peak: float) -> float:
         """The learning rate of the next step, on the schedule that reaches ``peak``."""
-        return SCHEDULES[self.config.schedule](
-            self.step + 1,
-            steps=self.config.steps,
-            lr=peak,
-            warmup_steps=self.config.warmup_steps,
-            min_lr_ratio=self.config.min_lr_ratio,
+        config = self.state.config
+        options: dict[str, Any] = dict(
+            steps=config.steps, warmup_steps=config.warmup_steps, min_lr_ratio=config.min_lr_ratio
         )
-
-    def _next_batch(self) -> dict[str, torch.Tensor]:
-        try:
-            batch = self.parallel.rows(next(self._iterator))
-        except StopIteration:
-            raise TrainingError(
-                f"the batches ended at step {self.step + 1} of {self.config.steps}: give an endless iterator "
-                "(LMBatches is one) or fewer steps"
-            ) from None
-        return self.runtime.to_device(self._noted(batch))
-
-    def _noted(self, batch: Batch) -> Batch:
-        """The batch, whose shape is remembered should memory run out on it."""
-        self._last_shape = next((tuple(value.shape) for value in batch.values() if hasattr(value, "shape")), None)
-        return batch
+        return SCHEDULES[config.schedule](self.step + 1, lr=peak, **options)
 
     def _read_losses(self) -> None:
-        """Wait for the device, check the losses of the steps since the last time, and write them down."""
-        if not self._unread:
-            return
-        results = [result for *_, result in self._unread]
-        losses, n_targets, norms = (torch.stack(column).tolist() for column in zip(*results, strict=True))
-        now = time.perf_counter() - self._clock
-        unread, self._unread = self._unread, []
-        for (step, lr, seconds, _), loss, n, norm in zip(unread, losses, n_targets, norms, strict=True):
-            overflowed = self.scaler.is_enabled() and not math.isfinite(norm)  # its step was skipped: no harm
-            self._targetless = require_targets(n, step, self._targetless, n_steps=self.config.steps)
-            if n == 0:
-                continue  # nothing has moved, and there is no loss
-            if not math.isfinite(loss) or not (math.isfinite(norm) or overflowed):
-                raise self._diverged(f"loss {loss}, gradient norm {norm} at step {step}", lr)
-            norm = 0.0 if overflowed else norm
-            seconds = now if step == self.step else seconds  # the last step's includes the wait for the device
-            self.history.add(step, loss, lr=lr, grad_norm=norm, n_targets=int(n), seconds=seconds)
-        self._call("on_log", self.step)
+        if self._unread.read_into(self.state, self._clock):
+            self._call("on_log", self.step)
 
     def _evaluate(self) -> None:
-        """Validation loss, then whoever wants to look; neither moves the run's random state."""
+        """Validation loss, then the callbacks; neither moves the run's random state."""
         if self.valid_batches is None or self.step in self.history.valid_steps[-1:]:
             return  # nothing to look at, or seen just before the run was stopped
         self._read_losses()
         with preserved_rng():
-            with memory_advice(lambda: self._where(f"in the validation at step {self.step}", "batches"), EVALUATING):
-                how = dict(objective=self.objective, runtime=self.runtime, parallel=self.parallel)
-                loss = mean_loss(self.model, map(self._noted, self.valid_batches), **how)
+            moment = f"in the validation at step {self.step}"
+            with memory_advice(lambda: self._feed.where(moment, "batches"), EVALUATING):
+                how: dict[str, Any] = dict(objective=self.objective, runtime=self.runtime, parallel=self.parallel)
+                loss = mean_loss(self.model, map(self._feed.noted, self.valid_batches), **how)
             if not math.isfinite(loss):
-                raise self._diverged(f"validation loss {loss} at step {self.step}")
+                raise stopped_by(self.state, f"validation loss {loss} at step {self.step}")
             is_best = loss < self.history.best_valid_loss
             self.history.valid_steps.append(self.step)
             self.history.valid_loss.append(loss)
@@ -237,16 +243,8 @@ class Trainer(Resumable):
             self.save("best.pt")
 
     def _due(self, every: int | None) -> bool:
-        return self.step in (0, self.config.steps) or (every is not None and self.step % every == 0)
+        return self.step in (0, self.state.config.steps) or (every is not None and self.step % every == 0)
 
     def _call(self, hook: str, *arguments: int) -> None:
         for callback in self.callbacks:
-            getattr(callback, hook)(self, *arguments)
-
-    def _diverged(self, what: str, lr: float | None = None) -> TrainingError:
-        lr = self.history.lr[-1] if lr is None and self.step else lr
-        return diverged(what, lr=lr, folder=self.folder, clip_norm=self.config.clip_norm)
-
-    def _where(self, when: str = "", batches: str = "micro-batches") -> str:
-        shape = f" with {batches} of shape {self._last_shape}" if self._last_shape else ""
-        return f"on {self.runtime.device} {when or f'at step {self.step + 1}'}{shape}"
+            getattr(callback, hook)(self.state, *arguments)

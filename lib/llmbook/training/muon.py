@@ -53,7 +53,7 @@ def orthogonalise(
 
 
 class Muon(torch.optim.Optimizer):
-    """One optimiser with two methods: each group of parameters has "method" "muon" or "adamw" and that method's dials.
+    """One optimiser with two methods: each group of parameters has its "method", "muon" or "adamw", and its options.
 
     A muon group has lr, weight_decay and momentum; an adamw group lr, weight_decay, betas and eps. Made by ``muon``.
     ``product_dtype``, which a Trainer sets to that of a run in 16 bits, is the precision ``orthogonalise`` multiplies
@@ -91,7 +91,7 @@ class Muon(torch.optim.Optimizer):
 
     def _muon_step(self, group: dict, params: list[Tensor]) -> None:
         lr, momentum, overflowed = group["lr"], group["momentum"], getattr(self, "found_inf", None)
-        grads = [p.grad for p in params]
+        grads = [_gradient(p) for p in params]
         averages = self._states(params, "momentum")
         kept = 1.0 - lr * group["weight_decay"]
         if overflowed is not None:  # 1.0 if so, on the device: then the average stays and nothing is added
@@ -116,7 +116,8 @@ class Muon(torch.optim.Optimizer):
             if "step" not in self.state[p]:
                 self.state[p]["step"] = torch.zeros((), device=p.device if group["fused"] else "cpu")
         adamw_step(
-            params, [p.grad for p in params], self._states(params, "exp_avg"), self._states(params, "exp_avg_sq"), [],
+            params, [_gradient(p) for p in params],
+            self._states(params, "exp_avg"), self._states(params, "exp_avg_sq"), [],
             [self.state[p]["step"] for p in params], fused=group["fused"],
             beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"], eps=group["eps"],
             weight_decay=group["weight_decay"], amsgrad=False, maximize=False,
@@ -161,3 +162,8 @@ def muon(
             *({**group, "method": "adamw", "lr": lr, "betas": betas, "eps": eps, "fused": fused} for group in rest),
         ]
     )
+
+
+def _gradient(p: Tensor) -> Tensor:
+    assert p.grad is not None  # step() takes parameters that have one
+    return p.grad

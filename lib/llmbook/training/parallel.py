@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from llmbook.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, restore_model, save_checkpoint
 from llmbook.training.config import TrainConfig
+from llmbook.training.objectives import Batch
 from llmbook.training.runtime import Runtime
 
 
@@ -27,9 +28,9 @@ class Parallel:
     world_size = 1
 
     def check(self, config: TrainConfig, runtime: Runtime) -> None:
-        """Raise ValueError for dials that do not work with this engine."""
+        """Raise ValueError for settings that do not work with this engine."""
 
-    def rows(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def rows(self, batch: Batch) -> Batch:
         """This process's part of a batch. Every process draws the whole batch: the position in the data is then the
         same number for all, and a run can go on with another number of processes."""
         return batch
@@ -58,13 +59,14 @@ class Parallel:
         """A number computed from sharded tensors (a gradient norm) as a plain one, equal on every process."""
         return value
 
-    def share(self, batches: Iterable) -> Iterator[tuple[object, bool]]:
+    def share(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
         """The batches this process evaluates, and whether each counts.
 
         Every process gets as many as the others, because a sharded model computes only if all take part: where they
         do not divide evenly, the last batch is computed once more and not counted.
         """
-        n, batch = 0, None
+        n = 0
+        batch: Batch = {}
         for n, batch in enumerate(batches, start=1):
             if (n - 1) % self.world_size == self.rank:
                 yield batch, True

@@ -1,27 +1,30 @@
-"""A whole training run as one JSON file: model, corpus, tokenizer, dials, sizes, folder, number of processes' engine.
+"""A whole training run as one JSON file: model, corpus, tokenizer, hyper-parameters, sizes, folder, parallel engine.
 
 JSON and not TOML, because the parts already travel as JSON: what ``TransformerConfig.to_json`` and
 ``TrainConfig.to_json`` print can be pasted in, and the run writes its recipe back into its folder.
 
 Everything is checked before anything is loaded. An entry that is unknown, missing or of the wrong type is refused by
-its name, with what would be possible: a misspelt dial that was ignored would cost a day.
+its name, with what would be possible: a misspelt hyper-parameter that was ignored would cost a day. Names and types
+are checked by pydantic, against the dataclasses that the entries become; values by those classes themselves.
 """
 
 import dataclasses
 import difflib
 import json
-import types
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, create_model
 
 from llmbook.model import RopeScaling, TransformerConfig
 from llmbook.text import corpora
 from llmbook.training.config import TrainConfig
 
 PRESETS = ("gpt2", "llama", "modern")  # the decoders among TransformerConfig's presets
-PARALLEL = ("none", "ddp", "fsdp")
+STRICT = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+Text = Annotated[str, StringConstraints(min_length=1)]
 
 ENTRIES = {
     "model": f'fields of TransformerConfig, or {{"preset": {" | ".join(PRESETS)}, and fields that differ}}; '
@@ -91,7 +94,7 @@ class Recipe:
                 "or give at least that"
             )
         if isinstance(values.get("rope_scaling"), dict):
-            values["rope_scaling"] = _build("model.rope_scaling", RopeScaling, values["rope_scaling"])
+            values["rope_scaling"] = _made("model.rope_scaling", RopeScaling, values["rope_scaling"])
         make = TransformerConfig if preset is None else getattr(TransformerConfig, preset)
         try:
             config = make(**values)
@@ -121,33 +124,29 @@ def read_recipe(path: str | Path) -> Recipe:
 
 def parse_recipe(values: Any) -> Recipe:
     """Check the entries of a recipe one by one. Raises RecipeError for the first that cannot be followed."""
-    if not isinstance(values, dict):
-        raise RecipeError(f"a recipe is an object with the entries {', '.join(ENTRIES)}")
-    _require_known("", values, ENTRIES)
-    for name in REQUIRED:
-        if name not in values:
-            raise RecipeError(f"{name!r} is missing: {ENTRIES[name]}")
-    plain = {name: values[name] for name in ("seed", "device", "dtype", "corpus", "folder") if name in values}
-    for name, value in plain.items():
-        wanted = int if name == "seed" else str
-        if type(value) is not wanted or value == "":
-            raise RecipeError(f"{name}={value!r}: {ENTRIES[name]}")
-    if values.get("parallel", "none") not in PARALLEL:
-        raise RecipeError(f"parallel={values['parallel']!r}: {ENTRIES['parallel']}")
-    if plain["corpus"] not in corpora() and not Path(plain["corpus"]).is_file():
-        near = difflib.get_close_matches(plain["corpus"], corpora(), n=1)
+    try:
+        plain = _ENTRIES.model_validate_json(json.dumps(values)).model_dump()
+    except ValidationError as error:
+        raise RecipeError(_in_words(error, values)) from None
+    corpus, tokenizer = plain["corpus"], plain["tokenizer"]
+    if corpus not in corpora() and not Path(corpus).is_file():
+        near = difflib.get_close_matches(corpus, corpora(), n=1)
         raise RecipeError(
-            f"corpus={plain['corpus']!r} is neither a file nor a corpus of the book"
+            f"corpus={corpus!r} is neither a file nor a corpus of the book"
             + (f"; did you mean {near[0]!r}?" if near else f": there are {', '.join(corpora())}")
         )
-    return Recipe(
-        **{**plain, "folder": Path(plain["folder"])},
-        model=_model(values["model"]),
-        tokenizer=_tokenizer(values["tokenizer"]),
-        train=_build("train", TrainConfig, values["train"]),
-        data=_build("data", DataSizes, values["data"]),
-        parallel=values.get("parallel", "none"),
-    )
+    if isinstance(tokenizer, dict):
+        tokenizer = ("bpe", tokenizer["bpe"])
+    elif tokenizer not in ("char", "byte") and not Path(tokenizer).is_file():
+        raise RecipeError(f"tokenizer={tokenizer!r}: {ENTRIES['tokenizer']}")
+    made = {
+        "model": values["model"],  # as it was written: a preset fills in the rest
+        "tokenizer": tokenizer,
+        "train": _made("train", TrainConfig, values["train"]),
+        "data": _made("data", DataSizes, values["data"]),
+        "folder": Path(plain["folder"]),
+    }
+    return Recipe(**{**plain, **made})
 
 
 def fields_of(cls: type) -> str:
@@ -156,70 +155,89 @@ def fields_of(cls: type) -> str:
     return ", ".join(f.name if f.default is missing else f"{f.name}={f.default}" for f in dataclasses.fields(cls))
 
 
-def _model(values: Any) -> dict[str, Any]:
-    if not isinstance(values, dict):
-        raise RecipeError(f"model={values!r}: {ENTRIES['model']}")
-    if values.get("preset", PRESETS[0]) not in PRESETS:
-        raise RecipeError(f"model.preset={values['preset']!r} is not one of {', '.join(map(repr, PRESETS))}")
-    _check_fields("model", TransformerConfig, {k: v for k, v in values.items() if k != "preset"}, more=("preset",))
-    return values
-
-
-def _tokenizer(value: Any) -> str | tuple[str, int]:
-    if isinstance(value, dict) and list(value) == ["bpe"] and type(value["bpe"]) is int:
-        return ("bpe", value["bpe"])
-    if isinstance(value, str) and (value in ("char", "byte") or Path(value).is_file()):
-        return value
-    raise RecipeError(f"tokenizer={value!r}: {ENTRIES['tokenizer']}")
-
-
-def _build(where: str, cls: type, values: Any) -> Any:
-    """A dataclass from its entry in the recipe, the errors carrying the entry's name."""
-    if not isinstance(values, dict):
-        raise RecipeError(f"{where}={values!r} must be an object with fields of {cls.__name__}")
-    _check_fields(where, cls, values)
-    for field in dataclasses.fields(cls):
-        if field.default is dataclasses.MISSING and field.name not in values:
-            raise RecipeError(f"'{where}.{field.name}' is missing")
+def _made(where: str, cls: type, values: dict[str, Any]) -> Any:
+    """A dataclass from its entry in the recipe; what the class refuses is told with the entry's name."""
     try:
         return cls(**values)
     except ValueError as error:
         raise RecipeError(f"{where}: {error}") from None
 
 
-def _check_fields(where: str, cls: type, values: dict[str, Any], *, more: Iterable[str] = ()) -> None:
+# --- what pydantic checks: names and types ----------------------------------------------------------------------
+
+
+def _schema(cls: type, *, partial: bool = False, **more: Any) -> type[BaseModel]:
+    """The fields of a dataclass as an entry of a recipe; with ``partial`` none of them is required."""
     hints = get_type_hints(cls)
-    _require_known(f"{where}.", values, [*more, *(field.name for field in dataclasses.fields(cls))])
-    for name, value in values.items():
-        if not _fits(value, hints[name]):
-            raise RecipeError(f"{where}.{name}={value!r} has the wrong type: {_words(hints[name])} is needed")
+    fields: dict[str, Any] = {
+        field.name: (hints[field.name], ... if field.default is MISSING and not partial else None)
+        for field in dataclasses.fields(cls)
+    }
+    return create_model(cls.__name__, __config__=STRICT, **{**fields, **more})
 
 
-def _require_known(prefix: str, given: Iterable[str], known: Iterable[str]) -> None:
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise RecipeError(f"there is no entry '{prefix}{name}'; {hint}Possible: {', '.join(known)}")
+_SCHEMAS = {
+    "model": _schema(
+        TransformerConfig,
+        partial=True,
+        preset=(Literal[PRESETS], None),
+        rope_scaling=(_schema(RopeScaling) | None, None),
+    ),
+    "train": _schema(TrainConfig),
+    "data": _schema(DataSizes),
+}
+_FIELDS: dict[str, Any] = {
+    **{name: (schema, ...) for name, schema in _SCHEMAS.items()},
+    "corpus": (Text, ...),
+    "tokenizer": (Text | create_model("Bpe", __config__=STRICT, bpe=(int, ...)), ...),
+    "folder": (Text, ...),
+    "parallel": (Literal["none", "ddp", "fsdp"], "none"),
+    "seed": (int, 0),
+    "device": (Text, "auto"),
+    "dtype": (Text, "auto"),
+}
+_ENTRIES = create_model("Recipe", __config__=STRICT, **_FIELDS)
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from JSON is of the annotated type; choices (Literal) are left to the class itself."""
-    if get_origin(hint) in (Union, types.UnionType):
-        return any(_fits(value, part) for part in get_args(hint))
-    if get_origin(hint) is Literal:
-        return isinstance(value, str)
-    if dataclasses.is_dataclass(hint):
-        return isinstance(value, dict)
-    if hint is float:
-        return type(value) in (int, float)
-    return type(value) is hint
+def _in_words(error: ValidationError, values: Any) -> str:
+    """The first complaint of pydantic, misspelt names before all others, in this file's words."""
+    problems = error.errors(include_url=False)
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    if not problem["loc"]:
+        return f"a recipe is an object with the entries {', '.join(ENTRIES)}"
+    *parents, name = path = _path(problem["loc"], values, missing=problem["type"] == "missing")
+    where = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        known = _names(parents)
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"there is no entry {where!r}; {hint}Possible: {', '.join(known)}"
+    if problem["type"] == "missing":
+        return f"{where!r} is missing" + (f": {ENTRIES[name]}" if not parents else "")
+    needed = ENTRIES[name] if not parents else problem["msg"][0].lower() + problem["msg"][1:]
+    return f"{where}={_value(path, values)!r}: {needed}"
 
 
-def _words(hint: Any) -> str:
-    names = {int: "a whole number", float: "a number", str: "a string", bool: "true or false", type(None): "null"}
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(_words(part) for part in get_args(hint))
-    if get_origin(hint) is Literal:
-        return " or ".join(map(repr, get_args(hint)))
-    return names.get(hint, "an object")
+def _path(loc: tuple[int | str, ...], values: Any, *, missing: bool) -> list[str]:
+    """The names of the entries on the way to a problem, without those of alternatives, which pydantic adds."""
+    path: list[str] = []
+    for i, part in enumerate(loc):
+        if isinstance(values, dict) and (part in values or (missing and i == len(loc) - 1)):
+            path.append(str(part))
+            values = values.get(part)
+    return path
+
+
+def _value(path: Iterable[str], values: Any) -> Any:
+    for name in path:
+        values = values[name]
+    return values
+
+
+def _names(parents: list[str]) -> list[str]:
+    """The entries that are possible inside ``parents``."""
+    if parents[-1:] == ["rope_scaling"]:
+        return [field.name for field in dataclasses.fields(RopeScaling)]
+    if not parents:
+        return list(ENTRIES)
+    return list(_SCHEMAS[parents[0]].model_fields) if parents[0] in _SCHEMAS else ["bpe"]

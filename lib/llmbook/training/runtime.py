@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,8 @@ class Runtime:
 
     def with_choice(self, choice: Mapping[str, str | bool | None], reason: str) -> "Runtime":
         """This device with what ``choice`` (another runtime's) says."""
-        return replace(self, **{**choice, "dtype": DTYPES[choice["dtype"]]}, reason=reason)
+        options: dict[str, Any] = {**choice, "dtype": DTYPES[str(choice["dtype"])]}
+        return replace(self, **options, reason=reason)
 
     def autocast(self) -> AbstractContextManager:
         """The context a forward pass runs in: matrix products in ``dtype``, softmax and loss in float32."""
@@ -77,7 +79,7 @@ class Runtime:
 
 
 def in_words(choice: Mapping[str, str | bool | None]) -> str:
-    """What ``Runtime.choice`` gave, in one line; a kernel nobody named is the plain one."""
+    """What ``Runtime.choice`` gave, in one line; a kernel that is not named is the plain one."""
     kernels = f"{choice['linear'] or 'torch'} products and {choice['attention'] or 'sdpa'} attention"
     return f"{choice['dtype']}, {kernels}{', compiled' if choice['compile'] else ''}"
 

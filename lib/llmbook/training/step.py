@@ -36,7 +36,7 @@ def train_step(
     "All" means of every micro-batch and of every process, however unequal their numbers are. Where there is none at
     all, nothing moves on a CPU; on a GPU, which would have to be waited for to know, momentum and decay go on.
     """
-    total, n_targets = 0.0, 0
+    total, n_targets = torch.zeros((), device=runtime.device), torch.zeros((), dtype=torch.long, device=runtime.device)
     for i, batch in enumerate(micro_batches, start=1):
         with parallel.micro_batch(last=i == len(micro_batches)):
             with runtime.autocast():

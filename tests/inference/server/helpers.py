@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from llmbook.inference import Engine, generate
-from llmbook.inference.server import CompletionServer, Limits
+from llmbook.inference.server import Limits, ModelServer
 from llmbook.model import DecoderLM, TransformerConfig
 from llmbook.text import ByteTokenizer
 
@@ -20,6 +20,7 @@ TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
 )
 CONTEXT = 48
+RECITED = "schön 你好 🙂 STOP, and so on without end"
 PATIENCE = 300  # seconds before a test gives up: a busy machine is no failure
 
 
@@ -60,10 +61,8 @@ class Script(nn.Module):
 
 @contextmanager
 def serving(model, *, tokenizer=None, max_batch=3, n_pages=36, limits=None, **options):
-    engine = Engine(model, n_pages=n_pages, page_size=4, max_batch=max_batch)
-    server = CompletionServer(
-        engine, tokenizer or ByteTokenizer(), name="tiny", limits=limits or Limits(socket_timeout=60), **options
-    )
+    engine = Engine(model, n_pages=n_pages, page_size=4, max_batch=max_batch, tokenizer=tokenizer or ByteTokenizer())
+    server = ModelServer(engine, name="tiny", limits=limits or Limits(body_timeout=60), **options)
     try:
         with server:
             yield server
@@ -73,19 +72,24 @@ def serving(model, *, tokenizer=None, max_batch=3, n_pages=36, limits=None, **op
 
 
 def connect(server) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection(*server._http.server_address[:2], timeout=PATIENCE)
+    return http.client.HTTPConnection(*address(server), timeout=PATIENCE)
 
 
-def ask(server, method, path, body=None, headers=None):
-    """Status, headers and the JSON of an answer."""
+def address(server) -> tuple[str, int]:
+    host, _, port = server.url.removeprefix("http://").rpartition(":")
+    return host, int(port)
+
+
+def ask(server, method, path, body=None, headers=None, *, raw=False):
+    """Status, headers and the JSON of an answer, or its bytes."""
     connection = connect(server)
-    sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    sent = json.dumps(body).encode() if isinstance(body, dict) else body
     headers = {"Content-Type": "application/json"} if headers is None else headers
     connection.request(method, path, body=sent, headers=headers)
     response = connection.getresponse()
     content = response.read()
     connection.close()
-    return response.status, response.headers, json.loads(content) if content else None
+    return response.status, response.headers, content if raw or not content else json.loads(content)
 
 
 def complete(server, **body):
@@ -131,8 +135,7 @@ def wait_until(condition):
 
 def alone(model, prompt: str, n: int, *, seed=None, **dials) -> str:
     ids = torch.tensor([list(prompt.encode())])
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
-    new = generate(model, ids, max_new_tokens=n, generator=generator, **dials)[0, ids.shape[1] :]
+    new = generate(model, ids, max_new_tokens=n, seed=seed, **dials)[0, ids.shape[1] :]
     return ByteTokenizer().decode(new)
 
 

@@ -3,7 +3,7 @@
 import queue
 import threading
 
-from .helpers import CONTEXT, Script, alone, ask, complete, make_model, open_stream, read_stream, serving
+from .helpers import CONTEXT, RECITED, Script, alone, ask, complete, make_model, open_stream, read_stream, serving
 
 
 def test_a_completion_is_what_generate_writes(model, server):
@@ -107,9 +107,6 @@ def test_models_and_health(server):
     assert status == 200
     assert [(m["id"], m["object"]) for m in models["data"]] == [("tiny", "model")]
     assert ask(server, "GET", "/health?verbose=1")[2] == {"status": "ok", "model": "tiny", "open": 0}
-
-
-RECITED = "schön 你好 🙂 STOP, and so on without end"
 
 
 def test_a_stream_cuts_no_character_and_hides_the_stop_string():

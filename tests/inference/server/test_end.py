@@ -9,22 +9,21 @@ import threading
 import pytest
 import torch
 
-from llmbook.inference.server import ApiError, CompletionServer, Limits
+from llmbook.inference.server import ApiError, Limits, ModelServer
 from llmbook.inference.server import __main__ as command
 from llmbook.interop.saved import save_model
 from llmbook.model import Encoder, TransformerConfig
 from llmbook.text import ByteTokenizer
 
-from .helpers import PATIENCE, Script, alone, complete, open_stream, read_stream, serving, wait_until
+from .helpers import PATIENCE, Script, address, alone, complete, open_stream, read_stream, serving, wait_until
 
 
 def test_closing_lets_answers_finish():
     """An answer cut off at shutdown, new requests still taken, an idle connection that holds the server up."""
     model = Script("abcdefgh", paced=True)
     with serving(model) as server:
-        address = server._http.server_address[:2]
         _, response = open_stream(server, prompt="x", max_tokens=4)
-        idle = socket.create_connection(address)
+        idle = socket.create_connection(where := address(server))
         closing = threading.Thread(target=server.close, args=(20,))
         closing.start()
         wait_until(lambda: server.worker._closing)
@@ -36,9 +35,9 @@ def test_closing_lets_answers_finish():
         assert not closing.is_alive()
         idle.close()
         with pytest.raises(ApiError, match="shutting down"):
-            server.worker.submit([])
+            server.worker.submit([], print)
         with pytest.raises(OSError):  # noqa: PT011  refused
-            socket.create_connection(address, timeout=1)
+            socket.create_connection(where, timeout=1)
 
 
 def test_closing_does_not_wait_beyond_its_patience():
@@ -61,7 +60,7 @@ def test_the_command_serves_until_a_signal(model, monkeypatch, capsys, number):
     """A server that a signal kills in mid-answer, or that does not end; options that do not arrive."""
     made = queue.SimpleQueue()
     monkeypatch.setattr(command, "load", lambda name: (model, ByteTokenizer()))
-    monkeypatch.setattr(CompletionServer, "start", lambda self: (start(self), made.put(self))[0])
+    monkeypatch.setattr(ModelServer, "start", lambda self: (start(self), made.put(self))[0])
     before = signal.getsignal(number)
 
     def client():
@@ -76,13 +75,14 @@ def test_the_command_serves_until_a_signal(model, monkeypatch, capsys, number):
     thread.join()
     server, text = made.get(timeout=0)
     assert text == alone(model, "O", 3, temperature=0)
+    engine = server.service.engine
     assert server.limits == Limits(max_waiting=5, max_body=99, answer_timeout=7)
-    assert (server.engine.max_batch, server.engine.pool.page_size, server.engine.pool.n_pages) == (2, 8, 2 * 48 // 8)
+    assert (engine.max_batch, engine.pool.page_size, engine.pool.n_pages) == (2, 8, 2 * 48 // 8)
     assert capsys.readouterr().out.startswith(f"tiny at {server.url}/v1\n")
     assert signal.getsignal(number) is before
 
 
-start = CompletionServer.start
+start = ModelServer.start
 
 
 def test_the_command_refuses_in_one_line(model, monkeypatch, capsys):
@@ -105,7 +105,7 @@ def test_the_command_refuses_in_one_line(model, monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     words = [
         "no pretrained model 'nobody'",
-        "Encoder does not write",
+        "Encoder neither writes nor gives embeddings",
         f"127.0.0.1:{port}",
         "--port 70000",
         "a page of 16",

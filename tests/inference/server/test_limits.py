@@ -10,6 +10,7 @@ from llmbook.inference.server import Limits
 from .helpers import (
     PATIENCE,
     Script,
+    address,
     ask,
     complete,
     completion,
@@ -57,7 +58,7 @@ def test_a_client_that_goes_away_frees_its_place(stream):
             connection.request("POST", "/v1/completions", body=body, headers={"Content-Type": "application/json"})
             wait_until(lambda: server.worker.n_open == 1)
         connection.close()
-        wait_until(lambda: not server._http.open)
+        wait_until(lambda: not server._http.server_state.connections)
         model.let(3)  # far fewer than the text has
         wait_until(lambda: server.worker.n_open == 0)
         model.let(100)
@@ -79,20 +80,25 @@ def test_an_answer_that_takes_too_long_is_given_up():
 
 def test_a_body_that_never_comes():
     """A thread held for ever by a client that announces a body, or nothing at all, and is silent."""
-    with serving(Script("a"), limits=Limits(socket_timeout=0.2)) as server:
-        address = server._http.server_address[:2]
+    with serving(Script("a"), limits=Limits(body_timeout=0.2, idle_timeout=1)) as server:
+        where = address(server)
         with (
-            socket.create_connection(address, timeout=PATIENCE) as announced,
-            socket.create_connection(address) as silent,
+            socket.create_connection(where, timeout=PATIENCE) as announced,
+            socket.create_connection(where) as silent,
+            socket.create_connection(where) as halting,
         ):
-            head = "POST /v1/completions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+            head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            head += "Content-Length: 9\r\n\r\n"
             announced.sendall(head.encode())
+            halting.sendall(head[:40].encode())
             assert announced.makefile("rb").readline().split()[1] == b"408"
             silent.settimeout(20)
             assert silent.recv(1) == b""
-        with socket.create_connection(address) as half:
+            halting.settimeout(20)
+            assert halting.recv(1) == b""
+        with socket.create_connection(where) as half:
             half.sendall(head.encode() + b"{")
-        wait_until(lambda: not server._http.open)
+        wait_until(lambda: not server._http.server_state.connections)
         assert complete(server, prompt="x", max_tokens=1)["choices"][0]["text"] == "a"
 
 
@@ -100,7 +106,7 @@ def test_a_failure_of_the_server_is_answered_too(monkeypatch):
     """A mistake in the server itself that leaves the client without an answer, or shows it a traceback."""
     with serving(Script("a")) as server:
         with monkeypatch.context() as patch:
-            patch.setattr(server, "requests", lambda order: 1 / 0)
+            patch.setattr(server.service, "requests", lambda asked: 1 / 0)
             status, _, answer = ask(server, *completion())
         assert (status, answer["error"]["type"]) == (500, "server_error")
         assert "division" not in answer["error"]["message"]

@@ -53,12 +53,18 @@ BAD = [
     ({"modle": {}}, "there is no entry 'modle'; did you mean 'model'? Possible: model, corpus"),
     ({"train": {"steps": 4, "learning_rate": 1}}, "there is no entry 'train.learning_rate'"),
     ({"train": {"lr": 1e-3}}, "'train.steps' is missing"),
-    ({"train": {"steps": "4"}}, "train.steps='4' has the wrong type: a whole number is needed"),
-    ({"train": {"steps": True}}, "train.steps=True has the wrong type"),
+    ({"train": {"steps": "4"}}, "train.steps='4': input should be a valid integer"),
+    ({"train": {"steps": True}}, "train.steps=True: input should be a valid integer"),
     ({"train": {"steps": 4, "lr": -1}}, "train: lr=-1: must be positive"),
-    ({"model": {"preset": "gpt3"}}, "model.preset='gpt3' is not one of 'gpt2', 'llama', 'modern'"),
+    ({"model": {"preset": "gpt3"}}, "model.preset='gpt3': input should be 'gpt2', 'llama' or 'modern'"),
     ({"model": {"d_modle": 16}}, "there is no entry 'model.d_modle'; did you mean 'd_model'?"),
-    ({"model": {"bias": 1}}, "model.bias=1 has the wrong type: true or false is needed"),
+    ({"model": {"bias": 1}}, "model.bias=1: input should be a valid boolean"),
+    (
+        {"model": {"rope_scaling": {"kind": "yarn", "facter": 4.0}}},
+        "no entry 'model.rope_scaling.facter'; did you mean",
+    ),
+    ({"model": {"rope_scaling": {"kind": "yarn", "factor": "4"}}}, "model.rope_scaling.factor='4': input should be a"),
+    ({"train": [4]}, r"train=\[4\]: fields of TrainConfig"),
     ({"data": {"batch_size": 4}}, "'data.seq_len' is missing"),
     ({"data": {"batch_size": 4, "seq_len": 8, "valid": 1.5}}, "data: valid=1.5: must lie between 0 and 1"),
     ({"corpus": "shakespear-plays"}, "is neither a file nor a corpus of the book; did you mean 'shakespeare-plays'?"),
@@ -170,7 +176,7 @@ def test_resume_goes_on_where_the_run_was_interrupted(tmp_path, recipe, capsys, 
     from llmbook.training.loop import Trainer
 
     advance = Trainer._advance
-    monkeypatch.setattr(Trainer, "_advance", lambda self: (advance(self), self.step == 2 and self.stop()))
+    monkeypatch.setattr(Trainer, "_advance", lambda self: (advance(self), self.step == 2 and self.state.stop()))
     assert main([path, "--resume"]) == 130
     assert "stopped at step 2 of 4: go on with --resume" in capsys.readouterr().out
     monkeypatch.undo()

@@ -37,13 +37,15 @@ def two(folder, one):
 @pytest.fixture(scope="module")
 def one(folder):
     """History and weights of one process; beside, what it has kept of its third step."""
-    keep_half = worker.At(3, worker.save_half)
-    trainer = worker.make_trainer(folder=folder / "one", callbacks=[keep_half])
+    keep_half = worker.SaveHalf()
+    trainer = keep_half.trainer = worker.make_trainer(folder=folder / "one", callbacks=[keep_half])
     history = trainer.run()
     (folder / "one-ddp").mkdir()
     shutil.copy(folder / "one/half.pt", folder / "one-ddp/last.pt")
     with process_group():
-        worker.make_trainer(make_parallel("fsdp"), folder / "one-sharded", callbacks=[keep_half]).run()
+        sharded = worker.make_trainer(make_parallel("fsdp"), folder / "one-sharded", callbacks=[keep_half])
+        keep_half.trainer = sharded
+        sharded.run()
     shutil.copytree(folder / "one-sharded/half-000003.dcp", folder / "one-fsdp/last-000003.dcp")
     return history, worker.weights(trainer.model)
 
@@ -254,7 +256,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_former(tmp_path):
         trainer.run()
         former = find_checkpoint(tmp_path, "last")
         (tmp_path / ".last.tmp").write_text("in the way")
-        trainer.step += 1
+        trainer.state.step += 1
         with pytest.raises(CheckpointError, match=r"could not write .*last-000007.dcp.*former checkpoint is untouched"):
             trainer.save("last.pt")
     assert find_checkpoint(tmp_path, "last") == former

@@ -11,7 +11,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.tensor import DTensor
 
 from llmbook.model import DecoderLM, TransformerConfig
-from llmbook.training import Callback, TrainConfig, Trainer, causal_lm_loss, choose_runtime, train_step
+from llmbook.training import Callback, RunState, TrainConfig, Trainer, causal_lm_loss, choose_runtime, train_step
 from llmbook.training.distributed import load_sharded, make_parallel
 from llmbook.training.parallel import ALONE
 
@@ -166,8 +166,14 @@ def nan_on(rank: int, parallel):
     return objective
 
 
-def save_half(trainer) -> None:
-    trainer.save("half.pt")
+class SaveHalf(Callback):
+    """A checkpoint in the middle of the run of ``trainer``, to be set when there is one."""
+
+    trainer: Trainer
+
+    def on_log(self, run, step):
+        if step == 3:
+            self.trainer.save("half.pt")
 
 
 def interrupt(trainer) -> None:
@@ -194,8 +200,9 @@ def everything(folder: str) -> dict:
         seen["mistaken"] = {name: gradients(parallel, **{name: wrong}) for name, wrong in MISTAKES.items()}
 
         counted = Counted()
-        keep_half = At(3, save_half)
+        keep_half = SaveHalf()
         trainer = make_trainer(parallel, f"{folder}/{kind}", seed=rank, callbacks=[keep_half], objective=counted)
+        keep_half.trainer = trainer
         seen["history"] = trainer.run().to_dict()
         seen["weights"] = weights(trainer.model)
         seen["evaluated"] = counted.evaluated
@@ -222,7 +229,7 @@ def everything(folder: str) -> dict:
 
         if kind == "ddp":
             dials = dict(optimizer="muon", shape=MODERN)
-            halfway = make_trainer(parallel, f"{folder}/muon", seed=rank, callbacks=[At(3, Trainer.stop)], **dials)
+            halfway = make_trainer(parallel, f"{folder}/muon", seed=rank, callbacks=[At(3, RunState.stop)], **dials)
             halfway.run()
             whole = make_trainer(parallel, f"{folder}/muon", seed=rank + 9, **dials)
             seen["muon"] = (halfway.step, whole.run(resume=True).train_loss, weights(whole.model))

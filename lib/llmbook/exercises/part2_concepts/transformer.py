@@ -81,8 +81,8 @@ def _block(seed: int) -> tuple:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         part = DecoderLM(TransformerConfig.gpt2(**sizes, init_std=0.3)).backbone.blocks[0]
-        for norm in (part.attention_norm, part.feed_forward_norm):
-            torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+        for norm in (part.get_submodule(f"{name}_norm") for name in ("attention", "feed_forward")):
+            torch.nn.init.uniform_(norm.get_parameter("weight"), 0.5, 1.5)
         return torch.randn(1, 5, 8), part.requires_grad_(False)
 
 

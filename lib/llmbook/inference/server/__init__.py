@@ -1,15 +1,22 @@
-"""A model behind HTTP, in the dialect that OpenAI's clients speak.
+"""A model behind HTTP, in the format that OpenAI's clients speak.
 
-    client ── HTTP ── handler ── requests ──▶ worker ── Engine ── model
-              ◀─ text, as it is written ──── events ◀──
+    client ── HTTP ── routes ── requests ──▶ worker ── Engine ── model
+              ◀─ text, as it is written ── events ◀──
 
-Begin with ``dialect`` (what may be asked, and what is answered), then ``worker`` (the one thread that has the engine)
-and ``app`` (a thread for each connection). Python's standard library is enough for all of it.
+Begin with ``schema`` (what may be asked) and ``answers`` (what is answered), then ``worker`` (the one thread that has
+the engine), ``service`` (from the one to the other) and ``app``. HTTP is starlette's and uvicorn's part
+(https://www.starlette.io, https://www.uvicorn.org), bodies are checked by pydantic.
 
+    pip install 'llmbook[server]'
     python -m llmbook.inference.server --model smollm2 --port 8000
 """
 
-from llmbook.inference.server.app import CompletionServer, Limits
-from llmbook.inference.server.dialect import ApiError
+try:
+    from llmbook.inference.server.app import Limits, ModelServer
+    from llmbook.inference.server.errors import ApiError
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.startswith("llmbook"):
+        raise
+    raise ImportError(f"the server needs the package {error.name}: pip install 'llmbook[server]'") from error
 
-__all__ = ["ApiError", "CompletionServer", "Limits"]
+__all__ = ["ApiError", "Limits", "ModelServer"]

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from llmbook.inference.batching import Engine
-from llmbook.inference.server.app import CompletionServer, Limits
+from llmbook.inference.server.app import Limits, ModelServer
 from llmbook.interop import load_model, load_pretrained
-from llmbook.model import DecoderLM
+from llmbook.model import DecoderLM, Encoder
 from llmbook.storage import SourceError
-from llmbook.text import Tokenizer
+from llmbook.text import HFTokenizer, Tokenizer
 
 GRACE = 10.0  # seconds
 
@@ -50,15 +50,18 @@ def load(name: str) -> tuple[nn.Module, Tokenizer]:
     """A model and its tokenizer: from a checkpoint folder, or one of the pretrained models by its name.
 
     Raises:
-        ValueError: it is neither, or not a model that writes.
+        ValueError: it is neither, or a model that neither writes nor gives embeddings.
     """
     model, tokenizer = load_model(name) if Path(name).is_dir() else load_pretrained(name)
-    if not isinstance(model, DecoderLM):
-        raise ValueError(f"--model {name}: {type(model).__name__} does not write; give a decoder language model")
+    if not (isinstance(model, DecoderLM) or (isinstance(model, Encoder) and isinstance(tokenizer, HFTokenizer))):
+        raise ValueError(
+            f"--model {name}: {type(model).__name__} neither writes nor gives embeddings; give a decoder language "
+            "model, or an encoder"
+        )
     return model, tokenizer
 
 
-def make_engine(model: nn.Module, *, max_batch: int, page_size: int, cache_bytes: int) -> Engine:
+def make_engine(model: nn.Module, tokenizer: Tokenizer, *, max_batch: int, page_size: int, cache_bytes: int) -> Engine:
     """An engine with room for ``max_batch`` full contexts, or as many pages as ``cache_bytes`` hold.
 
     Raises:
@@ -70,10 +73,10 @@ def make_engine(model: nn.Module, *, max_batch: int, page_size: int, cache_bytes
     n_pages = min(wanted, cache_bytes // page_bytes)
     if n_pages < 1:
         raise ValueError(f"a page of {page_size} positions takes {page_bytes} bytes, and the cache has {cache_bytes}")
-    return Engine(model, n_pages=n_pages, page_size=page_size, max_batch=max_batch)
+    return Engine(model, n_pages=n_pages, page_size=page_size, max_batch=max_batch, tokenizer=tokenizer)
 
 
-def _make_server(options: argparse.Namespace) -> CompletionServer:
+def _make_server(options: argparse.Namespace) -> ModelServer:
     if not 0 <= options.port < 2**16:
         raise ValueError(f"--port {options.port}: give a number from 0 (any free port) to 65535")
     least = dict(max_batch=1, page_size=1, max_body=1, max_waiting=0, cache_mib=0, threads=1)
@@ -86,24 +89,28 @@ def _make_server(options: argparse.Namespace) -> CompletionServer:
     model, tokenizer = load(options.model)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    limits = Limits(max_waiting=options.max_waiting, max_body=options.max_body, answer_timeout=options.timeout)
+    place = dict(name=Path(options.model).name, host=options.host, port=options.port, limits=limits)
+    if isinstance(model, Encoder):
+        return ModelServer(encoder=(model, tokenizer), **place)
     engine = make_engine(
-        model, max_batch=options.max_batch, page_size=options.page_size, cache_bytes=options.cache_mib * 2**20
-    )
-    return CompletionServer(
-        engine,
+        model,
         tokenizer,
-        name=Path(options.model).name,
+        max_batch=options.max_batch,
+        page_size=options.page_size,
+        cache_bytes=options.cache_mib * 2**20,
+    )
+    return ModelServer(
+        engine,
         end_tokens=tokenizer.end_tokens,
         chat_template=getattr(tokenizer, "chat_template", None),
-        host=options.host,
-        port=options.port,
-        limits=Limits(max_waiting=options.max_waiting, max_body=options.max_body, answer_timeout=options.timeout),
+        **place,
     )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m llmbook.inference.server", description="Serve a model in OpenAI's completions dialect."
+        prog="python -m llmbook.inference.server", description="Serve a model to OpenAI's clients."
     )
     parser.add_argument("--model", required=True, help="a checkpoint folder, or the name of a pretrained model")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; this machine alone by default")

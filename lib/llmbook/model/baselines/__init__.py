@@ -1,4 +1,4 @@
-"""What came before attention, in the same clothes: language models by counting, window, recurrence and convolution.
+"""Language models from before attention, with the same interface: counts, a window, recurrence and convolution.
 
 They take token numbers and return logits like ``DecoderLM``, so every loss, loop and evaluation serves all of them.
 None has a cache, attention weights or a way to skip padding; ``generate`` takes them with ``use_cache=False``.

@@ -155,6 +155,10 @@ class BPETokenizer(Tokenizer):
         (index,) = self._checked([index])
         return printable(self.vocab[index]) or f"⟨unused {index}⟩"
 
+    def token_bytes(self, index: int) -> bytes:
+        (index,) = self._checked([index])
+        return b"" if index in self.special_tokens.values() else self.vocab[index]
+
     def to_dict(self) -> dict[str, Any]:
         special = set(self.special_tokens.values())
         return {

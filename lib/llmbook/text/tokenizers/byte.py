@@ -28,6 +28,9 @@ class ByteTokenizer(Tokenizer):
     def token(self, index: int) -> str:
         return printable(bytes(self._checked([index])))
 
+    def token_bytes(self, index: int) -> bytes:
+        return bytes(self._checked([index]))
+
     def to_dict(self) -> dict[str, Any]:
         return {}
 

@@ -54,6 +54,10 @@ class CharTokenizer(Tokenizer):
         (index,) = self._checked([index])
         return printable(utf8(self.characters[index]))
 
+    def token_bytes(self, index: int) -> bytes:
+        (index,) = self._checked([index])
+        return utf8(self.characters[index])
+
     def to_dict(self) -> dict[str, Any]:
         return {"characters": self.characters}
 

@@ -6,6 +6,7 @@ https://huggingface.co/docs/tokenizers
 
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +19,8 @@ from llmbook.text.tokenizers.pretokenize import from_characters, split_special
 from llmbook.text.tokenizers.protocol import Tokenizer, printable, utf8
 
 HIGHEST_ID = 10_000_000
+BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")  # a byte of a character that has no token
+SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # stands for a space in the vocabularies of SentencePiece
 
 
 class HFTokenizer(Tokenizer):
@@ -42,8 +45,10 @@ class HFTokenizer(Tokenizer):
         self._added = set(backend.get_added_tokens_decoder())
         # Asked once: the backend counts its vocabulary at every call. A vocabulary may skip numbers.
         self._vocab_size = max(backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
-        state = json.loads(backend.to_str())
-        self._byte_level = '"ByteLevel"' in json.dumps(state["decoder"])
+        self._marks = {index for index, token in backend.get_added_tokens_decoder().items() if token.special}
+        decoder = json.dumps(json.loads(backend.to_str())["decoder"])
+        self._byte_level = '"ByteLevel"' in decoder
+        self._spells_bytes = '"ByteFallback"' in decoder or '"Metaspace"' in decoder  # as SentencePiece's do
 
     @classmethod
     def train(
@@ -141,6 +146,23 @@ class HFTokenizer(Tokenizer):
         if self._byte_level and index not in self._added:  # what was added stands as it is written
             return printable(from_characters(text))
         return printable(utf8(text))
+
+    def token_bytes(self, index: int) -> bytes:
+        """As the interface says. Raises ValueError for a tokenizer such as WordPiece, whose tokens have no bytes of
+        their own: what they add depends on their neighbours."""
+        (index,) = self._checked([index])
+        text = self.backend.id_to_token(index)
+        if text is None or index in self._marks:
+            return b""
+        if index in self._added:
+            return utf8(text)
+        if self._byte_level:
+            return from_characters(text)
+        if not self._spells_bytes:
+            raise ValueError("the tokens of this tokenizer are pieces of words, not bytes of a text")
+        if byte := BYTE_TOKEN.fullmatch(text):
+            return bytes([int(byte[1], 16)])
+        return utf8(text.replace(SPACE, " "))
 
     def to_dict(self) -> dict[str, Any]:
         state = {"tokenizer": json.loads(self.backend.to_str())}

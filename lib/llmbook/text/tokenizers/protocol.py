@@ -20,7 +20,7 @@ VISIBLE = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "␍"}
 
 
 class Tokenizer(ABC):
-    """Text ↔ ids. A subclass names its ``kind`` (written into the file) and implements the six methods below."""
+    """Text ↔ ids. A subclass names its ``kind`` (written into the file) and implements the seven methods below."""
 
     kind: str
 
@@ -43,6 +43,13 @@ class Tokenizer(ABC):
     @abstractmethod
     def token(self, index: int) -> str:
         """One token in printable form: spaces and line ends made visible, incomplete UTF-8 as ⟨E4⟩.
+
+        Raises ValueError for an id outside the vocabulary.
+        """
+
+    @abstractmethod
+    def token_bytes(self, index: int) -> bytes:
+        """The bytes that one token adds to a text; none for an unused number and for a mark that is no text.
 
         Raises ValueError for an id outside the vocabulary.
         """

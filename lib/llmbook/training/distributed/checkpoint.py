@@ -18,6 +18,7 @@ import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -162,8 +163,8 @@ def load_trained(path: str | Path, *, model_class: type[nn.Module] = DecoderLM) 
 def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict:
     """What DCP writes, and what it reads into: tensors only, the model's and the optimiser's own, not copies.
 
-    An optimiser without moments gets them here; its dials are in the run's configuration."""
-    tensors = {"model": get_model_state_dict(model)}
+    An optimiser without moments gets them here; its hyper-parameters are in the run's configuration."""
+    tensors: dict[str, Any] = {"model": get_model_state_dict(model)}
     if optimizer is not None:
         tensors["optimizer"] = get_optimizer_state_dict(model, optimizer)["state"]
     return tensors
@@ -171,7 +172,7 @@ def _tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict:
 
 def _flat(tree: dict, prefix: str) -> dict[str, torch.Tensor]:
     """Nested dicts as one, keys joined by dots as DCP joins them."""
-    flat = {}
+    flat: dict[str, torch.Tensor] = {}
     for key, value in tree.items():
         flat |= _flat(value, f"{prefix}.{key}") if isinstance(value, dict) else {f"{prefix}.{key}": value}
     return flat

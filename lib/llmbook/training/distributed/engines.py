@@ -9,25 +9,25 @@ processes is taken back there.
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import fsdp
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
-
-try:
-    from torch.distributed.fsdp import fully_shard
-except ImportError:  # before torch 2.6
-    fully_shard = None
 
 from llmbook.model.layers import Block
 from llmbook.training.checkpoint import Checkpoint, CheckpointError
 from llmbook.training.config import TrainConfig
 from llmbook.training.distributed.checkpoint import save_sharded
+from llmbook.training.objectives import Batch
 from llmbook.training.parallel import Parallel
 from llmbook.training.runtime import Runtime
+
+fully_shard: Any = getattr(fsdp, "fully_shard", None)  # torch 2.6 and later
 
 
 class _Processes(Parallel):
@@ -41,7 +41,7 @@ class _Processes(Parallel):
             )
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
 
-    def rows(self, batch: dict[str, Tensor | str]) -> dict[str, Tensor | str]:
+    def rows(self, batch: Batch) -> Batch:
         """Rows ``rank · B/n`` to ``(rank + 1) · B/n``. Raises ValueError where B is not a multiple of n."""
         sizes = {len(value) for value in batch.values() if isinstance(value, Tensor)}
         if len(sizes) != 1 or min(sizes) % self.world_size:

@@ -45,18 +45,24 @@ def required(batch: Batch, name: str, added_by: str) -> Tensor:
     """``batch[name]``. Raises ValueError if it is not there, saying what adds it."""
     if name not in batch:
         raise ValueError(f"the batch has {', '.join(batch)} and no {name}, which {added_by} adds")
-    return batch[name]
+    return tensor(batch, name)
+
+
+def tensor(batch: Batch, name: str) -> Tensor:
+    """``batch[name]``. Raises ValueError where it is no tensor."""
+    value = batch[name]
+    if not isinstance(value, Tensor):
+        raise ValueError(f"the batch's {name} is {value!r}: expected a tensor")
+    return value
 
 
 def same_shape(batch: Batch, name: str, other: str) -> None:
     """Raise ValueError if ``batch[other]`` is not as large as ``batch[name]``."""
-    if batch[other].shape != batch[name].shape:
-        raise ValueError(
-            f"{other} has shape {tuple(batch[other].shape)} but {name} {tuple(batch[name].shape)}: give both the "
-            "same shape"
-        )
+    mine, theirs = (tuple(tensor(batch, each).shape) for each in (other, name))
+    if mine != theirs:
+        raise ValueError(f"{other} has shape {mine} but {name} {theirs}: give both the same shape")
 
 
 def optional(batch: Batch, *names: str) -> dict[str, Tensor]:
     """Those of the named inputs that the batch has, to be handed to a model."""
-    return {name: batch[name] for name in names if name in batch}
+    return {name: tensor(batch, name) for name in names if name in batch}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from llmbook.model import causal_mask, padding_mask
 from llmbook.text.labels import IGNORE
-from llmbook.training.objectives.base import Batch, Loss, required, summed, token_nll
+from llmbook.training.objectives.base import Batch, Loss, optional, required, summed, tensor, token_nll
 
 
 def causal_lm_loss(model: nn.Module, batch: Batch) -> Loss:
@@ -45,7 +45,7 @@ def reversed_lm_loss(model: nn.Module, batch: Batch) -> Loss:
     ValueError when shapes do not fit.
     """
     names = [name for name in ("input_ids", "labels", "attention_mask") if name in batch]
-    return causal_lm_loss(model, {name: batch[name].flip(1) for name in names})
+    return causal_lm_loss(model, {name: tensor(batch, name).flip(1) for name in names})
 
 
 def prefix_lm_loss(model: nn.Module, batch: Batch) -> Loss:
@@ -64,7 +64,8 @@ def prefix_lm_loss(model: nn.Module, batch: Batch) -> Loss:
             f"sliding_window={window} looks back only, and a prefix is read both ways: make the model without one, or "
             f"give texts of at most {window} tokens"
         )
-    real = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).long()
+    ids = tensor(batch, "input_ids")
+    real = optional(batch, "attention_mask").get("attention_mask", torch.ones_like(ids)).long()
     in_prefix = real.cumsum(1) <= prefix_len[:, None]  # [B, T + 1]; padding on the left is not counted
     past = causal_mask(inputs.shape[1], device=inputs.device)
     may_attend = past | padding_mask(in_prefix[:, :-1])  # [B, 1, T, T]: a prefix_mask for each row
@@ -92,8 +93,8 @@ def shifted(batch: Batch, ids_name: str, mask_name: str) -> tuple[Tensor, Tensor
 
     Raises ValueError for ids that are not [B, T+1] with T of 1 or more, and for labels or a mask of another shape.
     """
-    ids = batch[ids_name]  # [B, T + 1]
-    labels, mask = batch.get("labels", ids), batch.get(mask_name)
+    ids, extras = tensor(batch, ids_name), optional(batch, "labels", mask_name)  # [B, T + 1]
+    labels, mask = extras.get("labels", ids), extras.get(mask_name)
     if ids.ndim != 2 or ids.shape[1] < 2:
         raise ValueError(
             f"{ids_name} has shape {tuple(ids.shape)}: expected [batch, tokens] with at least 2 tokens, "

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from llmbook.model import pool
 from llmbook.model.heads import Pooling
-from llmbook.training.objectives.base import Batch, Loss, token_nll
+from llmbook.training.objectives.base import Batch, Loss, optional, tensor, token_nll
 
 
 def info_nce(a: Float[Tensor, "B C"], b: Float[Tensor, "B C"], *, temperature: float) -> Loss:
@@ -50,8 +50,9 @@ class ContrastiveLoss:
     pooling: Pooling = "mean"
 
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
-        a = self._vector(model, batch["input_ids"], batch.get("attention_mask"))
-        b = self._vector(model, batch["positive_ids"], batch.get("positive_mask"))
+        masks = optional(batch, "attention_mask", "positive_mask")
+        a = self._vector(model, tensor(batch, "input_ids"), masks.get("attention_mask"))
+        b = self._vector(model, tensor(batch, "positive_ids"), masks.get("positive_mask"))
         return info_nce(a, b, temperature=self.temperature)
 
     def _vector(self, model: nn.Module, ids: Tensor, mask: Tensor | None) -> Float[Tensor, "B C"]:

@@ -22,6 +22,6 @@ class ByTask:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Loss:
         task = batch.get("task")
-        if task not in self.objectives:
+        if not isinstance(task, str) or task not in self.objectives:
             raise ValueError(f"task {task!r} has no objective: there are {', '.join(map(repr, self.objectives))}")
         return self.objectives[task](model, {name: value for name, value in batch.items() if name != "task"})

@@ -66,10 +66,10 @@ def cut(trainer: type, costs: Costs, n_steps: int) -> None:
             before = costs.read()
             take(self)
             cost = [after - b for after, b in zip(costs.read(), before, strict=True)]
-            self._rehearsed = (taken + 1, cost, self._unread[-1])
+            self._rehearsed = (taken + 1, cost, self._unread.steps[-1])
             return
         costs.add(cost)
-        self.step += 1
-        self._unread.append((self.step, *result[1:]))
+        self.state.step += 1
+        self._unread.steps.append((self.step, *result[1:]))
 
     trainer._advance = advance
