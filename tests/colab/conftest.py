@@ -1,5 +1,6 @@
 """Somebody else's notebook service: its environment, an empty folder, and a stand-in of the book's address."""
 
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -17,9 +18,10 @@ ENVIRONMENT = ROOT / "_build" / "environments" / "colab"
 @pytest.fixture(scope="session")
 def python() -> Path:
     """The Python of an environment like Colab's, as it is before anyone has opened a notebook."""
-    kept = ENVIRONMENT / "packages-before"
+    pins = beside.pins(HERE / "requirements.txt")
+    kept = ENVIRONMENT / f"packages-before-{hashlib.sha256(str(pins).encode()).hexdigest()[:8]}"
     try:
-        python = beside.make(ENVIRONMENT, beside.pins(HERE / "requirements.txt"))
+        python = beside.make(ENVIRONMENT, pins)
     except beside.Unreachable as error:
         pytest.skip(f"no package index: {error}")
     if not kept.exists():
