@@ -10,8 +10,6 @@ SHIFT = 0.1  # what may move away from where it was read, as a share of the wind
 # One of scripts.REFERENCE (42 ms here) takes 250 ms on a processor six times slower: no task is longer than 900 ms.
 # The longest are drawing the largest figure (2.3) and laying out the longest chapters for the first time (2.1 to 3.0).
 LONGEST = 3.6
-# A known fault: on a phone, plotly takes four times as long over one figure, of four curves, as over its neighbours.
-SLOW = {"chapters/2-concepts/pretraining-and-transfer.html": 6.0}
 
 
 def seen(*looks):
@@ -82,8 +80,7 @@ def test_nothing_moves_away(met, page, look):
 @loaded
 def test_no_task_is_long(met, page, look):
     """Would catch a page that does not answer for 900 ms on a slow phone: it draws or computes at once."""
-    longest = met(page, look).longest
-    assert longest <= SLOW.get(page, LONGEST)
+    assert met(page, look).longest <= LONGEST
 
 
 @seen(WIDE)
