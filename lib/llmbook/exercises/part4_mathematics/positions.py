@@ -1,4 +1,4 @@
-"""Positions, the proofs: pairs that complete a turn, half of the middle frozen, scaling by parts."""
+"""Positions, the proofs: pairs that complete a turn, half of the middle stopped, scaling by parts."""
 
 import math
 
@@ -29,8 +29,8 @@ turning = Exercise(
 half = Exercise(
     between=(0.15, 1.3),
     hints=[
-        Hint(lambda given: 0.04 < given < 0.14, "This is the sum of the three single costs: freeze them together."),
-        Hint(lambda given: given > 1.4, "This is near the cost of all six: freeze pairs 1, 2 and 3."),
+        Hint(lambda given: 0.04 < given < 0.14, "This is the sum of the three single costs: stop them together."),
+        Hint(lambda given: given > 1.4, "This is near the cost of all six: stop pairs 1, 2 and 3."),
     ],
 )
 
