@@ -71,6 +71,8 @@ class Routing(NamedTuple):
 class ExpertFeedForward(nn.Module):
     """``experts``, feed-forward nets of one shape, behind a router; each computes only for the tokens sent to it."""
 
+    selection_bias: Tensor | None
+
     def __init__(self, experts: list[nn.Module], *, d_model: int, settings: Experts):
         super().__init__()
         self.router = Linear(d_model, len(experts), bias=False)
