@@ -6,7 +6,14 @@ from llmbook.model.baselines import LSTMLM, BengioLM, ConvLM, NGramLM
 from llmbook.model.cache import Cache, KVCache, LayerCache
 from llmbook.model.config import TransformerConfig
 from llmbook.model.encoder_decoder import EncoderDecoderLM
-from llmbook.model.experts import ExpertFeedForward, Experts
+from llmbook.model.experts import (
+    ExpertFeedForward,
+    Experts,
+    Routing,
+    balance_by_bias,
+    balance_loss,
+    watch_routing,
+)
 from llmbook.model.heads import MaskedLM, SequenceClassifier, TokenClassifier, pool
 from llmbook.model.kernels import use_kernels
 from llmbook.model.layers import Block, FeedForward
@@ -61,6 +68,7 @@ __all__ = [
     "PoolUse",
     "RopeScaling",
     "Rotary",
+    "Routing",
     "SequenceClassifier",
     "SinusoidalPositions",
     "SlidingKVCache",
@@ -70,6 +78,8 @@ __all__ = [
     "TwoStreamLM",
     "alibi_slopes",
     "attend",
+    "balance_by_bias",
+    "balance_loss",
     "causal_mask",
     "evaluating",
     "linear_attention",
@@ -85,4 +95,5 @@ __all__ = [
     "t5_bucket",
     "two_stream_mask",
     "use_kernels",
+    "watch_routing",
 ]

@@ -203,7 +203,7 @@ def make_feed_forward(config: TransformerConfig) -> FeedForward | ExpertFeedForw
     if config.experts is None:
         return one()
     experts = [one() for _ in range(config.experts.n_experts)]
-    return ExpertFeedForward(experts, d_model=config.d_model, n_active=config.experts.n_active)
+    return ExpertFeedForward(experts, d_model=config.d_model, settings=config.experts)
 
 
 def make_conv(config: TransformerConfig, *, place: int) -> ShortConv | None:

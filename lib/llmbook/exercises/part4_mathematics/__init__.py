@@ -1,1 +1,1 @@
-"""Exercises of part 4, Mathematics, worked and checked: one module a chapter."""
+"""Exercises of part 4, Mathematics: one module a chapter."""
