@@ -54,6 +54,12 @@ def linear_attention(
     return sums[..., :-1] / sums[..., -1:].clamp(min=torch.finfo(sums.dtype).tiny), state
 
 
+def require_state(cache: LayerCache | None) -> None:
+    """Raise ValueError for a cache that keeps keys and values alone, and not the state of a mixer."""
+    if cache is not None and not hasattr(cache, "recall"):
+        raise ValueError(f"a {type(cache).__name__} keeps keys and values, not the state of a mixer: use a KVCache")
+
+
 class LinearAttention(nn.Module):
     """Project, mix by ``linear_attention`` in every head, project back; the names are those of attention's layers."""
 
@@ -75,8 +81,7 @@ class LinearAttention(nn.Module):
         Raises:
             ValueError: the cache keeps keys and values alone, and not a state.
         """
-        if cache is not None and not hasattr(cache, "recall"):
-            raise ValueError(f"a {type(cache).__name__} keeps keys and values, not the state of a mixer: use a KVCache")
+        require_state(cache)
         q, k, v = (
             projection(x).unflatten(-1, (self.n_heads, self.d_head)).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
