@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from llmbook.model.cache import LayerCache
 from llmbook.model.linear import Linear
-from llmbook.model.linear_attention import require_state
+from llmbook.model.linear_attention import state_of
 from llmbook.model.norms import RMSNorm
 
 CHUNK = 64
@@ -103,7 +103,7 @@ class DeltaRule(nn.Module):
         Raises:
             ValueError: the cache keeps keys and values alone, and not a state.
         """
-        require_state(cache)
+        memory = state_of(cache)
         q, k, v = (
             projection(x).unflatten(-1, (self.n_heads, self.d_head)).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
@@ -112,8 +112,8 @@ class DeltaRule(nn.Module):
         beta = self.beta_proj(x).sigmoid().transpose(1, 2)  # [B, H, T]
         if real is not None:
             beta = beta * real[:, None]
-        before = None if cache is None else cache.recall("delta")
+        before = None if memory is None else memory.recall("delta")
         read, state = delta_rule(q, k, v, beta, state=before, replace=self.replace)
-        if cache is not None:
-            cache.keep("delta", state)
+        if memory is not None:
+            memory.keep("delta", state)
         return self.o_proj(self.read_norm(read).transpose(1, 2).flatten(2))

@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from llmbook.model.attention import attend
-from llmbook.model.cache import LayerCache
+from llmbook.model.cache import LayerCache, StateCache
 from llmbook.model.linear import Linear
-from llmbook.model.linear_attention import require_state
+from llmbook.model.linear_attention import state_of
 from llmbook.model.norms import RMSNorm
 
 
@@ -51,11 +51,11 @@ class LatentAttention(nn.Module):
         Raises:
             ValueError: the cache keeps keys and values alone, and not a state.
         """
-        require_state(cache)
+        memory = state_of(cache)
         latents = self.latent_norm(self.kv_down(x))  # [B, T, R]
-        if cache is not None:
-            latents = _behind(cache, "latents", latents)  # [B, S, R]
-            real = _behind(cache, "real", x.new_ones(x.shape[:2], dtype=torch.bool) if real is None else real)
+        if memory is not None:
+            latents = _behind(memory, "latents", latents)  # [B, S, R]
+            real = _behind(memory, "real", x.new_ones(x.shape[:2], dtype=torch.bool) if real is None else real)
         q, k, v = self._heads(self.q_proj(x)), self._heads(self.k_up(latents)), self._heads(self.v_up(latents))
         mixed, _ = attend(q, k, v, mask=None if real is None else real[:, None, None, :], causal=True)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
@@ -64,7 +64,7 @@ class LatentAttention(nn.Module):
         return x.unflatten(-1, (self.n_heads, self.d_head)).transpose(1, 2)
 
 
-def _behind(cache: LayerCache, name: str, new: Tensor) -> Tensor:
+def _behind(cache: StateCache, name: str, new: Tensor) -> Tensor:
     """What the cache keeps under ``name`` [B, S, …] with the new positions behind it, which is kept."""
     before = cache.recall(name)
     every = new if before is None else torch.cat([before, new], dim=1)
