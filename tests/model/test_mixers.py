@@ -12,9 +12,11 @@ from llmbook.inference import generate
 from llmbook.interop import load_model, save_model
 from llmbook.model import (
     DecoderLM,
+    DeltaMixer,
     Encoder,
     Experts,
     KVCache,
+    LatentMixer,
     LinearAttention,
     LinearMixer,
     PagePool,
@@ -32,6 +34,9 @@ KINDS = {
     "linear": dict(mixers=(LinearMixer(),), positions="none"),
     "hybrid": HYBRID,
     "hybrid with convolutions": HYBRID | dict(conv_width=3),
+    "delta": dict(mixers=(DeltaMixer(),), positions="none"),
+    "delta hybrid": dict(mixers=(DeltaMixer(), None), positions="rope", conv_width=3),
+    "latent": dict(mixers=(LatentMixer(d_latent=5),), positions="sinusoidal"),
     "experts": dict(experts=Experts(n_experts=5, n_active=2)),
     "both": HYBRID | dict(experts=Experts(n_experts=3, n_active=1), feed_forward="swiglu"),
 }
@@ -210,12 +215,14 @@ def test_a_configuration_travels():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(mixers=("linear",)), "mixers=\\('linear',\\): give a tuple of linear mixers"),
-        (dict(mixers=[{"kind": "liner"}]), "'liner'} describes none of: linear"),
+        (dict(mixers=("linear",)), "mixers=\\('linear',\\): give a tuple of linear, delta, latent mixers"),
+        (dict(mixers=[{"kind": "liner"}]), "'liner'} describes none of: linear, delta, latent"),
         (dict(mixers=[{"kind": "linear", "n": 1}]), "unexpected keyword argument 'n'"),
         (dict(mixers=(LinearMixer(),) * 3), "are more than the 2 layers"),
         (dict(mixers=(LinearMixer(),), positions="rope"), "positions='rope' is attention's"),
         (dict(mixers=(LinearMixer(),), qk_norm=True), "qk_norm=True is attention's"),
+        (dict(mixers=[{"kind": "latent", "d_latent": 0}]), "d_latent=0 must be a whole number"),
+        (dict(mixers=(LatentMixer(d_latent=4),), positions="rope"), "positions='rope' is attention's"),
         (dict(experts=4), "experts=4: give Experts"),
     ],
 )

@@ -5,6 +5,7 @@ from llmbook.model.backbone import Backbone, Output
 from llmbook.model.baselines import LSTMLM, BengioLM, ConvLM, NGramLM
 from llmbook.model.cache import Cache, KVCache, LayerCache
 from llmbook.model.config import TransformerConfig
+from llmbook.model.delta_rule import DeltaRule, delta_rule
 from llmbook.model.encoder_decoder import EncoderDecoderLM
 from llmbook.model.experts import (
     ExpertFeedForward,
@@ -16,11 +17,12 @@ from llmbook.model.experts import (
 )
 from llmbook.model.heads import MaskedLM, SequenceClassifier, TokenClassifier, pool
 from llmbook.model.kernels import use_kernels
+from llmbook.model.latent_attention import LatentAttention
 from llmbook.model.layers import Block, FeedForward
 from llmbook.model.linear import Linear
 from llmbook.model.linear_attention import LinearAttention, linear_attention
 from llmbook.model.masks import causal_mask, padding_mask, prefix_mask, relative_positions, sliding_window_mask
-from llmbook.model.mixers import LinearMixer
+from llmbook.model.mixers import DeltaMixer, LatentMixer, LinearMixer
 from llmbook.model.modes import evaluating
 from llmbook.model.multi_head import MultiHeadAttention
 from llmbook.model.page_pool import OutOfPages, PagedSequence, PagePool, PoolUse
@@ -46,12 +48,16 @@ __all__ = [
     "Cache",
     "ConvLM",
     "DecoderLM",
+    "DeltaMixer",
+    "DeltaRule",
     "Encoder",
     "EncoderDecoderLM",
     "ExpertFeedForward",
     "Experts",
     "FeedForward",
     "KVCache",
+    "LatentAttention",
+    "LatentMixer",
     "LayerCache",
     "LearnedPositions",
     "Linear",
@@ -81,6 +87,7 @@ __all__ = [
     "balance_by_bias",
     "balance_loss",
     "causal_mask",
+    "delta_rule",
     "evaluating",
     "linear_attention",
     "padding_mask",

@@ -32,6 +32,17 @@ class LayerCache(Protocol):
 
 
 @runtime_checkable
+class StateCache(Protocol):
+    """One layer's share of a cache that can keep what a mixer makes of all it has read."""
+
+    def recall(self, name: str) -> Tensor | None:
+        """What was kept under ``name``; None before the first token."""
+
+    def keep(self, name: str, state: Tensor) -> None:
+        """Let ``state`` [B, …] stand in its place."""
+
+
+@runtime_checkable
 class Cache(Protocol):
     """What a model needs of a memory: ``length`` positions read so far, and a share for each layer."""
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from llmbook.model.cache import LayerCache
+from llmbook.model.cache import LayerCache, StateCache
 from llmbook.model.linear import Linear
 
 CHUNK = 64
@@ -54,6 +54,13 @@ def linear_attention(
     return sums[..., :-1] / sums[..., -1:].clamp(min=torch.finfo(sums.dtype).tiny), state
 
 
+def state_of(cache: LayerCache | None) -> StateCache | None:
+    """The cache, as one that keeps a state. Raises ValueError for one that keeps keys and values alone."""
+    if cache is None or isinstance(cache, StateCache):
+        return cache
+    raise ValueError(f"a {type(cache).__name__} keeps keys and values, not the state of a mixer: use a KVCache")
+
+
 class LinearAttention(nn.Module):
     """Project, mix by ``linear_attention`` in every head, project back; the names are those of attention's layers."""
 
@@ -75,8 +82,7 @@ class LinearAttention(nn.Module):
         Raises:
             ValueError: the cache keeps keys and values alone, and not a state.
         """
-        if cache is not None and not hasattr(cache, "recall"):
-            raise ValueError(f"a {type(cache).__name__} keeps keys and values, not the state of a mixer: use a KVCache")
+        memory = state_of(cache)
         q, k, v = (
             projection(x).unflatten(-1, (self.n_heads, self.d_head)).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
@@ -84,8 +90,8 @@ class LinearAttention(nn.Module):
         q, k = F.elu(q) + 1, F.elu(k) + 1
         if real is not None:
             k = k * real[:, None, :, None]
-        before = None if cache is None else cache.recall("linear")
+        before = None if memory is None else memory.recall("linear")
         mixed, state = linear_attention(q, k, v, state=before)
-        if cache is not None:
-            cache.keep("linear", state)
+        if memory is not None:
+            memory.keep("linear", state)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
