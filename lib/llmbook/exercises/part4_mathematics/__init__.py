@@ -1,0 +1,1 @@
+"""Exercises of part 4, Mathematics, worked and checked: one module a chapter."""
