@@ -33,12 +33,16 @@ def _plain(means, counts):
     return sum(means) / len(means)
 
 
-def _spoiled(means, counts):
-    return sum(mean * n for mean, n in zip(means, counts, strict=True)) / sum(counts)
-
-
 def _sum(means, counts):
     return sum(mean * n for mean, n in zip(means, counts, strict=True) if n)
+
+
+def _idle(function):
+    """None if a process without targets does not count, else what is wrong."""
+    found = torch.as_tensor(function([torch.tensor([1.0, -2.0]), torch.full((2,), torch.nan)], [8, 0]))
+    if found.isnan().any():
+        return "its mean is 0/0 = nan, and 0 · nan is nan: leave that process out"
+    return None if torch.allclose(found, torch.tensor([1.0, -2.0])) else "it must not count"
 
 
 A, B = torch.tensor([1.0, -2.0]), torch.tensor([4.0, 1.0])
@@ -49,11 +53,10 @@ build = Exercise(
         Case("equal counts", ([A, B], [5, 5])),
         Case("unequal counts", ([A, B], [30, 10])),
         Case("three processes", ([A, B, A + B], [1, 2, 3])),
-        Case("a process without targets, whose mean is 0/0", ([A, torch.full((2,), torch.nan)], [8, 0])),
+        Case("a process without targets", test=_idle),
     ],
     hints=[
         Hint(_plain, "This is the mean of means: a process with few targets must weigh little."),
-        Hint(_spoiled, "A process without targets has the mean 0/0 = nan, and 0 · nan is nan: leave it out."),
         Hint(_sum, "This is the sum over all targets; divide by their number."),
     ],
 )
