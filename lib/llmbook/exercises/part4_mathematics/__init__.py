@@ -1,0 +1,1 @@
+"""Exercises of part 3, Algorithms step by step: one module a chapter."""
