@@ -1,1 +1,1 @@
-"""Exercises of part 3, Algorithms step by step: one module a chapter."""
+"""Exercises of part 4, Mathematics, worked and checked: one module a chapter."""
