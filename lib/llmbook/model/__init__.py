@@ -25,6 +25,7 @@ from llmbook.model.masks import causal_mask, padding_mask, prefix_mask, relative
 from llmbook.model.mixers import DeltaMixer, LatentMixer, LinearMixer
 from llmbook.model.modes import evaluating
 from llmbook.model.multi_head import MultiHeadAttention
+from llmbook.model.multi_token import MultiTokenLM
 from llmbook.model.page_pool import OutOfPages, PagedSequence, PagePool, PoolUse
 from llmbook.model.paged_cache import PagedCache
 from llmbook.model.position_bias import AlibiBias, T5Bias, alibi_slopes, t5_bucket
@@ -65,6 +66,7 @@ __all__ = [
     "LinearMixer",
     "MaskedLM",
     "MultiHeadAttention",
+    "MultiTokenLM",
     "NGramLM",
     "OutOfPages",
     "Output",

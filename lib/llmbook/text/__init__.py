@@ -6,10 +6,12 @@ changed on its way, ``masking.py`` is an example.
 
 from llmbook.text.batches import LMBatches, as_tokens, eval_windows, load_tokens, save_tokens
 from llmbook.text.corpus import Corpus, corpora, load_corpus
+from llmbook.text.diffusion import HideShare
 from llmbook.text.labelled import Labelled, load_labelled
 from llmbook.text.labels import IGNORE
 from llmbook.text.mapped import MappedBatches
 from llmbook.text.masking import MaskTokens
+from llmbook.text.middle import MoveMiddle
 from llmbook.text.mixing import MixedBatches, mixing_proportions
 from llmbook.text.numbered import NumberedBatches
 from llmbook.text.pairs import PairBatches, draw_next_sentence, draw_sentence_order, join_pair
@@ -33,11 +35,13 @@ __all__ = [
     "Corpus",
     "CorruptSpans",
     "HFTokenizer",
+    "HideShare",
     "LMBatches",
     "Labelled",
     "MappedBatches",
     "MaskTokens",
     "MixedBatches",
+    "MoveMiddle",
     "NumberedBatches",
     "PairBatches",
     "PermuteOrder",

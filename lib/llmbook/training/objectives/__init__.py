@@ -13,6 +13,8 @@ from llmbook.training.objectives.causal import (
     shifted,
 )
 from llmbook.training.objectives.contrastive import ContrastiveLoss, info_nce
+from llmbook.training.objectives.diffusion import masked_diffusion_loss
+from llmbook.training.objectives.multi_token import multi_token_loss
 from llmbook.training.objectives.multitask import ByTask
 from llmbook.training.objectives.policy import policy_gradient_loss
 from llmbook.training.objectives.token_level import classification_loss, masked_lm_loss, permutation_lm_loss
@@ -27,7 +29,9 @@ __all__ = [
     "causal_nll",
     "classification_loss",
     "info_nce",
+    "masked_diffusion_loss",
     "masked_lm_loss",
+    "multi_token_loss",
     "permutation_lm_loss",
     "policy_gradient_loss",
     "prefix_lm_loss",
