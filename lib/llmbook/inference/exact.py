@@ -42,7 +42,7 @@ class Mode:
 
 def likeliest_text(
     model: nn.Module,
-    input_ids: Int[Tensor, "1 T"],
+    input_ids: Int[Tensor, "B T"],
     *,
     eos_token_id: int,
     max_new_tokens: int,
