@@ -48,7 +48,9 @@ def test_an_unknown_symbol_is_named():
 
 def test_batches_hold_every_word_once_a_round_and_repeat_by_seed():
     """Catches words that are lost at the end of a batch, batches over their size, and a seed without effect."""
-    words = {f"{a}{b}{'e' * (i % 5)}": ("AH",) * (1 + i % 3) for i, (a, b) in enumerate(itertools.product("bcdf", "aeio"))}
+    words = {
+        f"{a}{b}{'e' * (i % 5)}": ("AH",) * (1 + i % 3) for i, (a, b) in enumerate(itertools.product("bcdf", "aeio"))
+    }
     first, second, other = (pronunciation_batches(words, list(words), symbols=60, seed=seed) for seed in (0, 0, 1))
     seen, same, changed = [], True, False
     while len(seen) < len(words):

@@ -19,7 +19,47 @@ from llmbook.text.corpus import load_corpus
 PAD_ID, START_ID, END_ID = 0, 1, 2
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SOUNDS = tuple(
-    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
+    [
+        "AA",
+        "AE",
+        "AH",
+        "AO",
+        "AW",
+        "AY",
+        "B",
+        "CH",
+        "D",
+        "DH",
+        "EH",
+        "ER",
+        "EY",
+        "F",
+        "G",
+        "HH",
+        "IH",
+        "IY",
+        "JH",
+        "K",
+        "L",
+        "M",
+        "N",
+        "NG",
+        "OW",
+        "OY",
+        "P",
+        "R",
+        "S",
+        "SH",
+        "T",
+        "TH",
+        "UH",
+        "UW",
+        "V",
+        "W",
+        "Y",
+        "Z",
+        "ZH",
+    ]
 )
 Pronunciations = Mapping[str, tuple[str, ...]]
 
@@ -78,7 +118,9 @@ def load_pronunciations(*, longest: int = 12) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def split_at_random(words: Iterable[str], *, held_out: int, keep: Iterable[str] = (), seed: int = 0) -> tuple[list[str], list[str]]:
+def split_at_random(
+    words: Iterable[str], *, held_out: int, keep: Iterable[str] = (), seed: int = 0
+) -> tuple[list[str], list[str]]:
     """(training words, held-out words): ``held_out`` of the words, drawn at random, none of them in ``keep``.
 
     Raises ValueError if that leaves no word to train on.

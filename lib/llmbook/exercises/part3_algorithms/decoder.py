@@ -19,7 +19,9 @@ by_hand = Exercise(
 causes = Exercise(
     between=(0.0, 1.5),
     hints=[
-        Hint(lambda given: given < 0, "Nats lost are a difference of log-probabilities: large when the sound needed it."),
+        Hint(
+            lambda given: given < 0, "Nats lost are a difference of log-probabilities: large when the sound needed it."
+        ),
         Hint(lambda given: given > 1.5, "That is a letter that counts. Take the least of the six, over all sounds."),
     ],
 )
