@@ -6,9 +6,8 @@ import time
 
 import torch
 
-from llmbook.interop.letters_to_sounds import ABOUT, PLACE, WEIGHTS
+from llmbook.interop.letters_to_sounds import WEIGHTS
 from llmbook.model import EncoderDecoderLM, TransformerConfig
-from llmbook.storage.files import write_file
 from llmbook.text import LettersAndSounds, load_pronunciations, pronunciation_batches, split_at_random
 from llmbook.text.registry import REGISTRY
 from llmbook.training import TrainConfig, Trainer, choose_runtime, seq2seq_loss
@@ -22,7 +21,7 @@ COMMAND = "python -m publishing sounds"
 
 
 def make() -> None:
-    """Train a model from each seed and write all of them, in half precision, with what was done beside them."""
+    """Train a model from each seed and write all of them, in half precision, with what was done in the header."""
     from safetensors.torch import save_file
 
     torch.set_num_threads(1)
@@ -51,7 +50,5 @@ def make() -> None:
         "minutes": round((time.perf_counter() - begun) / 60, 1), "threads": 1,
         "versions": {"torch": torch.__version__, "python": platform.python_version()}, "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
-    PLACE.mkdir(exist_ok=True)
-    save_file(tensors, WEIGHTS)
-    write_file(ABOUT, json.dumps(about, indent=1) + "\n")
+    save_file(tensors, WEIGHTS, metadata={"about": json.dumps(about)})
     print(f"{WEIGHTS.name}: {WEIGHTS.stat().st_size / 1e6:.2f} MB, {about['minutes']} minutes")

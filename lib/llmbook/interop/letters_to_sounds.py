@@ -1,7 +1,7 @@
 """Three small encoder–decoders that read letters and write sounds, trained for this book from three seeds.
 
 ``python -m publishing sounds`` trains them on the CMU Pronouncing Dictionary and leaves them in half precision in
-``llmbook/published/letters-to-sounds``: one file of weights, and ``about.json`` with what was done.
+``llmbook/published/letters-to-sounds.bin``: a safetensors file, with what was done in its header.
 """
 
 import json
@@ -11,13 +11,15 @@ from llmbook.interop.building import filled
 from llmbook.model import EncoderDecoderLM, TransformerConfig
 from llmbook.published import FOLDER
 
-PLACE = FOLDER / "letters-to-sounds"
-WEIGHTS, ABOUT = PLACE / "models.safetensors", PLACE / "about.json"
+WEIGHTS = FOLDER / "letters-to-sounds.bin"
 
 
 def about_letters_to_sounds() -> dict[str, Any]:
-    """What is known of these models: configuration, training, seconds, which words they never saw, the command."""
-    return json.loads(ABOUT.read_text(encoding="utf-8"))
+    """What is known of these models: configuration, training, minutes, which words they never saw, the command."""
+    from safetensors import safe_open
+
+    with safe_open(WEIGHTS, framework="pt") as file:
+        return json.loads(file.metadata()["about"])
 
 
 def load_letters_to_sounds(seed: int = 0) -> EncoderDecoderLM:
@@ -34,4 +36,4 @@ def load_letters_to_sounds(seed: int = 0) -> EncoderDecoderLM:
     with safe_open(WEIGHTS, framework="pt") as file:
         weights = {n.removeprefix(start): file.get_tensor(n).float() for n in file.keys() if n.startswith(start)}  # noqa: SIM118
     config = TransformerConfig.from_dict(about["config"])
-    return filled(lambda: EncoderDecoderLM(config), config, weights, source=WEIGHTS).eval()
+    return filled(lambda: EncoderDecoderLM(config), config, weights, source=WEIGHTS)
