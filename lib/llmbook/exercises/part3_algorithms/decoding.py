@@ -49,11 +49,6 @@ def greedy(expand):
     return text
 
 
-def _empty(expand):
-    expand("")
-    return "."
-
-
 class Tree:
     """A random language of texts up to ``depth`` letters that counts how often it is asked."""
 
@@ -103,8 +98,9 @@ build = Exercise(
     build=find_mode,
     cases=[Case("twelve random trees", test=_modes), Case("few beginnings are read", test=_prunes)],
     hints=[
-        Hint(greedy, "That is greedy decoding: the likeliest text may begin with a less likely letter."),
-        Hint(_empty, "The empty text is one of the finished texts; others may be likelier."),
+        Hint(
+            greedy, "Neither the likeliest branches nor the empty text need be the mode: keep whatever may still win."
+        ),
     ],
 )
 
