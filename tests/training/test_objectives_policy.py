@@ -1,10 +1,19 @@
 """Reinforcement learning through the same loop: batches that the model writes itself."""
 
+import math
+
 import pytest
 import torch
 
 from llmbook.model import DecoderLM, TransformerConfig
-from llmbook.training import TrainConfig, Trainer, choose_runtime, policy_gradient_loss
+from llmbook.training import (
+    GroupRollouts,
+    TrainConfig,
+    Trainer,
+    choose_runtime,
+    group_advantages,
+    policy_gradient_loss,
+)
 from llmbook.training.objectives import causal_lm_loss
 from tests.model.helpers import random_ids, small_lm
 
@@ -108,3 +117,94 @@ def test_what_is_missing_is_named(more, message):
     """Catches an advantage for every token that would be broadcast over the texts."""
     with pytest.raises(ValueError, match=message):
         policy_gradient_loss(small_lm(), {"input_ids": random_ids(3, 6), **more})
+
+
+def test_advantages_compare_within_a_group():
+    """Catches a mean over all answers, a spread with the wrong divisor, and a group without spread that is divided by
+    nothing."""
+    rewards = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
+    plain = group_advantages(rewards, scale=False)
+    torch.testing.assert_close(plain[0], torch.tensor([0.5, -0.5, -0.5, 0.5]))
+    torch.testing.assert_close(plain[1], torch.tensor([-0.25, -0.25, -0.25, 0.75]))
+    scaled = group_advantages(rewards, eps=1e-12)
+    torch.testing.assert_close(scaled[1], (rewards[1] - 0.25) / math.sqrt((3 * 0.25**2 + 0.75**2) / 3))
+    assert not group_advantages(rewards)[2].any()
+    with pytest.raises(ValueError, match=r"shape \(3, 1\)"):
+        group_advantages(rewards[:, :1])
+
+
+def written(model, prompts, generator):
+    p = model(prompts).logits[:, -1].softmax(-1)
+    return torch.cat([prompts, torch.multinomial(p, 1, generator=generator)], dim=1)
+
+
+def rollouts(model, **options):
+    def judge(texts):
+        return (texts[:, -1] == WANTED).float()
+
+    prompts = torch.tensor([[1, 2], [3, 4], [5, 6]])
+    return GroupRollouts(model, prompts, write=written, judge=judge, n_prompts=2, group_size=4, **options)
+
+
+def test_rollouts_hold_groups_of_one_prompt():
+    """Catches groups that mix prompts, advantages that belong to other rows, and prompts that are learned."""
+    model = small_lm()
+    source = rollouts(model, scale=False)
+    for _ in range(20):
+        batch = next(source)
+        groups = batch["input_ids"].view(2, 4, 3)
+        assert (groups[:, :, :2] == groups[:, :1, :2]).all()
+        right = (groups[:, :, 2] == WANTED).float()
+        torch.testing.assert_close(batch["advantages"].view(2, 4), right - right.mean(1, keepdim=True))
+        assert (batch["labels"][:, :2] == -100).all()
+        assert torch.equal(batch["labels"][:, 2], batch["input_ids"][:, 2])
+        assert source.rewards[-1] == pytest.approx(right.mean().item())
+        assert source.dead[-1] == (right.mean(1) % 1 == 0).float().mean().item()
+    assert 0 < sum(source.rewards) < 20
+
+
+def test_rollouts_go_on_where_they_were():
+    """Catches a resumed run that draws other prompts, or other texts."""
+    model = small_lm()
+    first, second = rollouts(model), rollouts(model, seed=9)
+    next(first)
+    second.load_state_dict(first.state_dict())
+    for _ in range(3):
+        one, other = next(first), next(second)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert first.rewards == second.rewards
+
+
+def test_the_estimate_is_the_gradient_of_the_reward():
+    """Catches a sign, a wrong mean and a gradient through the rewards: on average, a group of G answers gives
+    (G - 1) / G of the gradient of the probability of a right one."""
+    model = small_lm()
+    prompts = torch.tensor([[1, 2]])
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    right = model(prompts).logits[0, -1].softmax(-1)[WANTED]
+    exact = torch.autograd.grad(right, parameters, allow_unused=True)
+
+    def judge(texts):
+        return (texts[:, -1] == WANTED).float()
+
+    source = GroupRollouts(model, prompts, write=written, judge=judge, n_prompts=4000, group_size=4, scale=False)
+    loss = policy_gradient_loss(model, next(source))
+    found = torch.autograd.grad(loss.total / loss.n_targets, parameters, allow_unused=True)
+    a = torch.cat([g.flatten() for g in exact if g is not None])
+    b = torch.cat([-g.flatten() for g in found if g is not None])
+    assert torch.cosine_similarity(a, b, dim=0) > 0.95
+    assert (a @ b / (a @ a)).item() == pytest.approx(3 / 4, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "message"),
+    [
+        (torch.empty(0, 2, dtype=torch.long), {}, "pool of prompts is empty"),
+        (torch.ones(1, 2, dtype=torch.long), {"group_size": 1}, "group_size=1"),
+        (torch.ones(1, 2, dtype=torch.long), {"n_prompts": 0}, "n_prompts=0"),
+    ],
+)
+def test_rollouts_that_cannot_compare_are_refused(prompts, options, message):
+    """Catches groups of one, whose advantages are all 0, and an empty pool that fails deep inside."""
+    with pytest.raises(ValueError, match=message):
+        GroupRollouts(small_lm(), prompts, write=written, judge=len, **options)

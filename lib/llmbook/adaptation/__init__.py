@@ -2,8 +2,8 @@
 
 Start with ``lora.py``. What is learned is, from the inside out, a correction to matrices (``lora.py``), small
 networks between them (``adapters.py``), keys and values before the text (``prefix.py``), vectors before it
-(``prompts.py``). What it is learned from: conversations (``chat.py``, ``conversations.py``) and preferences
-(``preferences.py``).
+(``prompts.py``). What it is learned from: conversations (``chat.py``, ``conversations.py``), preferences
+(``preferences.py``) and rewards for what the model wrote itself (``group_relative.py``).
 """
 
 from llmbook.adaptation.adapters import add_adapters, remove_adapters
@@ -18,6 +18,7 @@ from llmbook.adaptation.conversations import (
     pad_preferences,
 )
 from llmbook.adaptation.freeze import TrainableReport, freeze, trainable_report, unfreeze
+from llmbook.adaptation.group_relative import GRPOLoss
 from llmbook.adaptation.lora import LoRALinear, add_lora, merge, remove_lora, unmerge, without_lora
 from llmbook.adaptation.lora_files import load_lora, lora_state_dict, save_lora
 from llmbook.adaptation.preferences import DPOLoss, Rewards, model_rewards, response_log_probs, reward_model_loss
@@ -29,6 +30,7 @@ __all__ = [
     "DPOLoss",
     "Example",
     "ExampleBatches",
+    "GRPOLoss",
     "LoRALinear",
     "Preference",
     "PrefixTuned",

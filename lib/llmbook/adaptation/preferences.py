@@ -11,8 +11,6 @@ up to a constant of the question x that drops out of the difference; so π is tr
 those of ``pad_preferences``; a target is a pair. At π = π_ref every loss here is log 2 a pair.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -20,8 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from llmbook.adaptation.lora import without_lora
-from llmbook.model import evaluating
+from llmbook.adaptation.reference import reading
 from llmbook.training.objectives import Batch, Loss, causal_nll
 
 
@@ -70,7 +67,7 @@ class DPOLoss:
     def rewards(self, model: nn.Module, batch: Batch) -> Rewards:
         """β (log π − log π_ref) of each answer; gradients reach π alone."""
         of_model = [response_log_probs(model, batch, side) for side in ("chosen", "rejected")]
-        with _reading(self.reference, model) as reference:
+        with reading(self.reference, model) as reference:
             of_reference = [response_log_probs(reference, batch, side) for side in ("chosen", "rejected")]
         return Rewards(*(self.beta * (a - b) for a, b in zip(of_model, of_reference, strict=True)))
 
@@ -103,14 +100,3 @@ def model_rewards(model: nn.Module, batch: Batch) -> Rewards:
     if values[0].ndim != 2 or values[0].shape[1] != 1:
         raise ValueError(f"a reward is one number a sequence; the model's logits have shape {tuple(values[0].shape)}")
     return Rewards(*(value[:, 0] for value in values))
-
-
-@contextmanager
-def _reading(reference: nn.Module | None, model: nn.Module) -> Iterator[nn.Module]:
-    """The reference, without gradients and without dropout."""
-    if reference is not None:
-        with evaluating(reference):
-            yield reference
-    else:
-        with without_lora(model), evaluating(model):
-            yield model

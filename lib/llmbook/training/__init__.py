@@ -25,6 +25,7 @@ from llmbook.training.objectives import (
     Objective,
     causal_lm_loss,
     classification_loss,
+    group_advantages,
     info_nce,
     masked_diffusion_loss,
     masked_lm_loss,
@@ -36,6 +37,7 @@ from llmbook.training.objectives import (
     seq2seq_loss,
 )
 from llmbook.training.optim import adamw, cosine_schedule, parameter_groups, trapezoid_schedule
+from llmbook.training.rollouts import GroupRollouts
 from llmbook.training.runtime import Runtime, choose_runtime
 from llmbook.training.state import RunState
 from llmbook.training.step import StepResult, train_step
@@ -49,6 +51,7 @@ __all__ = [
     "CheckpointError",
     "ContrastiveLoss",
     "Evaluation",
+    "GroupRollouts",
     "History",
     "JsonlLog",
     "Loss",
@@ -67,6 +70,7 @@ __all__ = [
     "classification_loss",
     "cosine_schedule",
     "evaluate",
+    "group_advantages",
     "info_nce",
     "load_checkpoint",
     "masked_diffusion_loss",

@@ -16,7 +16,7 @@ from llmbook.training.objectives.contrastive import ContrastiveLoss, info_nce
 from llmbook.training.objectives.diffusion import masked_diffusion_loss
 from llmbook.training.objectives.multi_token import multi_token_loss
 from llmbook.training.objectives.multitask import ByTask
-from llmbook.training.objectives.policy import policy_gradient_loss
+from llmbook.training.objectives.policy import advantages_of, group_advantages, policy_gradient_loss
 from llmbook.training.objectives.token_level import classification_loss, masked_lm_loss, permutation_lm_loss
 
 __all__ = [
@@ -25,9 +25,11 @@ __all__ = [
     "ContrastiveLoss",
     "Loss",
     "Objective",
+    "advantages_of",
     "causal_lm_loss",
     "causal_nll",
     "classification_loss",
+    "group_advantages",
     "info_nce",
     "masked_diffusion_loss",
     "masked_lm_loss",
