@@ -22,9 +22,10 @@ class MultiTokenLM(nn.Module):
             raise ValueError(f"n_future={n_future}: there is at least one token to predict")
         self.decoder, self.n_future = decoder, n_future
         width = decoder.config.d_model
-        self.ahead = nn.ModuleList(Linear(width, width, bias=False) for _ in range(n_future - 1))
-        for layer in self.ahead:
+        layers = [Linear(width, width, bias=False) for _ in range(n_future - 1)]
+        for layer in layers:
             nn.init.zeros_(layer.weight)
+        self.ahead = nn.ModuleList(layers)
 
     def forward(self, *inputs, **keywords) -> Output:
         """The decoder's output, with the logits of head 1; the arguments are the decoder's."""
