@@ -33,7 +33,7 @@ class Recorded:
     date: str
 
     def __str__(self) -> str:
-        return f"recorded {self.date} on {self.device}, torch {self.versions['torch']}, by `{self.command}`"
+        return f"recorded {self.date} on {self.device}, torch {self.versions['torch']},\nby `{self.command}`"
 
 
 def record(name: str, data: dict[str, Any], *, device: str | None = None, command: str | None = None) -> None:
