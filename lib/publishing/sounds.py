@@ -48,7 +48,8 @@ def make() -> None:
         "n_parameters": model.num_parameters(), "corpus": "cmudict", "licence": REGISTRY["cmudict"].licence,
         "citation": REGISTRY["cmudict"].citation, "command": COMMAND,
         "minutes": round((time.perf_counter() - begun) / 60, 1), "threads": 1,
-        "versions": {"torch": torch.__version__, "python": platform.python_version()}, "date": time.strftime("%Y-%m-%d"),
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "date": time.strftime("%Y-%m-%d"),
     }  # fmt: skip
     save_file(tensors, WEIGHTS, metadata={"about": json.dumps(about)})
     print(f"{WEIGHTS.name}: {WEIGHTS.stat().st_size / 1e6:.2f} MB, {about['minutes']} minutes")

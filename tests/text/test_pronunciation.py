@@ -61,14 +61,16 @@ def test_batches_hold_every_word_once_a_round_and_repeat_by_seed():
         vocabulary = LettersAndSounds()
         seen += ["".join(vocabulary.symbols[i] for i in row if i) for row in batch["input_ids"].tolist()]
     assert sorted(seen) == sorted(words)
-    assert same and changed
+    assert same
+    assert changed
 
 
 def test_held_out_words_are_apart_and_always_the_same():
     """Catches a word that is trained on and tested, a kept word that is held out, a draw that moves with the order."""
     words = load_pronunciations(longest=4)
     train, test = split_at_random(words, held_out=50, keep=["that", "this"])
-    assert len(test) == 50 and not set(train) & set(test)
+    assert len(test) == 50
+    assert not set(train) & set(test)
     assert {"that", "this"} <= set(train)
     again = split_at_random(reversed(list(words)), held_out=50, keep=["that", "this"])[1]
     assert hashlib.sha256(" ".join(again).encode()).digest() == hashlib.sha256(" ".join(test).encode()).digest()

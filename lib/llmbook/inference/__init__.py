@@ -3,8 +3,8 @@
 Begin with ``sampling`` (from logits to a token) and ``generate`` (the loop). ``reader`` is how both read a text that
 grows; ``beam`` and ``speculative`` are other loops on the same reader; ``streaming`` turns tokens into text as they
 come; ``exact`` finds the likeliest text of all; ``batching`` writes many texts at once, and ``server`` does so over
-HTTP; ``fused`` is a decoder in fewer operations, ``packed`` lays out matrices for single rows, ``compiled`` makes one program of a step; ``choices``
-asks which of a few tokens comes next, in one pass.
+HTTP; ``fused`` is a decoder in fewer operations, ``packed`` lays out matrices for single rows, ``compiled`` makes one
+program of a step; ``choices`` asks which of a few tokens comes next, in one pass.
 """
 
 from llmbook.inference.batching import Engine, Step, Task
