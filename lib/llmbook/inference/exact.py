@@ -14,6 +14,7 @@ many, so that ``max_reads`` may end the search before it is complete.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -62,15 +63,16 @@ def likeliest_text(
         ValueError: an argument is out of range, the prompt has not one row, or no text reaches ``at_least``.
     """
     check_prompt(model, input_ids)
+    config: Any = model.config
     if len(input_ids) != 1:
         raise ValueError(f"input_ids has {len(input_ids)} rows: the search is for one prompt at a time")
     for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size), ("max_reads", max_reads)):
         if value < 1:
             raise ValueError(f"{name}={value}: must be at least 1")
-    if not 0 <= eos_token_id < model.config.vocab_size:
-        raise ValueError(f"eos_token_id={eos_token_id}: no token of a vocabulary of {model.config.vocab_size}")
+    if not 0 <= eos_token_id < config.vocab_size:
+        raise ValueError(f"eos_token_id={eos_token_id}: no token of a vocabulary of {config.vocab_size}")
     longest = input_ids.shape[1] + max_new_tokens - 1
-    if longest > model.config.max_seq_len:
+    if longest > config.max_seq_len:
         raise ValueError(f"max_new_tokens={max_new_tokens}: {longest} tokens to read, max_seq_len is less")
     bound, best, n_reads = at_least - 1e-4, [], 0
     stack: list[tuple[float, list[int]]] = [(0.0, [])]  # beginnings with their log p; the last is taken first

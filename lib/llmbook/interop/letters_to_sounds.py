@@ -36,4 +36,5 @@ def load_letters_to_sounds(seed: int = 0) -> EncoderDecoderLM:
     with safe_open(WEIGHTS, framework="pt") as file:
         weights = {n.removeprefix(start): file.get_tensor(n).float() for n in file.keys() if n.startswith(start)}  # noqa: SIM118
     config = TransformerConfig.from_dict(about["config"])
-    return filled(lambda: EncoderDecoderLM(config), config, weights, source=WEIGHTS)
+    model: Any = filled(lambda: EncoderDecoderLM(config), config, weights, source=WEIGHTS)
+    return model
