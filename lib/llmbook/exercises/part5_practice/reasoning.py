@@ -16,7 +16,7 @@ advantages = Exercise(
 )
 
 pool = Exercise(
-    between=(0.03, 0.24),
+    between=(0.01, 0.24),
     hints=[
         Hint(lambda answer: answer > 0.5, "This is the accuracy on the pool; measure on problems held out."),
         Hint(lambda answer: 0.24 < answer <= 0.5, "Not fewer than before training? Measure the trained model."),
