@@ -19,7 +19,7 @@ needed = Exercise(
     between=(2, 6),
     hints=[
         Hint(lambda given: given == 0, "With no letter on the right there is no gain."),
-        Hint(lambda given: given == 1, "One letter has a good part of the gain, but not four fifths."),
+        Hint(lambda given: given == 1, "One letter has a good part of the gain, but not nine tenths."),
         Hint(lambda given: given > 6, "It takes fewer: look for the smallest."),
     ],
 )
