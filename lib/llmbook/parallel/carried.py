@@ -7,9 +7,9 @@ else by pickle.
 
 import builtins
 import dis
-import importlib
 import marshal
 import pickle
+import pkgutil
 import types
 from collections.abc import Callable
 from typing import Any
@@ -39,13 +39,12 @@ def carry(fn: Callable[..., Any] | str) -> Any:
 def fetch(carried: Any) -> Callable[..., Any]:
     """The function that ``carry`` was given."""
     if isinstance(carried, str):
-        module, name = carried.split(":")
-        return getattr(importlib.import_module(module), name)
+        return pkgutil.resolve_name(carried)
     name, things = carried
     space: dict[str, Any] = {"__builtins__": builtins, "__name__": "llmbook_notebook"}
     for key, (kind, thing) in things.items():
         if kind == "module":
-            space[key] = importlib.import_module(thing)
+            space[key] = pkgutil.resolve_name(thing)
         elif kind == "value":
             space[key] = pickle.loads(thing)
         else:
